@@ -1,0 +1,107 @@
+/* conf: one YAML file for all daemons, read as a document against one schema table (conf_schema.c).
+ * Used by every main. Blocking; one thread; struct conf owns nothing. All faults of a file and of the --set options are
+ * reported at once, each with file:line:column, the range, and the nearest key for an unknown one. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "lib/err.h"
+
+#define CONF_STRING_MAX 512
+
+enum conf_method { METHOD_SDC, METHOD_MDC, METHOD_CDC, METHOD_XDC, METHOD_SUPERVISED };
+enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
+enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
+enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
+enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
+
+/* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the enums above. */
+struct conf {
+    struct {
+        char dir[CONF_STRING_MAX];
+        int64_t seed, decoders, ranks;
+    } run;
+    struct {
+        char manifest[CONF_STRING_MAX];
+        char media_root[CONF_STRING_MAX];
+        int64_t clips_per_video;
+    } data;
+    int64_t method;
+    struct {
+        int64_t frames, resize, crop;
+        double fps;
+    } video;
+    struct {
+        double flip, audio_shift_s;
+        int64_t resize_max, crop_jitter_px, time_mask_frames;
+    } augment;
+    struct {
+        int64_t video_depth, video_width, audio_depth, audio_width;
+    } net;
+    struct {
+        int64_t k, restarts, iterations, normalize, pca_dim, scale, threads;
+        double tolerance, interval_s;
+    } cluster;
+    struct {
+        int64_t rounds, epochs, batch, balance, threads, nesterov, keep;
+        double lr, momentum, weight_decay, lr_final;
+    } train;
+    struct {
+        int64_t clips, batches;
+    } stats;
+    struct {
+        int64_t dtype;
+    } features;
+    struct {
+        int64_t workers, cpu_s, memory_mib, attempts;
+    } decoder;
+    struct {
+        char clips[CONF_STRING_MAX], features[CONF_STRING_MAX], labels[CONF_STRING_MAX];
+    } endpoints;
+    struct {
+        double max_bad_share;
+        int64_t disk_reserve_mib;
+    } limits;
+};
+
+enum conf_type { CONF_INT, CONF_REAL, CONF_BOOL, CONF_STRING, CONF_CHOICE };
+
+enum conf_flags {
+    CONF_REQUIRED = 1,
+    CONF_IDENTITY = 2, /* part of the run's identity: may not change when a run is continued */
+    CONF_PATH = 4,     /* a relative path counts from the configuration file's directory */
+};
+
+struct conf_key {
+    const char *key; /* dotted: "train.lr" */
+    enum conf_type type;
+    size_t offset;   /* in struct conf; int64_t, double or char[CONF_STRING_MAX]; bool and choice are int64_t */
+    double min, max; /* for int and real */
+    const char *def; /* as it would be written */
+    const char *unit;
+    const char *choices; /* "sdc|mdc|...", index = value */
+    unsigned flags;
+    const char *help;
+};
+
+extern const struct conf_key conf_schema[];
+extern const size_t conf_schema_len;
+
+/* One fault a call: `where` is "xdc.yaml:12:3" or "--set train.lr=x". */
+typedef void (*conf_on_fault)(void *arg, const char *where, const char *what);
+
+/* Fills *out with defaults, the file (NULL or "": none) and `sets` ("key=value", later ones win). Calls on_fault for
+ * every fault. 0, or XDC_ECONF with the number of faults in the sentence. Relative CONF_PATH values become absolute
+ * (file's directory; --set: the working directory). */
+int conf_load(const char *path, const char *const *sets, size_t n_sets, conf_on_fault on_fault, void *arg,
+              struct conf *out, struct err *e) WARN_UNUSED;
+
+/* The value of a key as it would be written in the file. `key` must be in the schema. */
+void conf_print_value(const struct conf *c, const struct conf_key *key, char *out, size_t size);
+
+/* The schema as a commented YAML file: what --help-config prints. */
+void conf_print_schema(FILE *f);
+
+/* Identity of the run: XXH3 over all CONF_IDENTITY keys with their values and the manifest's identity. */
+uint64_t conf_identity(const struct conf *c, uint64_t manifest_identity);

@@ -1,0 +1,56 @@
+/* feature_store: the features of one round and rank, in LMDB: one named database per encoder, blocks of 1024 rows.
+ * Used by trainer/features_out (writer), clusterer and command (readers). One thread at a time per handle.
+ * Written as <dir>.tmp, sealed, synced, renamed; never modified after. Rows in clip order: row = clip id; absent rows are
+ * zero and in place, a bitmap per encoder says which rows are there. Layout: docs/formats.md. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "lib/err.h"
+
+#define FEATURE_BLOCK_ROWS 1024
+#define FEATURE_ENCODERS_MAX 32
+
+enum feature_dtype { FEATURE_F32 = 1, FEATURE_F16 = 2 };
+
+struct feature_encoder {
+    char name[32];
+    uint32_t dim;
+    uint64_t valid; /* rows present; filled on seal */
+};
+
+struct feature_info {
+    uint64_t manifest; /* identity */
+    uint64_t run;      /* identity of the run */
+    uint64_t weights;  /* hash of the weights that made the features */
+    uint64_t rows;     /* clips, present or not */
+    uint32_t round, rank, ranks;
+    enum feature_dtype dtype;
+    uint32_t encoders;
+    struct feature_encoder encoder[FEATURE_ENCODERS_MAX];
+    uint64_t hash; /* XXH3 over all blocks and bitmaps and the fields above; filled on seal */
+};
+
+struct feature_store;
+
+/* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. */
+int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out, struct err *e)
+    WARN_UNUSED;
+/* Puts row `row` of encoder `encoder`: f32 [dim], converted to the dump's dtype. Rows of one encoder ascend strictly.
+ * Blocks are committed as they fill. */
+int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values, struct err *e)
+    WARN_UNUSED;
+/* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. */
+int feature_store_seal(struct feature_store *s, uint64_t *out_hash, struct err *e) WARN_UNUSED;
+
+/* Opens a sealed dump read-only. -ENOENT when there is none (an unsealed one counts as none). */
+int feature_store_open(const char *dir, struct feature_store **out, struct err *e) WARN_UNUSED;
+/* NULL is fine; an unsealed writer leaves <dir>.tmp, which the next create replaces. */
+void feature_store_close(struct feature_store *s);
+
+const struct feature_info *feature_store_info(const struct feature_store *s);
+bool feature_store_has(const struct feature_store *s, uint32_t encoder, uint64_t row);
+/* Rows [first, first + n) as f32 [n, dim]; absent rows are zero. */
+int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first, uint64_t n, float *out, struct err *e)
+    WARN_UNUSED;
+/* Recomputes the hash over everything stored; XDC_EFORMAT when it is not the sealed one. */
+int feature_store_verify(struct feature_store *s, struct err *e) WARN_UNUSED;

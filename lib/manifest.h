@@ -1,0 +1,51 @@
+/* manifest: the list of videos of a data set, in LMDB; the only module with feature_store that includes lmdb.h.
+ * Used by index (writer), trainer, clusterer and the command (readers). One thread at a time per handle.
+ * Owns the LMDB environment. A failed write leaves the manifest as it was. At most 150 bytes a video beyond its uri. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "lib/err.h"
+
+#define MANIFEST_URI_MAX 4096
+
+enum manifest_split { MANIFEST_SPLIT_NONE, MANIFEST_SPLIT_TRAIN, MANIFEST_SPLIT_VAL, MANIFEST_SPLIT_TEST };
+
+struct manifest_video {
+    char uri[MANIFEST_URI_MAX]; /* path relative to the manifest's media root, or absolute */
+    uint64_t size_bytes;
+    double duration_s; /* 0 when the file could not be probed */
+    double fps;        /* average frame rate of the chosen video stream, 0 without one */
+    uint32_t width, height;
+    int32_t video_stream, audio_stream; /* indices in the file, -1: none */
+    uint32_t sample_rate, channels;
+    uint32_t probe_reason; /* 0, or the reason code of lib/media/codes.h for which the probe failed */
+    /* outside the identity: */
+    int32_t truth; /* class index, -1: none; for evaluation only */
+    enum manifest_split split;
+};
+
+struct manifest;
+
+/* Creates `path` (a single-file LMDB environment) as <path>.tmp; commit renames it to its name. */
+int manifest_create(const char *path, const char *media_root, struct manifest **out, struct err *e) WARN_UNUSED;
+/* Appends; the video's index is the number of videos before it. The manifest must be open for writing. */
+int manifest_append(struct manifest *m, const struct manifest_video *v, struct err *e) WARN_UNUSED;
+/* Finds or adds a class name; *out is its index (in order of first use). */
+int manifest_class(struct manifest *m, const char *name, int32_t *out, struct err *e) WARN_UNUSED;
+/* Computes the identity, syncs, renames. The handle stays open for reading. */
+int manifest_commit(struct manifest *m, struct err *e) WARN_UNUSED;
+
+/* Opens read-only (RDONLY, NOTLS, NOLOCK). XDC_EFORMAT when it is no manifest, naming the command that makes one. */
+int manifest_open(const char *path, struct manifest **out, struct err *e) WARN_UNUSED;
+/* NULL is fine. An uncommitted writer leaves nothing behind. */
+void manifest_close(struct manifest *m);
+
+uint64_t manifest_count(const struct manifest *m);
+uint32_t manifest_classes(const struct manifest *m);
+/* NULL when there is no such class; a loan until close. */
+const char *manifest_class_name(const struct manifest *m, int32_t index);
+/* Directory that relative uris start from (absolute path); a loan until close. */
+const char *manifest_media_root(const struct manifest *m);
+/* XXH3 of the canonical records (index, uri, size, streams, duration); truth and split lie outside. */
+uint64_t manifest_identity(const struct manifest *m);
+int manifest_get(const struct manifest *m, uint64_t index, struct manifest_video *out, struct err *e) WARN_UNUSED;

@@ -1,0 +1,37 @@
+/* child: the parent's side of a media worker: a process made by fork and exec (xdc-media-worker) that holds a socket, a
+ * memfd slot and, per job, one read-only descriptor; every libav call on media runs there. One bad file costs one clip.
+ * Used by the decoder's pool, `xdc index` and `xdc decode`. One thread per child. Owns process, socket and mapping. */
+#pragma once
+#include <sys/types.h>
+#include "lib/media/media.h"
+
+struct media_child_limits {
+    uint32_t cpu_s;      /* CPU seconds a job may take */
+    uint32_t memory_mib; /* RLIMIT_AS of the worker */
+    uint64_t slot_bytes;
+};
+
+struct media_child {
+    pid_t pid;         /* 0: not running */
+    int fd;            /* SOCK_SEQPACKET to the worker, non-blocking; poll it for POLLIN */
+    uint8_t *slot;     /* owned mapping, read side */
+    uint64_t slot_bytes;
+    int exit_status;   /* wait status of the last worker that ended */
+};
+
+/* Starts a worker. The program is $XDC_MEDIA_WORKER, or xdc-media-worker beside this program, or in ../libexec/xdc. */
+int media_child_start(struct media_child *c, const struct media_child_limits *limits, struct err *e) WARN_UNUSED;
+/* Hands over a job and `file` (a descriptor, which stays the caller's). One job at a time. */
+int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e) WARN_UNUSED;
+/* 0: *out is the answer; -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_TIMEOUT, MEDIA_MEMORY_LIMIT or
+ * MEDIA_WORKER_DIED, the child is reaped and can be started again. */
+int media_child_recv(struct media_child *c, struct media_result *out, struct err *e) WARN_UNUSED;
+/* Ends the worker, now. Safe on a zeroed struct. */
+void media_child_stop(struct media_child *c);
+
+/* Opens `uri` (absolute, or relative to `root`) read-only, regular files only. */
+int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out_size, struct err *e) WARN_UNUSED;
+
+/* One job, start to end, on a worker of its own: what `xdc decode` and tests use. Blocking. The frames stay in c->slot. */
+int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out, struct err *e)
+    WARN_UNUSED;

@@ -1,0 +1,53 @@
+/* tensor: arrays of numbers in files: NumPy's .npy and safetensors, read and written. Pure C, no libtorch.
+ * Used by the trainer's checkpoints, exports, and the command. Blocking; any thread. Writes are atomic. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/err.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TENSOR_DIMS_MAX 8
+
+enum tensor_dtype { TENSOR_U8 = 1, TENSOR_I32, TENSOR_U32, TENSOR_I64, TENSOR_F16, TENSOR_F32, TENSOR_F64 };
+
+/* A view: C-contiguous data that belongs to somebody else. */
+struct tensor {
+    char name[256]; /* key in a safetensors file */
+    enum tensor_dtype dtype;
+    uint32_t ndim;
+    uint64_t shape[TENSOR_DIMS_MAX];
+    const void *data;
+};
+
+size_t tensor_dtype_size(enum tensor_dtype d);
+/* Elements; 1 for a scalar. */
+uint64_t tensor_count(const struct tensor *t);
+
+/* NumPy format 1.0. */
+int npy_write(const char *path, const struct tensor *t, struct err *e) WARN_UNUSED;
+/* Reads u8, i32, u32, i64, f16, f32, f64 in C order; *out_data is malloc'd and the caller's, out->data points to it. */
+int npy_read(const char *path, struct tensor *out, void **out_data, struct err *e) WARN_UNUSED;
+
+/* Writes a conformant safetensors file: header <= 100 MiB padded to 8, tensors in the given order without holes.
+ * `metadata`: n_meta pairs key, value. */
+int safetensors_write(const char *path, const struct tensor *tensors, size_t n, const char *const (*metadata)[2],
+                      size_t n_meta, struct err *e) WARN_UNUSED;
+
+struct safetensors;
+/* Maps a file and checks its header: bounds, no overlaps, no holes. XDC_EFORMAT says what is wrong. */
+int safetensors_open(const char *path, struct safetensors **out, struct err *e) WARN_UNUSED;
+void safetensors_close(struct safetensors *s);
+size_t safetensors_count(const struct safetensors *s);
+/* The i-th tensor; its data is a loan until close. */
+const struct tensor *safetensors_at(const struct safetensors *s, size_t i);
+/* NULL when there is none of that name. */
+const struct tensor *safetensors_find(const struct safetensors *s, const char *name);
+/* NULL when there is none of that key. */
+const char *safetensors_metadata(const struct safetensors *s, const char *key);
+
+#ifdef __cplusplus
+}
+#endif
