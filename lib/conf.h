@@ -78,7 +78,7 @@ struct conf_key {
     enum conf_type type;
     size_t offset;   /* in struct conf; int64_t, double or char[CONF_STRING_MAX]; bool and choice are int64_t */
     double min, max; /* for int and real */
-    const char *def; /* as it would be written */
+    const char *def; /* as it would be written; of a required key only an example */
     const char *unit;
     const char *choices; /* "sdc|mdc|...", index = value */
     unsigned flags;

@@ -8,11 +8,11 @@
 #define CHOICE(k, f, c, d, fl, h) {k, CONF_CHOICE, AT(f), 0, 0, d, NULL, c, fl, h}
 
 const struct conf_key conf_schema[] = {
-    STR("run.dir", run.dir, NULL, CONF_REQUIRED | CONF_PATH, "directory of the run: everything it writes"),
+    STR("run.dir", run.dir, "run", CONF_REQUIRED | CONF_PATH, "directory of the run: everything it writes"),
     INT("run.seed", run.seed, 0, 4294967295.0, "0", NULL, CONF_IDENTITY, "all randomness of the run follows from it"),
     INT("run.decoders", run.decoders, 1, 256, "1", "processes", 0, "decoders that `xdc run` starts"),
     INT("run.ranks", run.ranks, 1, 1, "1", "processes", 0, "trainer processes that `xdc run` starts"),
-    STR("data.manifest", data.manifest, NULL, CONF_REQUIRED | CONF_PATH, "manifest made by `xdc index`"),
+    STR("data.manifest", data.manifest, "manifest.lmdb", CONF_REQUIRED | CONF_PATH, "manifest made by `xdc index`"),
     STR("data.media_root", data.media_root, "", CONF_PATH,
         "directory that relative uris start from; empty: the manifest's own"),
     INT("data.clips_per_video", data.clips_per_video, 1, 1000, "1", "clips", CONF_IDENTITY,

@@ -32,17 +32,19 @@ struct feature_info {
 
 struct feature_store;
 
-/* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. */
+/* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. -EEXIST when <dir> is there. */
 int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out, struct err *e)
     WARN_UNUSED;
 /* Puts row `row` of encoder `encoder`: f32 [dim], converted to the dump's dtype. Rows of one encoder ascend strictly.
- * Blocks are committed as they fill. */
+ * Blocks are committed as they fill. -EINVAL (no such row or encoder, or out of order) and -ERANGE (a value that is not finite
+ * in the dump's dtype) leave the dump as it was; other failures end the writing. */
 int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values, struct err *e)
     WARN_UNUSED;
 /* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. */
 int feature_store_seal(struct feature_store *s, uint64_t *out_hash, struct err *e) WARN_UNUSED;
 
-/* Opens a sealed dump read-only. -ENOENT when there is none (an unsealed one counts as none). */
+/* Opens a sealed dump read-only. -ENOENT when there is none (an unsealed one counts as none); XDC_EFORMAT when its structure
+ * is cut or altered (altered values are found by verify). */
 int feature_store_open(const char *dir, struct feature_store **out, struct err *e) WARN_UNUSED;
 /* NULL is fine; an unsealed writer leaves <dir>.tmp, which the next create replaces. */
 void feature_store_close(struct feature_store *s);

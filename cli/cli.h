@@ -1,0 +1,24 @@
+/* cli: the subcommands of xdc. One file each; every function gets argv from its own name on and returns the exit status
+ * (sysexits.h). Each answers --help with examples first. */
+#pragma once
+#include "lib/conf.h"
+
+int cli_decode(int argc, char **argv);
+int cli_export(int argc, char **argv);
+int cli_features(int argc, char **argv);
+int cli_index(int argc, char **argv);
+int cli_labels(int argc, char **argv);
+int cli_run(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_synth(int argc, char **argv);
+
+/* cli_common.c */
+
+/* Prints "xdc <command>: <sentence>" and returns the exit status of e->code. */
+int cli_fail(const char *command, const struct err *e);
+/* Prints "xdc <command>: <what>; see xdc <command> --help" and returns 64. */
+int cli_usage(const char *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The effective configuration of the run in `run_dir`, out of its run.json. */
+int cli_run_conf(const char *run_dir, struct conf *out, struct err *e) WARN_UNUSED;
+/* Parses a round: a number, or "last" = the newest of <run_dir>/labels (`what` "labels") or features. */
+int cli_round(const char *run_dir, const char *what, const char *text, uint32_t *out, struct err *e) WARN_UNUSED;

@@ -1,0 +1,93 @@
+/* What several subcommands share. */
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "lib/fsutil.h"
+
+int cli_fail(const char *command, const struct err *e)
+{
+    fprintf(stderr, "xdc %s: %s\n", command, e->msg);
+    return err_exit_status(e->code);
+}
+
+int cli_usage(const char *command, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "xdc %s: ", command);
+    vfprintf(stderr, fmt, ap);
+    fprintf(stderr, "; see xdc %s --help\n", command);
+    va_end(ap);
+    return 64;
+}
+
+static void on_fault(void *arg, const char *where, const char *what)
+{
+    fprintf(stderr, "%s: %s: %s\n", (const char *)arg, where, what);
+}
+
+int cli_run_conf(const char *run_dir, struct conf *out, struct err *e)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    size_t size, n = 0;
+    int rc = fs_path(path, e, "%s/run.json", run_dir);
+    if (rc == 0)
+        rc = fs_read(path, 1 << 20, &text, &size, e);
+    if (rc < 0)
+        return err_wrap(e, "%s is no run directory", run_dir);
+    json_t *record = json_loads(text, 0, NULL);
+    free(text);
+    const json_t *config = json_object_get(record, "config");
+    char **sets = calloc(conf_schema_len, sizeof *sets);
+    for (size_t i = 0; sets && i < conf_schema_len; i++) {
+        const char *v = json_string_value(json_object_get(config, conf_schema[i].key));
+        if (v && asprintf(&sets[n], "%s=%s", conf_schema[i].key, v) > 0)
+            n++;
+    }
+    rc = conf_load(NULL, (const char *const *)sets, n, on_fault, path, out, e);
+    for (size_t i = 0; i < n; i++)
+        free(sets[i]);
+    free(sets);
+    json_decref(record);
+    /* The directory may have been moved since. */
+    if (rc == 0 && snprintf(out->run.dir, sizeof out->run.dir, "%s", run_dir) >= (int)sizeof out->run.dir)
+        rc = err_sys(e, ENAMETOOLONG, "%s", run_dir);
+    return rc;
+}
+
+int cli_round(const char *run_dir, const char *what, const char *text, uint32_t *out, struct err *e)
+{
+    char *end;
+    errno = 0;
+    unsigned long v = strtoul(text, &end, 10);
+    if (end != text && !*end && !errno && v < UINT32_MAX) {
+        *out = (uint32_t)v;
+        return 0;
+    }
+    if (strcmp(text, "last") != 0)
+        return err_set(e, XDC_EUSAGE, "--round is a number or last, not %s", text);
+    char dir[PATH_MAX];
+    int rc = fs_path(dir, e, "%s/%s", run_dir, what);
+    DIR *d = rc == 0 ? opendir(dir) : NULL;
+    if (!d)
+        return rc < 0 ? rc : err_sys(e, errno, "open %s", dir);
+    const struct dirent *entry;
+    bool found = false;
+    while ((entry = readdir(d))) {
+        unsigned round;
+        if (sscanf(entry->d_name, "round-%u", &round) == 1 && (!found || round > *out)) {
+            *out = round;
+            found = true;
+        }
+    }
+    closedir(d);
+    return found ? 0 : err_set(e, -ENOENT, "%s has no round yet", dir);
+}

@@ -1,0 +1,94 @@
+/* xdc features: the features of a round, as NumPy sees them. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "lib/feature_store.h"
+#include "lib/fsutil.h"
+#include "lib/tensor.h"
+
+static const char help[] =
+    "examples:\n"
+    "  xdc features run --round 3 --modality video --out f.npy\n"
+    "  xdc features run --round last --modality audio --out f.npy\n\n"
+    "usage: xdc features RUN --round R|last --modality video|audio --out F.npy\n\n"
+    "f32 [clips, dim], rows in the order of clip ids (video index x clips_per_video + j); the rows of clips without features\n"
+    "are NaN.\n";
+
+static int write_rows(struct feature_store *s, uint32_t enc, const char *out, struct err *e)
+{
+    const struct feature_info *info = feature_store_info(s);
+    uint32_t dim = info->encoder[enc].dim;
+    float *data = malloc((info->rows ? info->rows : 1) * dim * sizeof *data);
+    if (!data)
+        return err_sys(e, ENOMEM, "%llu rows", (unsigned long long)info->rows);
+    int rc = feature_store_read(s, enc, 0, info->rows, data, e);
+    for (uint64_t row = 0; rc == 0 && row < info->rows; row++)
+        for (uint32_t i = 0; !feature_store_has(s, enc, row) && i < dim; i++)
+            data[row * dim + i] = __builtin_nanf("");
+    struct tensor t = {.dtype = TENSOR_F32, .ndim = 2, .shape = {info->rows, dim}, .data = data};
+    if (rc == 0)
+        rc = npy_write(out, &t, e);
+    if (rc == 0)
+        printf("%s: %llu of %llu clips, %u dimensions\n", out, (unsigned long long)info->encoder[enc].valid,
+               (unsigned long long)info->rows, dim);
+    free(data);
+    return rc;
+}
+
+static int features(const char *run, const char *round_text, const char *modality, const char *out, struct err *e)
+{
+    char dir[PATH_MAX];
+    uint32_t round = 0, enc = 0;
+    struct feature_store *s = NULL;
+    int rc = cli_round(run, "features", round_text, &round, e);
+    if (rc == 0)
+        rc = fs_path(dir, e, "%s/features/round-%04u/rank-0", run, round);
+    if (rc == 0)
+        rc = feature_store_open(dir, &s, e);
+    if (rc < 0)
+        return rc;
+    const struct feature_info *info = feature_store_info(s);
+    while (enc < info->encoders && strcmp(info->encoder[enc].name, modality) != 0)
+        enc++;
+    rc = enc < info->encoders ? write_rows(s, enc, out, e)
+                              : err_set(e, XDC_EUSAGE, "%s has no features of %s", dir, modality);
+    feature_store_close(s);
+    return rc;
+}
+
+int cli_features(int argc, char **argv)
+{
+    static const struct option options[] = {{"round", required_argument, NULL, 'r'},
+                                            {"modality", required_argument, NULL, 'm'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *round = NULL, *modality = NULL, *out = NULL;
+    int c;
+    while ((c = getopt_long(argc, argv, "r:m:o:h", options, NULL)) != -1) {
+        switch (c) {
+        case 'r':
+            round = optarg;
+            break;
+        case 'm':
+            modality = optarg;
+            break;
+        case 'o':
+            out = optarg;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        default:
+            return cli_usage("features", "wrong arguments");
+        }
+    }
+    if (optind + 1 != argc || !round || !modality || !out)
+        return cli_usage("features", "needs RUN, --round, --modality and --out");
+    struct err e;
+    return features(argv[optind], round, modality, out, &e) < 0 ? cli_fail("features", &e) : 0;
+}

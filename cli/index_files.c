@@ -1,0 +1,209 @@
+#include "cli/index_files.h"
+
+#include <errno.h>
+#include <fts.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "lib/fsutil.h"
+
+#define LIST_MAX ((size_t)4 << 30)
+
+static bool is_media(const char *name)
+{
+    static const char *const known[] = {"mp4", "mov",  "m4v", "mkv", "webm", "avi", "ts",   "flv", "ogv",
+                                        "mpg", "mpeg", "wmv", "3gp", "wav",  "mp3", "flac", "m4a", "ogg"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof known / sizeof known[0]; i++)
+        if (!strcasecmp(dot + 1, known[i]))
+            return true;
+    return false;
+}
+
+static int add(struct index_files *f, const char *uri, struct err *e)
+{
+    if (strlen(uri) >= MANIFEST_URI_MAX)
+        return err_set(e, -ENAMETOOLONG, "%.80s...: path is longer than %d bytes", uri, MANIFEST_URI_MAX - 1);
+    if (f->count == f->capacity) {
+        size_t more = f->capacity ? f->capacity * 2 : 1024;
+        struct index_file *grown = realloc(f->file, more * sizeof *grown);
+        if (!grown)
+            return err_sys(e, ENOMEM, "list of %zu files", more);
+        f->file = grown;
+        f->capacity = more;
+    }
+    struct index_file *n = &f->file[f->count];
+    *n = (struct index_file){.uri = strdup(uri), .probe = {.video_stream = -1, .audio_stream = -1}};
+    if (!n->uri)
+        return err_sys(e, ENOMEM, "list of files");
+    f->count++;
+    return 0;
+}
+
+/* The part of an absolute path below the root, or the path itself. */
+static const char *below(const struct index_files *f, const char *absolute)
+{
+    size_t n = strlen(f->root);
+    if (!strcmp(f->root, "/"))
+        return absolute + 1;
+    return !strncmp(absolute, f->root, n) && absolute[n] == '/' ? absolute + n + 1 : absolute;
+}
+
+int index_files_normalize(const char *base, const char *path, char out[PATH_MAX], struct err *e)
+{
+    char joined[2 * PATH_MAX];
+    int n = path[0] == '/' ? snprintf(joined, sizeof joined, "%s", path)
+                           : snprintf(joined, sizeof joined, "%s/%s", base, path);
+    if (n < 0 || (size_t)n >= PATH_MAX)
+        return err_set(e, -ENAMETOOLONG, "%.80s...: path too long", path);
+    size_t len = 0;
+    for (char *save, *part = strtok_r(joined, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
+        if (!strcmp(part, "."))
+            continue;
+        if (!strcmp(part, "..")) {
+            while (len && out[--len] != '/')
+                continue;
+            continue;
+        }
+        out[len++] = '/';
+        size_t size = strlen(part);
+        memcpy(out + len, part, size);
+        len += size;
+    }
+    if (!len)
+        out[len++] = '/';
+    out[len] = '\0';
+    return 0;
+}
+
+static int walk(struct index_files *f, struct err *e)
+{
+    char *const roots[] = {f->root, NULL};
+    FTS *fts = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, NULL);
+    FTSENT *at;
+    int rc = 0;
+    if (!fts)
+        return err_sys(e, errno, "%s", f->root);
+    while (!rc && (errno = 0, at = fts_read(fts))) {
+        switch (at->fts_info) {
+        case FTS_DNR:
+        case FTS_DC: /* a link back up */
+        case FTS_ERR:
+            f->unreadable++;
+            break;
+        case FTS_F:
+        case FTS_SLNONE: /* a link to nothing is a file that cannot be opened */
+        case FTS_NS:
+            if (is_media(at->fts_name))
+                rc = add(f, below(f, at->fts_path), e);
+            break;
+        default:
+            break;
+        }
+    }
+    if (!rc && errno)
+        rc = err_sys(e, errno, "%s", f->root);
+    fts_close(fts);
+    return rc;
+}
+
+static int read_list(struct index_files *f, const char *path, struct err *e)
+{
+    char *text = NULL, normal[PATH_MAX];
+    size_t size = 0;
+    int rc = fs_read(path, LIST_MAX, &text, &size, e);
+    if (rc)
+        return rc;
+    if (memchr(text, '\0', size)) {
+        free(text);
+        return err_set(e, XDC_EFORMAT,
+                       "%s: neither a folder, nor a media file by its name, nor a list of files", path);
+    }
+    for (char *save, *line = strtok_r(text, "\n", &save); line && !rc; line = strtok_r(NULL, "\n", &save)) {
+        line[strcspn(line, "\r")] = '\0';
+        if (!line[0])
+            continue;
+        rc = index_files_normalize(f->root, line, normal, e);
+        if (!rc)
+            rc = add(f, below(f, normal), e);
+    }
+    free(text);
+    return rc;
+}
+
+static int by_uri(const void *a, const void *b)
+{
+    return strcmp(((const struct index_file *)a)->uri, ((const struct index_file *)b)->uri);
+}
+
+static void sort(struct index_files *f)
+{
+    size_t kept = 0;
+    if (!f->count)
+        return;
+    qsort(f->file, f->count, sizeof *f->file, by_uri);
+    for (size_t i = 1; i < f->count; i++) {
+        if (strcmp(f->file[kept].uri, f->file[i].uri)) {
+            f->file[++kept] = f->file[i];
+        } else {
+            free(f->file[i].uri);
+            f->repeated++;
+        }
+    }
+    f->count = kept + 1;
+}
+
+static int set_root(struct index_files *f, const char *path, bool parent, struct err *e)
+{
+    char full[PATH_MAX];
+    if (!realpath(path, full))
+        return err_sys(e, errno, "%s", path);
+    char *slash = parent ? strrchr(full, '/') : NULL;
+    if (slash)
+        slash[slash == full] = '\0';
+    memcpy(f->root, full, sizeof full);
+    return 0;
+}
+
+int index_files_find(struct index_files *f, const char *path, struct err *e)
+{
+    struct stat st;
+    memset(f, 0, sizeof *f);
+    if (stat(path, &st))
+        return err_sys(e, errno, "%s", path);
+    bool folder = S_ISDIR(st.st_mode);
+    int rc = set_root(f, path, !folder, e);
+    if (rc)
+        return rc;
+    if (folder) {
+        rc = walk(f, e);
+    } else if (is_media(path)) {
+        char full[PATH_MAX];
+        rc = realpath(path, full) ? add(f, below(f, full), e) : err_sys(e, errno, "%s", path);
+    } else {
+        rc = read_list(f, path, e);
+    }
+    if (!rc && !f->count)
+        rc = err_set(e, -ENOENT, "%s: no media files", path);
+    sort(f);
+    return rc;
+}
+
+void index_files_close(struct index_files *f)
+{
+    for (size_t i = 0; i < f->count; i++)
+        free(f->file[i].uri);
+    free(f->file);
+    f->file = NULL;
+    f->count = 0;
+}
+
+struct index_file *index_files_lookup(const struct index_files *f, const char *absolute)
+{
+    struct index_file key = {.uri = (char *)below(f, absolute)};
+    return f->count ? bsearch(&key, f->file, f->count, sizeof *f->file, by_uri) : NULL;
+}

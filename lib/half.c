@@ -1,0 +1,106 @@
+#include "lib/half.h"
+
+#include <stdbool.h>
+#include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+uint16_t half_from_float_portable(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) /* NaN: quiet, upper bits of its payload */
+        return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x3ff));
+    if (bits >= 0x477ff000) /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7c00);
+    uint32_t shift = 13, mantissa = bits, half;
+    if (bits < 0x38800000) { /* below 2^-14: a subnormal, counted in units of 2^-24 */
+        uint32_t exponent = bits >> 23;
+        if (exponent < 102)
+            return (uint16_t)sign;
+        mantissa = (bits & 0x7fffff) | 0x800000;
+        shift = 126 - exponent;
+        half = mantissa >> shift;
+    } else {
+        half = (bits - 0x38000000) >> 13;
+    }
+    uint32_t rest = mantissa & ((1u << shift) - 1), middle = 1u << (shift - 1);
+    half +=
+        rest > middle || (rest == middle && (half & 1)); /* a carry runs into the exponent, as it should */
+    return (uint16_t)(sign | half);
+}
+
+float half_to_float_portable(uint16_t value)
+{
+    uint32_t sign = (uint32_t)(value & 0x8000) << 16, exponent = value >> 10 & 0x1f, mantissa = value & 0x3ff,
+             bits;
+    if (exponent == 0) {
+        float f = (float)mantissa * 0x1p-24f;
+        memcpy(&bits, &f, sizeof bits);
+    } else if (exponent == 31) {
+        bits = 0x7f800000 | mantissa << 13 | (mantissa ? 0x400000 : 0);
+    } else {
+        bits = (exponent + 112) << 23 | mantissa << 13;
+    }
+    bits |= sign;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+#ifdef __x86_64__
+static bool have_f16c(void)
+{
+    unsigned a, b, c, d;
+    /* AVX says that the system saves the wide registers; not every compiler knows F16C by name. */
+    return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+/* Both return how many values they have done: a multiple of 8. */
+__attribute__((target("avx,f16c"))) static size_t from_float_f16c(const float *in, uint16_t *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        memcpy(out + i, &h, sizeof h);
+    }
+    return i;
+}
+
+__attribute__((target("avx,f16c"))) static size_t to_float_f16c(const uint16_t *in, float *out, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128i h;
+        memcpy(&h, in + i, sizeof h);
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(h));
+    }
+    return i;
+}
+#endif
+
+void half_from_float(const float *in, uint16_t *out, size_t n)
+{
+    size_t i = 0;
+#ifdef __x86_64__
+    if (have_f16c())
+        i = from_float_f16c(in, out, n);
+#endif
+    for (; i < n; i++)
+        out[i] = half_from_float_portable(in[i]);
+}
+
+void half_to_float(const uint16_t *in, float *out, size_t n)
+{
+    size_t i = 0;
+#ifdef __x86_64__
+    if (have_f16c())
+        i = to_float_f16c(in, out, n);
+#endif
+    for (; i < n; i++)
+        out[i] = half_to_float_portable(in[i]);
+}

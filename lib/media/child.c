@@ -1,0 +1,356 @@
+#include "lib/media/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "lib/media/worker.h"
+
+#define RUN_CPU_S 5
+#define RUN_MEMORY_MIB 512
+#define RUN_WALL_S 120
+#define FIRST_FREE_FD 16 /* above the numbers that the worker's descriptors get */
+
+static int find_program(char out[PATH_MAX], struct err *e)
+{
+    const char *set = getenv("XDC_MEDIA_WORKER");
+    if (set && *set) {
+        if (strlen(set) >= PATH_MAX)
+            return err_sys(e, ENAMETOOLONG, "XDC_MEDIA_WORKER");
+        strcpy(out, set);
+        return access(out, X_OK) < 0 ? err_sys(e, errno, "media worker %s", out) : 0;
+    }
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0)
+        return err_sys(e, errno, "find the media worker: /proc/self/exe");
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    static const char *const places[] = {"xdc-media-worker", "../libexec/xdc/xdc-media-worker"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int len = snprintf(out, PATH_MAX, "%s/%s", self, places[i]);
+        if (len < PATH_MAX && access(out, X_OK) == 0)
+            return 0;
+    }
+    return err_set(e, -ENOENT,
+                   "no program xdc-media-worker in %s or %s/../libexec/xdc (or name it in XDC_MEDIA_WORKER)",
+                   self, self);
+}
+
+/* The size is sealed: a worker that shrank the slot would kill its parent by SIGBUS. */
+static int make_slot(uint64_t bytes, int *out_fd, uint8_t **out_map, struct err *e)
+{
+    int fd = memfd_create("xdc-slot", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return err_sys(e, errno, "create media slot");
+    void *map = MAP_FAILED;
+    if (ftruncate(fd, (off_t)bytes) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        int errnum = errno;
+        close(fd);
+        return err_sys(e, errnum, "media slot of %llu bytes", (unsigned long long)bytes);
+    }
+    *out_fd = fd;
+    *out_map = map;
+    return 0;
+}
+
+/* Between fork and exec: nothing here allocates or locks, for the parent may have threads. Never returns. */
+static void become_worker(const char *program, char *const argv[], int sock, int slot, pid_t parent)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGXCPU, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+        _exit(126);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    /* Moved up first: a descriptor may sit on the very number that another one is to get. */
+    sock = fcntl(sock, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+    slot = fcntl(slot, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+    if (null < 0 || sock < 0 || slot < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+        dup2(sock, WORKER_SOCKET) < 0 || dup2(slot, WORKER_SLOT) < 0 ||
+        syscall(SYS_close_range, WORKER_SLOT + 1, ~0u, 0) < 0)
+        _exit(126);
+    execv(program, argv);
+    _exit(127);
+}
+
+static void reap(struct media_child *c)
+{
+    if (c->fd >= 0)
+        close(c->fd);
+    c->fd = -1;
+    while (c->pid > 0 && waitpid(c->pid, &c->exit_status, 0) < 0 && errno == EINTR)
+        ;
+    c->pid = 0;
+    c->busy = false;
+}
+
+static int spawn(struct media_child *c, const char *program, const struct media_child_limits *l, int slot,
+                 struct err *e)
+{
+    char cpu[16], memory[16], bytes[24];
+    snprintf(cpu, sizeof cpu, "%u", l->cpu_s);
+    snprintf(memory, sizeof memory, "%u", l->memory_mib);
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)l->slot_bytes);
+    char name[] = "xdc-media-worker";
+    char *argv[] = {name, cpu, memory, bytes, NULL};
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, errno, "start media worker: socket");
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0)
+        become_worker(program, argv, pair[1], slot, parent);
+    int errnum = errno;
+    close(pair[1]);
+    if (pid < 0) {
+        close(pair[0]);
+        return err_sys(e, errnum, "start media worker: fork");
+    }
+    c->pid = pid;
+    c->fd = pair[0];
+    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0) {
+        errnum = errno;
+        kill(pid, SIGKILL);
+        reap(c);
+        return err_sys(e, errnum, "start media worker: socket");
+    }
+    return 0;
+}
+
+int media_child_start(struct media_child *c, const struct media_child_limits *limits, struct err *e)
+{
+    char program[PATH_MAX];
+    int slot = -1;
+    media_child_stop(c);
+    int rc = limits->slot_bytes == 0 || limits->cpu_s == 0 || limits->memory_mib == 0
+                 ? err_set(e, -EINVAL, "start media worker: a limit of 0")
+                 : find_program(program, e);
+    if (rc == 0)
+        rc = make_slot(limits->slot_bytes, &slot, &c->slot, e);
+    if (rc < 0)
+        return rc;
+    c->slot_bytes = limits->slot_bytes;
+    rc = spawn(c, program, limits, slot, e);
+    close(slot);
+    if (rc < 0)
+        media_child_stop(c);
+    return rc;
+}
+
+void media_child_stop(struct media_child *c)
+{
+    if (c->pid > 0) {
+        kill(c->pid, SIGKILL);
+        reap(c);
+    }
+    if (c->slot)
+        munmap(c->slot, c->slot_bytes);
+    int status = c->exit_status;
+    *c = (struct media_child){.fd = -1, .exit_status = status};
+}
+
+int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    if (c->pid <= 0)
+        return err_set(e, -EPIPE, "the media worker is not running");
+    if (c->busy)
+        return err_set(e, -EBUSY, "the media worker has a job");
+    if (job->kind == MEDIA_JOB_DECODE && media_slot_bytes(&job->recipe) > c->slot_bytes)
+        return err_set(e, -EINVAL, "the sample takes %llu bytes, the slot has %llu",
+                       (unsigned long long)media_slot_bytes(&job->recipe), (unsigned long long)c->slot_bytes);
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)job, .iov_len = sizeof *job};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+    *h = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof file)};
+    memcpy(CMSG_DATA(h), &file, sizeof file);
+    if (sendmsg(c->fd, &msg, MSG_NOSIGNAL) < 0) {
+        int errnum = errno;
+        if (errnum != EPIPE && errnum != ECONNRESET)
+            return err_sys(e, errnum, "send a job to the media worker");
+        kill(c->pid, SIGKILL);
+        reap(c);
+        return err_set(e, -EPIPE, "the media worker has gone");
+    }
+    c->busy = true;
+    c->job_id = job->id;
+    const struct media_recipe *r = &job->recipe;
+    c->job_video_bytes =
+        job->kind == MEDIA_JOB_DECODE && r->want_video ? r->frames * r->crop * r->crop * 3 : 0;
+    return 0;
+}
+
+/* nonsense: it lives, but said something it should not. */
+static int died(struct media_child *c, bool nonsense, struct media_result *out, struct err *e)
+{
+    bool ready = c->ready;
+    kill(c->pid, SIGKILL); /* no more than a zombie where it died by itself, so that its own status stands */
+    reap(c);
+    int status = c->exit_status;
+    int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    const char *how = sig ? "signal" : "exit status";
+    int number = sig ? sig : WEXITSTATUS(status);
+    *out = (struct media_result){.id = c->job_id, .reason = MEDIA_WORKER_DIED};
+    out->probe.video_stream = out->probe.audio_stream = -1;
+    if (!ready && nonsense)
+        return err_set(e, -ENOEXEC, "the media worker is of another build");
+    if (!ready && sig != SIGKILL)
+        return err_set(e, -ENOEXEC, "the media worker does not start: %s %d", how, number);
+    if (!nonsense && sig == SIGXCPU)
+        out->reason = MEDIA_TIMEOUT;
+    else if (!nonsense && ready && sig == SIGKILL)
+        out->reason = MEDIA_MEMORY_LIMIT; /* nobody but the kernel's out-of-memory killer sends it */
+    if (nonsense)
+        snprintf(out->detail, sizeof out->detail, "the media worker sent an answer that cannot be");
+    else
+        snprintf(out->detail, sizeof out->detail, "the media worker ended by %s %d", how, number);
+    return err_set(e, -EPIPE, "%s", out->detail);
+}
+
+/* What a worker says is bytes from outside: a file may have taken it over. */
+static bool plausible(const struct media_child *c, const struct media_result *r)
+{
+    if (!c->busy || r->id != c->job_id || r->reason >= MEDIA_REASONS || (r->audio_offset & 63))
+        return false;
+    if (r->video_bytes && r->video_bytes != c->job_video_bytes)
+        return false;
+    if (r->audio_bytes && r->audio_bytes != MEDIA_AUDIO_FLOATS * sizeof(float))
+        return false;
+    return r->video_bytes <= c->slot_bytes && (r->audio_bytes == 0 || r->audio_offset >= r->video_bytes) &&
+           (uint64_t)r->audio_offset + r->audio_bytes <= c->slot_bytes &&
+           memchr(r->detail, 0, sizeof r->detail);
+}
+
+int media_child_recv(struct media_child *c, struct media_result *out, struct err *e)
+{
+    if (c->pid <= 0)
+        return err_set(e, -EPIPE, "the media worker is not running");
+    for (;;) {
+        union {
+            struct media_result result;
+            struct worker_hello hello;
+        } in;
+        ssize_t n = recv(c->fd, &in, sizeof in, MSG_TRUNC);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return -EAGAIN;
+        if (n <= 0)
+            return died(c, false, out, e);
+        if (!c->ready && n == (ssize_t)sizeof in.hello && in.hello.magic == WORKER_MAGIC &&
+            in.hello.job_bytes == sizeof(struct media_job) &&
+            in.hello.result_bytes == sizeof(struct media_result)) {
+            c->ready = true;
+            continue;
+        }
+        if (!c->ready || n != (ssize_t)sizeof in.result || !plausible(c, &in.result))
+            return died(c, true, out, e);
+        *out = in.result;
+        c->busy = false;
+        return 0;
+    }
+}
+
+int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out_size, struct err *e)
+{
+    int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK; /* a FIFO must not hold us up */
+    int fd;
+    if (uri[0] == '/' || !root || !*root) {
+        fd = open(uri, flags);
+    } else {
+        int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0)
+            return err_sys(e, errno, "open media root %s", root);
+        struct open_how how = {.flags = (unsigned)flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+        fd = (int)syscall(SYS_openat2, dir, uri, &how, sizeof how);
+        int errnum = errno;
+        close(dir);
+        errno = errnum;
+    }
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        int errnum = errno;
+        if (fd >= 0)
+            close(fd);
+        return err_sys(e, errnum, "open %s", uri);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return err_set(e, -EINVAL, "open %s: not a regular file", uri);
+    }
+    *out_fd = fd;
+    *out_size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int await(struct media_child *c, struct media_result *out, struct err *e)
+{
+    int64_t end = now_ms() + RUN_WALL_S * 1000;
+    for (;;) {
+        int rc = media_child_recv(c, out, e);
+        if (rc != -EAGAIN)
+            return rc == -EPIPE ? 0 : rc;
+        int64_t left = end - now_ms();
+        struct pollfd p = {.fd = c->fd, .events = POLLIN};
+        if (left > 0 && (poll(&p, 1, (int)left) >= 0 || errno == EINTR))
+            continue;
+        kill(c->pid, SIGKILL);
+        reap(c);
+        *out = (struct media_result){.id = c->job_id, .reason = MEDIA_TIMEOUT};
+        snprintf(out->detail, sizeof out->detail, "no answer in %d s", RUN_WALL_S);
+        return 0;
+    }
+}
+
+int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out,
+                    struct err *e)
+{
+    uint64_t bytes = media_slot_bytes(&job->recipe);
+    struct media_child_limits limits = {
+        .cpu_s = RUN_CPU_S, .memory_mib = RUN_MEMORY_MIB, .slot_bytes = bytes > 64 ? bytes : 64};
+    int rc = -EPIPE;
+    /* Twice: an idle worker may have died unnoticed. */
+    for (int i = 0; i < 2 && rc == -EPIPE; i++) {
+        rc = 0;
+        if (c->pid <= 0 || (job->kind == MEDIA_JOB_DECODE && c->slot_bytes < bytes))
+            rc = media_child_start(c, &limits, e);
+        if (rc == 0)
+            rc = media_child_send(c, job, file, e);
+    }
+    return rc < 0 ? rc : await(c, out, e);
+}

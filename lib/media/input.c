@@ -1,0 +1,248 @@
+#include "lib/media/input.h"
+
+#include <errno.h>
+#include <libavcodec/avcodec.h>
+#include <math.h>
+#include <string.h>
+
+#define ORIGIN_PACKETS 2000 /* packets read in search of the first key frame */
+
+/* Playlists and reference files name other files: none is ever opened. */
+static int on_nested_open(AVFormatContext *s, AVIOContext **pb, const char *url, int flags,
+                          AVDictionary **options)
+{
+    (void)s, (void)pb, (void)url, (void)flags, (void)options;
+    return AVERROR(EACCES);
+}
+
+static bool codec_needs_no_probing(const AVCodecParameters *p)
+{
+    switch (p->codec_id) {
+    case AV_CODEC_ID_H264:
+    case AV_CODEC_ID_HEVC:
+    case AV_CODEC_ID_VP8:
+    case AV_CODEC_ID_VP9:
+    case AV_CODEC_ID_AV1:
+        return p->width > 0 && p->height > 0;
+    case AV_CODEC_ID_AAC:
+    case AV_CODEC_ID_OPUS:
+    case AV_CODEC_ID_MP3:
+    case AV_CODEC_ID_VORBIS:
+    case AV_CODEC_ID_FLAC:
+        return p->sample_rate > 0;
+    default:
+        return false;
+    }
+}
+
+/* avformat_find_stream_info decodes frames of every stream, which costs more than decoding a clip. Headers of
+ * MP4 and Matroska files with one stream of a kind say all that decoding and choosing needs. */
+static bool header_suffices(const AVFormatContext *ic)
+{
+    if (ic->ctx_flags & AVFMTCTX_NOHEADER)
+        return false;
+    if (strncmp(ic->iformat->name, "mov,", 4) != 0 && strncmp(ic->iformat->name, "matroska,", 9) != 0)
+        return false;
+    int videos = 0, audios = 0;
+    for (unsigned i = 0; i < ic->nb_streams; i++) {
+        const AVCodecParameters *p = ic->streams[i]->codecpar;
+        videos += p->codec_type == AVMEDIA_TYPE_VIDEO;
+        audios += p->codec_type == AVMEDIA_TYPE_AUDIO;
+        if ((p->codec_type == AVMEDIA_TYPE_VIDEO || p->codec_type == AVMEDIA_TYPE_AUDIO) &&
+            !codec_needs_no_probing(p))
+            return false;
+    }
+    return ic->nb_streams > 0 && videos <= 1 && audios <= 1;
+}
+
+static int choose_stream(AVFormatContext *ic, enum AVMediaType type, int wanted, int related)
+{
+    int i = wanted;
+    if (wanted < 0)
+        i = av_find_best_stream(ic, type, -1, related, NULL, 0);
+    if (i < 0 || (unsigned)i >= ic->nb_streams || ic->streams[i]->codecpar->codec_type != type)
+        return -1;
+    return ic->streams[i]->disposition & AV_DISPOSITION_ATTACHED_PIC ? -1 : i;
+}
+
+static double duration_of(const struct input *in)
+{
+    int main_stream = in->video >= 0 ? in->video : in->audio;
+    double s = main_stream >= 0 ? input_stream_duration_s(in, main_stream) : 0;
+    if (s <= 0 && in->ic->duration > 0 && in->ic->duration != AV_NOPTS_VALUE)
+        s = (double)in->ic->duration / AV_TIME_BASE;
+    return s;
+}
+
+static int open_demuxer(struct input *in, int fd, struct err *e)
+{
+    int rc = avio_file_open(&in->file, fd);
+    if (rc < 0)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "open file");
+    in->ic = avformat_alloc_context();
+    if (!in->ic)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open file");
+    in->ic->pb = in->file.ctx;
+    in->ic->flags |= AVFMT_FLAG_CUSTOM_IO;
+    in->ic->io_open = on_nested_open;
+    in->ic->protocol_whitelist = av_strdup("none"); /* some demuxers open sockets past io_open */
+    rc = avformat_open_input(&in->ic, NULL, NULL, NULL);
+    if (rc < 0)
+        return fault_av(e, rc == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, rc, "read header");
+    if (in->full || !header_suffices(in->ic)) {
+        rc = avformat_find_stream_info(in->ic, NULL);
+        if (rc < 0)
+            return fault_av(e, MEDIA_UNREADABLE, rc, "read stream parameters");
+    }
+    in->at_start = true;
+    return 0;
+}
+
+static void close_demuxer(struct input *in)
+{
+    avformat_close_input(&in->ic);
+    avio_file_close(&in->file);
+}
+
+int input_open(struct input *in, int fd, int video, int audio, bool full, struct err *e)
+{
+    *in =
+        (struct input){.video = -1, .audio = -1, .wanted_video = video, .wanted_audio = audio, .full = full};
+    in->first = av_packet_alloc();
+    if (!in->first)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open file");
+    int rc = open_demuxer(in, fd, e);
+    if (rc)
+        return rc;
+    in->video = choose_stream(in->ic, AVMEDIA_TYPE_VIDEO, video, -1);
+    in->audio = choose_stream(in->ic, AVMEDIA_TYPE_AUDIO, audio, in->video);
+    in->duration_s = duration_of(in);
+    return 0;
+}
+
+void input_close(struct input *in)
+{
+    close_demuxer(in);
+    av_packet_free(&in->first);
+}
+
+static void read_only(struct input *in, int stream)
+{
+    for (unsigned i = 0; i < in->ic->nb_streams; i++)
+        in->ic->streams[i]->discard = (int)i == stream ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
+}
+
+int input_find_origin(struct input *in, struct err *e)
+{
+    int stream = in->video >= 0 ? in->video : in->audio;
+    if (stream < 0)
+        return 0;
+    const AVStream *st = in->ic->streams[stream];
+    int64_t start = st->start_time;
+    read_only(in, stream);
+    for (int n = 0; n < ORIGIN_PACKETS; n++) {
+        int rc = input_read(in, stream, in->first);
+        if (rc == AVERROR(ENOMEM))
+            return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "read first packet");
+        if (rc < 0) {
+            in->at_start = false;
+            break;
+        }
+        const AVPacket *p = in->first;
+        if (n > 0)
+            in->at_start = false;
+        if ((p->flags & AV_PKT_FLAG_KEY) && !(p->flags & AV_PKT_FLAG_DISCARD) && p->pts != AV_NOPTS_VALUE) {
+            start = p->pts;
+            break;
+        }
+        av_packet_unref(in->first);
+        in->at_start = false;
+    }
+    /* A packet that is not the first one would be decoded without those before it. */
+    if (!in->at_start)
+        av_packet_unref(in->first);
+    in->origin_s = start == AV_NOPTS_VALUE ? 0 : (double)start * av_q2d(st->time_base);
+    return 0;
+}
+
+static int reopen(struct input *in, struct err *e)
+{
+    int fd = in->file.fd;
+    close_demuxer(in);
+    int rc = open_demuxer(in, fd, e);
+    if (rc)
+        return rc;
+    int streams = (int)in->ic->nb_streams;
+    if (in->video >= streams || in->audio >= streams)
+        return fault_set(e, MEDIA_UNREADABLE, "the file has other streams when read again");
+    return 0;
+}
+
+int input_seek(struct input *in, int stream, double time_s, struct err *e)
+{
+    const AVStream *st = in->ic->streams[stream];
+    av_packet_unref(in->first);
+    in->at_start = false;
+    read_only(in, stream);
+    double ticks = floor(time_s / av_q2d(st->time_base));
+    if (!(fabs(ticks) < 0x1p62) || av_seek_frame(in->ic, stream, (int64_t)ticks, AVSEEK_FLAG_BACKWARD) < 0)
+        return input_rewind(in, stream, e);
+    return 0;
+}
+
+int input_rewind(struct input *in, int stream, struct err *e)
+{
+    bool unread = in->at_start && (!in->first->data || in->first->stream_index == stream);
+    if (!unread) {
+        av_packet_unref(in->first);
+        const AVIndexEntry *entry = avformat_index_get_entry(in->ic->streams[stream], 0);
+        bool indexed = strncmp(in->ic->iformat->name, "mov,", 4) == 0 && entry;
+        read_only(in, stream);
+        if (!indexed || av_seek_frame(in->ic, stream, entry->timestamp, AVSEEK_FLAG_BACKWARD) < 0) {
+            int rc = reopen(in, e);
+            if (rc)
+                return rc;
+        }
+    }
+    read_only(in, stream);
+    in->at_start = false;
+    return 0;
+}
+
+int input_read(struct input *in, int stream, AVPacket *pkt)
+{
+    if (pkt != in->first && in->first->data) {
+        av_packet_move_ref(pkt, in->first);
+        if (pkt->stream_index == stream)
+            return 0;
+        av_packet_unref(pkt);
+    }
+    for (;;) {
+        int rc = av_read_frame(in->ic, pkt);
+        if (rc < 0 || pkt->stream_index == stream)
+            return rc;
+        av_packet_unref(pkt);
+    }
+}
+
+double input_stream_duration_s(const struct input *in, int stream)
+{
+    const AVStream *st = in->ic->streams[stream];
+    if (st->duration == AV_NOPTS_VALUE || st->duration <= 0)
+        return 0;
+    return (double)st->duration * av_q2d(st->time_base);
+}
+
+double input_fps(const struct input *in)
+{
+    if (in->video < 0)
+        return 25;
+    const AVStream *st = in->ic->streams[in->video];
+    double s = input_stream_duration_s(in, in->video);
+    double fps = st->nb_frames > 1 && s > 0 ? (double)st->nb_frames / s : 0;
+    if (!(fps > 0) && st->avg_frame_rate.num > 0 && st->avg_frame_rate.den > 0)
+        fps = av_q2d(st->avg_frame_rate);
+    if (!(fps > 0) && st->r_frame_rate.num > 0 && st->r_frame_rate.den > 0)
+        fps = av_q2d(st->r_frame_rate);
+    return fps > 0 && fps < 1e6 ? fps : 25;
+}

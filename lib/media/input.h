@@ -1,0 +1,44 @@
+/* input: an opened media file: demuxer, chosen streams, time origin, seeking.
+ * Used by probe, video_decode and audio_decode inside the media worker. One thread. Owns the demuxer, borrows
+ * the descriptor. Functions return 0 or an enum media_reason and a sentence; input_close cleans up after any
+ * of them. */
+#pragma once
+#include <libavformat/avformat.h>
+#include <stdbool.h>
+#include "lib/media/avio.h"
+#include "lib/media/fault.h"
+#include "lib/media/media.h"
+
+struct input {
+    struct avio_file file;
+    AVFormatContext *ic; /* owned */
+    AVPacket *first;     /* owned: a packet that input_find_origin read and nobody has used, or empty */
+    int video, audio;    /* stream indices, or -1 */
+    int wanted_video, wanted_audio; /* as the job asked, to choose again after a reopening */
+    bool full;                      /* probe the streams by decoding a little of each */
+    bool at_start;                  /* nothing but `first` has been read since opening */
+    double origin_s;                /* stream time of clip time 0 */
+    double duration_s;              /* of the video, else of the sound, else of the file; 0: unknown */
+};
+
+/* full: find out everything about the streams; else only what decoding needs, which is much cheaper in files
+ * whose header says it. video, audio: stream index, or -1 for the best one. */
+int input_open(struct input *in, int fd, int video, int audio, bool full, struct err *e) WARN_UNUSED;
+/* Safe on a zeroed struct. */
+void input_close(struct input *in);
+
+/* Reads ahead to the first video frame (without video: the first sound) and sets origin_s. */
+int input_find_origin(struct input *in, struct err *e) WARN_UNUSED;
+
+/* From here on only `stream` is read, from a point at or before `time_s` (stream time) as far as the
+ * container can tell. */
+int input_seek(struct input *in, int stream, double time_s, struct err *e) WARN_UNUSED;
+/* The same from the very beginning. */
+int input_rewind(struct input *in, int stream, struct err *e) WARN_UNUSED;
+/* The next packet of `stream`: 0 or an AVERROR. */
+int input_read(struct input *in, int stream, AVPacket *pkt) WARN_UNUSED;
+
+/* Frames per second of the video stream; 25 when nothing tells. */
+double input_fps(const struct input *in);
+/* Seconds that a stream says it lasts; 0: unknown. */
+double input_stream_duration_s(const struct input *in, int stream);

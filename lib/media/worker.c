@@ -1,0 +1,271 @@
+#include "lib/media/worker.h"
+
+#include <errno.h>
+#include <libavutil/log.h>
+#include <linux/landlock.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include "lib/media/audio_decode.h"
+#include "lib/media/logmel.h"
+#include "lib/media/probe.h"
+#include "lib/media/video_decode.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1 /* maps terabytes, and looks at /proc when it ends */
+#else
+#define SANITIZED 0
+#endif
+
+#define EXIT_SOFTWARE 70
+#define EXIT_PROTOCOL 76
+
+struct worker {
+    struct worker_limits limits;
+    uint8_t *slot;         /* owned mapping */
+    struct logmel *logmel; /* owned */
+    float *wave;           /* owned: LOGMEL_SAMPLES */
+    XXH3_state_t *hash;    /* owned */
+    timer_t timer;
+};
+
+static int decode_audio_part(struct worker *w, struct input *in, const struct media_job *job,
+                             const struct augment *a, struct media_result *out, struct err *e)
+{
+    int rc = audio_decode(in, job, a, w->wave, e);
+    if (rc && rc != MEDIA_AUDIO_SILENT)
+        return rc;
+    float *logmel = (float *)(void *)(w->slot + out->audio_offset);
+    logmel_compute(w->logmel, w->wave, logmel);
+    augment_mask(a, logmel);
+    out->audio_bytes = MEDIA_AUDIO_FLOATS * sizeof(float);
+    return rc;
+}
+
+/* What is there is decoded even where the other stream is missing: the caller may do without it. */
+static int decode_parts(struct worker *w, struct input *in, const struct media_job *job,
+                        struct media_result *out, struct err *e)
+{
+    const struct media_recipe *r = &job->recipe;
+    double duration = job->duration_s > 0 ? job->duration_s : in->duration_s;
+    int reason = probe_check(in, r, duration, &out->missing, e);
+    if (reason && reason != MEDIA_NO_AUDIO && reason != MEDIA_NO_VIDEO)
+        return reason;
+    struct augment a;
+    augment_draw(r, &a);
+    if (r->want_video && in->video >= 0) {
+        int rc = video_decode(in, job, &a, w->slot, e);
+        if (rc)
+            return rc;
+        out->video_bytes = r->frames * r->crop * r->crop * 3;
+        out->audio_offset = (out->video_bytes + 63) & ~63u;
+    }
+    if (r->want_audio && in->audio >= 0) {
+        int rc = decode_audio_part(w, in, job, &a, out, e);
+        reason = reason ? reason : rc;
+    }
+    return reason;
+}
+
+static int do_decode(struct worker *w, const struct media_job *job, int file, struct media_result *out,
+                     struct err *e)
+{
+    struct input in;
+    int rc = input_open(&in, file, job->video_stream, job->audio_stream, false, e);
+    if (rc == 0)
+        rc = input_find_origin(&in, e);
+    if (rc == 0) {
+        probe_fill(&in, &out->probe);
+        rc = decode_parts(w, &in, job, out, e);
+    }
+    input_close(&in);
+    if (out->video_bytes || out->audio_bytes) {
+        XXH3_64bits_reset(w->hash);
+        XXH3_64bits_update(w->hash, w->slot, out->video_bytes);
+        XXH3_64bits_update(w->hash, w->slot + out->audio_offset, out->audio_bytes);
+        out->hash = XXH3_64bits_digest(w->hash);
+    }
+    return rc;
+}
+
+static int do_probe(const struct media_job *job, int file, struct media_result *out, struct err *e)
+{
+    struct input in;
+    int rc = input_open(&in, file, job->video_stream, job->audio_stream, true, e);
+    bool estimated = rc == 0 && in.ic->duration_estimation_method == AVFMT_DURATION_FROM_BITRATE;
+    if (rc == 0 && (in.video >= 0 || in.audio >= 0) && (estimated || in.duration_s <= 0)) {
+        in.duration_s = 0;
+        rc = input_find_origin(&in, e);
+        if (rc == 0)
+            rc = probe_scan_duration(&in, e);
+    }
+    if (rc == 0) {
+        probe_fill(&in, &out->probe);
+        rc = probe_check(&in, &job->recipe, in.duration_s, &out->missing, e);
+    }
+    input_close(&in);
+    return rc;
+}
+
+static void set_deadline(struct worker *w, uint32_t seconds)
+{
+    struct itimerspec t = {.it_value.tv_sec = seconds};
+    timer_settime(w->timer, 0, &t, NULL);
+}
+
+static void do_job(struct worker *w, const struct media_job *job, int file, struct media_result *out)
+{
+    struct err e = {0};
+    int reason;
+    memset(out, 0, sizeof *out);
+    out->id = job->id;
+    out->probe.video_stream = out->probe.audio_stream = -1;
+    set_deadline(w, w->limits.cpu_s);
+    if (file < 0)
+        reason = fault_set(&e, MEDIA_OPEN_FAILED, "no descriptor came with the job");
+    else if (job->kind == MEDIA_JOB_PROBE)
+        reason = do_probe(job, file, out, &e);
+    else
+        reason = do_decode(w, job, file, out, &e);
+    set_deadline(w, 0);
+    out->reason = (uint32_t)reason;
+    if (reason)
+        snprintf(out->detail, sizeof out->detail, "%.*s", (int)sizeof out->detail - 1, e.msg);
+}
+
+/* 1: a job, and its descriptor or -1; 0: the parent has gone; negative: protocol error. */
+static int receive(struct media_job *job, int *out_file)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = job, .iov_len = sizeof *job};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof control.bytes};
+    ssize_t n;
+    do
+        n = recvmsg(WORKER_SOCKET, &msg, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return 0;
+    *out_file = -1;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+        memcpy(out_file, CMSG_DATA(c), sizeof *out_file);
+    return n == (ssize_t)sizeof *job ? 1 : -EPROTO;
+}
+
+static bool answer(const void *data, size_t size)
+{
+    return send(WORKER_SOCKET, data, size, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+/* No path can be opened from here on: all the worker needs comes as open descriptors. Kernels without
+ * Landlock: no harm. */
+static void forbid_paths(void)
+{
+    struct landlock_ruleset_attr attr = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
+    int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
+    if (fd < 0)
+        return;
+    syscall(SYS_landlock_restrict_self, fd, 0);
+    close(fd);
+}
+
+/* The limit is on what jobs add: libraries map some 200 MiB before the first byte of media is read. */
+static int limit_memory(const struct worker_limits *l)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return -errno;
+    int fields = fscanf(f, "%lu", &pages);
+    fclose(f);
+    if (fields != 1)
+        return -EIO;
+    rlim_t bytes = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)l->memory_mib << 20);
+    struct rlimit as = {.rlim_cur = bytes, .rlim_max = bytes};
+    return setrlimit(RLIMIT_AS, &as) < 0 ? -errno : 0;
+}
+
+static int worker_init(struct worker *w, const struct worker_limits *limits)
+{
+    *w = (struct worker){.limits = *limits};
+    av_log_set_level(AV_LOG_QUIET);
+    void *slot = mmap(NULL, limits->slot_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, WORKER_SLOT, 0);
+    if (slot == MAP_FAILED)
+        return -errno;
+    w->slot = slot;
+    w->wave = malloc(LOGMEL_SAMPLES * sizeof *w->wave);
+    w->hash = XXH3_createState();
+    if (!w->wave || !w->hash)
+        return -ENOMEM;
+    int rc = logmel_create(&w->logmel, NULL);
+    if (rc < 0)
+        return rc;
+    struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGXCPU};
+    if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &ev, &w->timer) < 0)
+        return -errno;
+    struct rlimit core = {0};
+    if (setrlimit(RLIMIT_CORE, &core) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    if (SANITIZED)
+        return 0;
+    rc = limit_memory(limits);
+    forbid_paths();
+    return rc;
+}
+
+static void worker_close(struct worker *w)
+{
+    logmel_destroy(w->logmel);
+    free(w->wave);
+    XXH3_freeState(w->hash);
+    if (w->slot)
+        munmap(w->slot, w->limits.slot_bytes);
+}
+
+static int serve(struct worker *w)
+{
+    struct worker_hello hello = {.magic = WORKER_MAGIC,
+                                 .job_bytes = sizeof(struct media_job),
+                                 .result_bytes = sizeof(struct media_result)};
+    if (!answer(&hello, sizeof hello))
+        return 0;
+    for (;;) {
+        struct media_job job;
+        struct media_result result;
+        int file = -1;
+        int rc = receive(&job, &file);
+        if (rc <= 0)
+            return rc == 0 ? 0 : EXIT_PROTOCOL;
+        if (job.kind == MEDIA_JOB_DECODE && media_slot_bytes(&job.recipe) > w->limits.slot_bytes)
+            return EXIT_PROTOCOL;
+        do_job(w, &job, file, &result);
+        if (file >= 0)
+            close(file);
+        if (!answer(&result, sizeof result))
+            return 0;
+    }
+}
+
+int worker_run(const struct worker_limits *limits)
+{
+    struct worker w;
+    int rc = worker_init(&w, limits);
+    int status = rc < 0 ? EXIT_SOFTWARE : serve(&w);
+    worker_close(&w);
+    return status;
+}

@@ -1,0 +1,222 @@
+#include "lib/torch/net.h"
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <set>
+
+#include <xxhash.h>
+
+#include "lib/tensor.h"
+#include "lib/torch/net_impl.hpp"
+
+using xdc::entry;
+using xdc::guard;
+using xdc::refusal;
+
+namespace
+{
+
+enum tensor_dtype dtype_of(const at::Tensor &t)
+{
+    switch (t.scalar_type()) {
+    case at::kFloat:
+        return TENSOR_F32;
+    case at::kDouble:
+        return TENSOR_F64;
+    case at::kLong:
+        return TENSOR_I64;
+    default:
+        throw refusal{XDC_ETORCH, "a tensor of an unexpected type"};
+    }
+}
+
+const char *dtype_name(enum tensor_dtype d)
+{
+    static const char *const names[] = {"?", "u8", "i32", "u32", "i64", "f16", "f32", "f64"};
+    return d >= TENSOR_U8 && d <= TENSOR_F64 ? names[d] : "?";
+}
+
+template <class T> std::string shape_text(const T &shape, size_t n)
+{
+    std::string s = "[";
+    for (size_t i = 0; i < n; i++)
+        s += (i ? ", " : "") + std::to_string(shape[i]);
+    return s + "]";
+}
+
+/* Host copies and the views of them that lib/tensor writes. */
+struct listing {
+    std::vector<at::Tensor> host;
+    std::vector<struct tensor> views;
+
+    void add(const std::string &name, const at::Tensor &value)
+    {
+        at::Tensor t = value.detach().cpu().contiguous();
+        struct tensor v = {};
+        if (name.size() >= sizeof v.name)
+            throw refusal{XDC_ETORCH, "a tensor's name is too long"};
+        std::memcpy(v.name, name.c_str(), name.size() + 1);
+        v.dtype = dtype_of(t);
+        v.ndim = static_cast<uint32_t>(t.dim());
+        for (int64_t i = 0; i < t.dim(); i++)
+            v.shape[i] = static_cast<uint64_t>(t.size(i));
+        v.data = t.data_ptr();
+        host.push_back(t);
+        views.push_back(v);
+    }
+};
+
+/* All that a checkpoint holds but the audio statistics, by name. */
+std::vector<std::pair<std::string, at::Tensor>> everything(const struct net &net,
+                                                           const std::vector<entry> (&heads)[NET_ENCODERS])
+{
+    std::vector<std::pair<std::string, at::Tensor>> all;
+    for (int enc = 0; enc < NET_ENCODERS; enc++) {
+        std::string prefix = xdc::encoder_name(enc) + std::string(".");
+        for (const auto *list : {&net.encoder[enc].state, &heads[enc]})
+            for (const entry &s : *list)
+                all.emplace_back(prefix + s.name, s.value);
+        for (const auto *list : {&net.encoder[enc].state, &heads[enc]})
+            for (const entry &s : *list)
+                if (s.momentum.defined())
+                    all.emplace_back(prefix + "momentum." + s.name, s.momentum);
+    }
+    return all;
+}
+
+/* The file's tensor of that name, which must be of `want`'s type and shape. */
+const struct tensor *demand(const struct safetensors *file, const std::string &name, const at::Tensor &want)
+{
+    const struct tensor *t = safetensors_find(file, name.c_str());
+    std::string ours = std::string(dtype_name(dtype_of(want))) + " " +
+                       shape_text(want.sizes(), static_cast<size_t>(want.dim()));
+    if (!t)
+        throw refusal{XDC_EMISMATCH, name + " is missing, expected " + ours};
+    bool same = t->dtype == dtype_of(want) && t->ndim == want.dim();
+    for (uint32_t i = 0; same && i < t->ndim; i++)
+        same = t->shape[i] == static_cast<uint64_t>(want.size(i));
+    if (!same)
+        throw refusal{XDC_EMISMATCH, name + " is " + dtype_name(t->dtype) + " " +
+                                         shape_text(t->shape, t->ndim) + ", expected " + ours};
+    return t;
+}
+
+/* Heads as the file has them, not yet filled. */
+std::vector<entry> heads_in(const struct safetensors *file, int enc, const struct net &net)
+{
+    std::vector<entry> heads;
+    for (size_t h = 0; h < NET_HEADS_MAX; h++) {
+        std::string name = xdc::encoder_name(enc) + std::string(".heads.") + std::to_string(h) + ".weight";
+        const struct tensor *t = safetensors_find(file, name.c_str());
+        if (!t)
+            break;
+        if (t->ndim != 2 || t->shape[0] == 0 || t->shape[0] > UINT32_MAX)
+            throw refusal{XDC_EMISMATCH, name + " is " + shape_text(t->shape, t->ndim) +
+                                             ", expected [classes, " + std::to_string(net.encoder[enc].dim) +
+                                             "]"};
+        xdc::heads_append(heads, static_cast<int64_t>(t->shape[0]), net.encoder[enc].dim, net.device);
+    }
+    return heads;
+}
+
+void fill(const at::Tensor &to, const struct tensor &from)
+{
+    at::Tensor host = at::empty(to.sizes(), at::TensorOptions().dtype(to.scalar_type()));
+    std::memcpy(host.data_ptr(), from.data, static_cast<size_t>(host.nbytes()));
+    to.detach().copy_(host);
+}
+
+/* Checks the whole file before the first tensor changes. */
+void restore(struct net &net, const struct safetensors *file)
+{
+    at::NoGradGuard no_grad;
+    std::vector<entry> heads[NET_ENCODERS];
+    for (int enc = 0; enc < NET_ENCODERS; enc++)
+        heads[enc] = heads_in(file, enc, net);
+    auto all = everything(net, heads);
+    at::Tensor stats = at::zeros({2}, at::kDouble);
+    all.emplace_back("audio_stats", stats);
+    std::vector<const struct tensor *> sources;
+    std::set<std::string> known;
+    for (const auto &item : all) {
+        sources.push_back(demand(file, item.first, item.second));
+        known.insert(item.first);
+    }
+    for (size_t i = 0; i < safetensors_count(file); i++)
+        if (!known.count(safetensors_at(file, i)->name))
+            throw refusal{XDC_EMISMATCH,
+                          std::string(safetensors_at(file, i)->name) + " is not part of this network"};
+    for (size_t i = 0; i < all.size(); i++)
+        fill(all[i].second, *sources[i]);
+    for (int enc = 0; enc < NET_ENCODERS; enc++)
+        net.heads[enc] = std::move(heads[enc]);
+    net.audio_mean = stats.data_ptr<double>()[0];
+    net.audio_deviation = stats.data_ptr<double>()[1];
+}
+
+} // namespace
+
+extern "C" {
+
+int net_hash(struct net *net, uint64_t *out, struct err *e)
+{
+    return guard(e, "hash the weights", [&] {
+        std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t *)> state(XXH3_createState(),
+                                                                               XXH3_freeState);
+        if (!state)
+            throw std::bad_alloc();
+        XXH3_64bits_reset(state.get());
+        for (const xdc::encoder &enc : net->encoder)
+            for (const entry &s : enc.state) {
+                at::Tensor t = s.value.detach().cpu().contiguous();
+                XXH3_64bits_update(state.get(), s.name.c_str(), s.name.size());
+                XXH3_64bits_update(state.get(), t.data_ptr(), static_cast<size_t>(t.nbytes()));
+            }
+        *out = XXH3_64bits_digest(state.get());
+        return 0;
+    });
+}
+
+int net_save(struct net *net, const char *path, struct err *e)
+{
+    return guard(e, "save the networks", [&] {
+        listing list;
+        for (const auto &item : everything(*net, net->heads))
+            list.add(item.first, item.second);
+        at::Tensor stats = at::empty({2}, at::kDouble);
+        stats.data_ptr<double>()[0] = net->audio_mean;
+        stats.data_ptr<double>()[1] = net->audio_deviation;
+        list.add("audio_stats", stats);
+        const char *const metadata[][2] = {{"format", "pt"}, {"xdc", "checkpoint"}};
+        return safetensors_write(path, list.views.data(), list.views.size(), metadata, 2, e);
+    });
+}
+
+int net_load(struct net *net, const char *path, struct err *e)
+{
+    std::string context = std::string("load the networks from ") + path;
+    return guard(e, context.c_str(), [&] {
+        struct safetensors *file = nullptr;
+        int r = safetensors_open(path, &file, e);
+        if (r < 0)
+            return r;
+        std::unique_ptr<struct safetensors, void (*)(struct safetensors *)> owner(file, safetensors_close);
+        restore(*net, file);
+        return 0;
+    });
+}
+
+int net_export(struct net *net, enum net_encoder enc, const char *path, const char *const (*metadata)[2],
+               size_t n, struct err *e)
+{
+    return guard(e, "export an encoder", [&] {
+        listing list;
+        for (const entry &s : net->encoder[enc].state)
+            list.add(s.name, s.value);
+        return safetensors_write(path, list.views.data(), list.views.size(), metadata, n, e);
+    });
+}
+
+} // extern "C"

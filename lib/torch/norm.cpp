@@ -1,0 +1,208 @@
+#include "lib/torch/norm.hpp"
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "lib/torch/norm_kernels.hpp"
+
+namespace xdc
+{
+namespace
+{
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/* Rows are dealt to threads in equal ranges: the order of every sum depends on the number of threads alone.
+ */
+template <class F> void over_rows(int64_t rows, F body)
+{
+    int64_t parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), rows / 256));
+    at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; p++)
+            body(p, rows * p / parts, rows * (p + 1) / parts);
+    });
+}
+
+/* Two sums per channel over all rows, in double. */
+template <class F> std::vector<double> sum_rows(int64_t rows, int64_t c, F body)
+{
+    std::vector<std::vector<double>> part(static_cast<size_t>(at::get_num_threads()));
+    over_rows(rows, [&](int64_t p, int64_t first, int64_t last) {
+        auto &sums = part[static_cast<size_t>(p)];
+        sums.assign(static_cast<size_t>(2 * c), 0.0);
+        body(first, last, sums.data());
+    });
+    std::vector<double> total(static_cast<size_t>(2 * c), 0.0);
+    for (const auto &sums : part)
+        for (size_t i = 0; i < sums.size(); i++)
+            total[i] += sums[i];
+    return total;
+}
+
+/* Per-channel numbers of one application: y = x * scale + shift. */
+struct affine {
+    std::vector<float> scale, shift;
+    affine(size_t c) : scale(c), shift(c)
+    {
+    }
+};
+
+affine affine_of(const norm &n, const double *mean, const double *var)
+{
+    size_t c = static_cast<size_t>(n.weight.numel());
+    const float *weight = n.weight.data_ptr<float>(), *bias = n.bias.data_ptr<float>();
+    affine a(c);
+    for (size_t i = 0; i < c; i++) {
+        double scale = weight[i] / std::sqrt(var[i] + n.eps);
+        a.scale[i] = static_cast<float>(scale);
+        a.shift[i] = static_cast<float>(bias[i] - mean[i] * scale);
+    }
+    return a;
+}
+
+void transform(const at::Tensor &x, const affine &a, const at::Tensor &residual, bool relu,
+               const at::Tensor &y)
+{
+    int64_t c = x.size(-1), rows = x.numel() / c;
+    const float *px = x.data_ptr<float>(), *pr = residual.defined() ? residual.data_ptr<float>() : nullptr;
+    float *py = y.data_ptr<float>();
+    over_rows(rows, [&](int64_t, int64_t first, int64_t last) {
+        norm_kernel_transform(px + first * c, pr ? pr + first * c : nullptr, py + first * c, a.scale.data(),
+                              a.shift.data(), last - first, c, relu);
+    });
+}
+
+/* Mean and biased variance of the batch, then the running ones: PyTorch's rule, with the unbiased variance.
+ */
+std::vector<double> batch_statistics(const at::Tensor &x, const norm &n, double momentum)
+{
+    int64_t c = x.size(-1), rows = x.numel() / c;
+    const float *px = x.data_ptr<float>();
+    /* Sums of differences from the first row: no cancellation when the mean is large. */
+    std::vector<double> s = sum_rows(rows, c, [&](int64_t first, int64_t last, double *sums) {
+        norm_kernel_moments(px + first * c, px, last - first, c, sums);
+    });
+    float *mean = n.mean.data_ptr<float>(), *var = n.var.data_ptr<float>();
+    double m = static_cast<double>(rows);
+    for (int64_t i = 0; i < c; i++) {
+        double d = s[static_cast<size_t>(i)] / m;
+        double v = std::max(0.0, s[static_cast<size_t>(c + i)] / m - d * d);
+        s[static_cast<size_t>(i)] = px[i] + d;
+        s[static_cast<size_t>(c + i)] = v;
+        double unbiased = rows > 1 ? v * m / (m - 1) : v;
+        mean[i] = static_cast<float>((1 - momentum) * mean[i] + momentum * (px[i] + d));
+        var[i] = static_cast<float>((1 - momentum) * var[i] + momentum * unbiased);
+    }
+    return s;
+}
+
+/* What backward keeps beside x: the batch's mean and 1/deviation, scale and shift, as f32 [4, C]. */
+at::Tensor keep(const std::vector<double> &stats, const affine &a, double eps)
+{
+    int64_t c = static_cast<int64_t>(a.scale.size());
+    at::Tensor k = at::empty({4, c}, at::kFloat);
+    float *p = k.data_ptr<float>();
+    for (int64_t i = 0; i < c; i++) {
+        size_t j = static_cast<size_t>(i);
+        p[i] = static_cast<float>(stats[j]);
+        p[c + i] = static_cast<float>(1 / std::sqrt(stats[static_cast<size_t>(c) + j] + eps));
+        p[2 * c + i] = a.scale[j];
+        p[3 * c + i] = a.shift[j];
+    }
+    return k;
+}
+
+struct norm_train : torch::autograd::Function<norm_train> {
+    static at::Tensor forward(AutogradContext *ctx, const at::Tensor &x, const at::Tensor &weight,
+                              const at::Tensor &bias, const at::Tensor &residual, const norm *n, bool relu,
+                              double momentum)
+    {
+        (void)weight;
+        (void)bias;
+        std::vector<double> stats = batch_statistics(x, *n, momentum);
+        affine a = affine_of(*n, stats.data(), stats.data() + x.size(-1));
+        at::Tensor y = at::empty_like(x);
+        transform(x, a, residual, relu, y);
+        /* Without a shortcut the ReLU's mask follows from x; with one it is read off the output. */
+        bool masked_by_y = relu && residual.defined();
+        ctx->save_for_backward({x, keep(stats, a, n->eps), masked_by_y ? y : at::Tensor()});
+        ctx->saved_data["relu"] = relu;
+        ctx->saved_data["residual"] = residual.defined();
+        return y;
+    }
+
+    static variable_list backward(AutogradContext *ctx, variable_list grads)
+    {
+        variable_list saved = ctx->get_saved_variables();
+        const at::Tensor &x = saved[0], &kept = saved[1];
+        at::Tensor dy = grads[0].contiguous();
+        bool relu = ctx->saved_data["relu"].toBool(), has_residual = ctx->saved_data["residual"].toBool();
+        int64_t c = x.size(-1), rows = x.numel() / c;
+        const float *mean = kept.data_ptr<float>(), *inv = mean + c, *scale = inv + c, *shift = scale + c;
+        const float *px = x.data_ptr<float>(), *pg = dy.data_ptr<float>();
+        const float *py = saved[2].defined() ? saved[2].data_ptr<float>() : nullptr;
+        norm_mask mask = !relu ? norm_mask::none : py ? norm_mask::output : norm_mask::input;
+
+        std::vector<double> s = sum_rows(rows, c, [&](int64_t first, int64_t last, double *sums) {
+            norm_kernel_sums(px + first * c, pg + first * c, py ? py + first * c : nullptr, mean, scale,
+                             shift, last - first, c, mask, sums);
+        });
+        /* dx = scale (g - mean(g) - xhat mean(g xhat)) = scale g + b x + d */
+        at::Tensor dw = at::empty({c}, at::kFloat), db = at::empty({c}, at::kFloat);
+        std::vector<float> b(static_cast<size_t>(c)), d(static_cast<size_t>(c));
+        for (int64_t i = 0; i < c; i++) {
+            size_t j = static_cast<size_t>(i);
+            double sum = s[j], dot = s[static_cast<size_t>(c) + j], m = static_cast<double>(rows);
+            double slope = -static_cast<double>(scale[i]) * inv[i] * inv[i] * dot / m;
+            db.data_ptr<float>()[i] = static_cast<float>(sum);
+            dw.data_ptr<float>()[i] = static_cast<float>(dot * inv[i]);
+            b[j] = static_cast<float>(slope);
+            d[j] = static_cast<float>(-scale[i] * sum / m - slope * mean[i]);
+        }
+        at::Tensor dx = at::empty_like(x), dr = has_residual && relu ? at::empty_like(x) : at::Tensor();
+        float *pdx = dx.data_ptr<float>(), *pdr = dr.defined() ? dr.data_ptr<float>() : nullptr;
+        over_rows(rows, [&](int64_t, int64_t first, int64_t last) {
+            norm_kernel_gradient(px + first * c, pg + first * c, py ? py + first * c : nullptr, scale, shift,
+                                 b.data(), d.data(), pdx + first * c, pdr ? pdr + first * c : nullptr,
+                                 last - first, c, mask);
+        });
+        if (has_residual && !relu)
+            dr = dy;
+        return {dx, dw, db, dr, at::Tensor(), at::Tensor(), at::Tensor()};
+    }
+};
+
+/* Devices without a kernel of ours. */
+at::Tensor norm_generic(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
+                        const norm_mode &mode)
+{
+    int64_t c = x.size(-1);
+    at::Tensor y = at::batch_norm(x.reshape({-1, c}), n.weight, n.bias, n.mean, n.var, mode.train,
+                                  mode.momentum, n.eps, true)
+                       .view(x.sizes());
+    if (residual.defined())
+        y = y + residual;
+    return relu ? at::relu(y) : y;
+}
+
+} // namespace
+
+at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
+                      const norm_mode &mode)
+{
+    if (!x.is_cpu())
+        return norm_generic(x, n, residual, relu, mode);
+    if (mode.train)
+        return norm_train::apply(x, n.weight, n.bias, residual, &n, relu, mode.momentum);
+    at::Tensor stats = at::stack({n.mean, n.var}).to(at::kDouble);
+    const double *p = stats.data_ptr<double>();
+    transform(x, affine_of(n, p, p + x.size(-1)), residual, relu, x);
+    return x;
+}
+
+} // namespace xdc

@@ -1,0 +1,30 @@
+/* norm: batch normalisation, shortcut addition and ReLU as one operation on [M, C] data (channels last).
+ * Used by encoder.cpp. On CPU two passes forward and two backward, where separate operations take seven and
+ * eight: the encoders are bound by memory, and this is a third of a training step. Deterministic for a given
+ * number of threads. */
+#pragma once
+#include <ATen/ATen.h>
+
+namespace xdc
+{
+
+struct norm {
+    at::Tensor weight, bias; /* [C], learnt */
+    at::Tensor mean, var;    /* [C], running statistics */
+    at::Tensor batches;      /* i64 scalar: training batches seen */
+    double eps = 0;
+};
+
+/* How a forward pass treats batch-norm: batch statistics that also move the running ones by `momentum`, or
+ * those alone. */
+struct norm_mode {
+    bool train = false;
+    double momentum = 0.1;
+};
+
+/* act(normalise(x) + residual): x [..., C] contiguous, residual of the same shape or undefined; act is ReLU
+ * or nothing. */
+at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
+                      const norm_mode &mode);
+
+} // namespace xdc

@@ -1,0 +1,52 @@
+/* kmeans: exact Lloyd k-means with squared L2 distance over f32 rows (algorithms.md 1.8, empty clusters as in
+ * its section 5). Used by cluster_job. Blocking; any thread; runs on threads of its own. The result owns its
+ * arrays. Labels and centroids are the same bits on any number of threads. Scores are f32: rows should be
+ * centred on their mean (normalize_centre), or the common part eats the precision. */
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+#include "lib/err.h"
+#include "lib/rng.h"
+
+/* Rows of which k-means++ chooses the first centroids: all, or a seeded sample of this many when there are
+ * more. */
+#define KMEANS_INIT_ROWS_PER_CENTROID 64
+#define KMEANS_INIT_ROWS_MIN 16384
+
+struct kmeans_options {
+    uint32_t k;
+    uint32_t restarts;   /* at least 1 */
+    uint32_t iterations; /* Lloyd updates at most, of each restart */
+    double tolerance;    /* stop when the objective falls by no more than this share */
+    unsigned threads;    /* at least 1 */
+    uint64_t seed;       /* with round, source and restart the key of all randomness */
+    uint32_t round, source;
+    const atomic_bool *stop;      /* may be NULL; abandons within milliseconds */
+    _Atomic uint64_t *row_passes; /* may be NULL; counts rows assigned */
+};
+
+struct kmeans_result {
+    float *centroids;      /* owned, [k, d] */
+    uint32_t *labels;      /* owned, [n]: nearest centroid, the lowest of equal ones */
+    double objective;      /* sum over rows of the squared distance to their centroid */
+    uint32_t iterations;   /* updates made by the best restart */
+    uint32_t restart;      /* the best one */
+    uint64_t empty_splits; /* empty clusters that the best restart filled by splitting another one */
+};
+
+/* Clusters x [n, d], n >= k. 0; XDC_EFORMAT for n < k or a row that is not finite (named); XDC_ESTOPPED;
+ * -ENOMEM. On failure *out is empty. */
+int kmeans_run(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
+               struct kmeans_result *out, struct err *e) WARN_UNUSED;
+void kmeans_result_close(struct kmeans_result *r);
+
+/* Greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + ln k candidates a step): rows of x as centroids
+ * [k, d], drawn from `r`. Where fewer rows than k are distinct the rest are copies. 0, XDC_ESTOPPED or
+ * -ENOMEM. */
+int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
+                float *centroids, struct err *e) WARN_UNUSED;
+
+/* Fills every cluster without rows: a donor drawn with weight (rows - 1), no donor twice while another is
+ * left; both take the donor's centroid times 1 +- 1/1024, alternating over coordinates, and half its count
+ * each. n >= k rows in all. Returns how many were filled. */
+uint32_t kmeans_split_empty(float *centroids, uint64_t *counts, uint32_t k, uint32_t d, struct rng *r);

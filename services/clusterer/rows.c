@@ -1,0 +1,202 @@
+#include "services/clusterer/rows.h"
+
+#include <math.h>
+#include <omp.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#define THREADS_MAX 1024
+
+struct run {
+    uint64_t chunks;
+    const atomic_bool *stop;
+    rows_work work;
+    void *arg;
+    _Atomic uint64_t next;
+    _Atomic unsigned workers;
+    atomic_bool stopped;
+};
+
+unsigned rows_threads(int64_t configured)
+{
+    long n = configured > 0 ? (long)configured : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
+}
+
+uint64_t rows_chunks(uint64_t n, uint64_t size)
+{
+    return n / size + (n % size != 0);
+}
+
+static void *run_worker(void *arg)
+{
+    struct run *r = arg;
+    unsigned worker = atomic_fetch_add(&r->workers, 1);
+    omp_set_num_threads(1); /* of this thread alone: oneDNN would start a team per worker */
+    for (;;) {
+        if (r->stop && atomic_load(r->stop)) {
+            atomic_store(&r->stopped, true);
+            return NULL;
+        }
+        uint64_t chunk = atomic_fetch_add(&r->next, 1);
+        if (chunk >= r->chunks)
+            return NULL;
+        r->work(r->arg, chunk, worker);
+    }
+}
+
+bool rows_run(unsigned threads, uint64_t chunks, const atomic_bool *stop, rows_work work, void *arg)
+{
+    struct run r = {.chunks = chunks, .stop = stop, .work = work, .arg = arg};
+    pthread_t ids[THREADS_MAX];
+    unsigned started = 0;
+    /* A thread that cannot be started only costs time: the others take its chunks. */
+    for (unsigned i = 1; i < threads && i < chunks && i < THREADS_MAX; i++)
+        if (pthread_create(&ids[started], NULL, run_worker, &r) == 0)
+            started++;
+    run_worker(&r);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(ids[i], NULL);
+    return !atomic_load(&r.stopped);
+}
+
+/* The loops are compiled twice; no multiplication is fused with an addition (-ffp-contract=off), so both give
+ * the same bits. */
+#define BODY static inline __attribute__((always_inline))
+#if defined(__x86_64__)
+#define DISPATCH(name, params, args)                               \
+    __attribute__((target("avx2"))) static void name##_avx2 params \
+    {                                                              \
+        name##_body args;                                          \
+    }                                                              \
+    static void name##_any params                                  \
+    {                                                              \
+        if (__builtin_cpu_supports("avx2"))                        \
+            name##_avx2 args;                                      \
+        else                                                       \
+            name##_body args;                                      \
+    }
+#else
+#define DISPATCH(name, params, args) \
+    static void name##_any params    \
+    {                                \
+        name##_body args;            \
+    }
+#endif
+
+static double sum_lanes(const float lane[ROWS_LANES])
+{
+    double s = 0;
+    for (size_t l = 0; l < ROWS_LANES; l++)
+        s += (double)lane[l];
+    return s;
+}
+
+BODY void distance_body(const float *a, const float *b, size_t d, double *out)
+{
+    float lane[ROWS_LANES] = {0};
+    size_t i = 0;
+    for (; i + ROWS_LANES <= d; i += ROWS_LANES)
+        for (size_t l = 0; l < ROWS_LANES; l++) {
+            float t = a[i + l] - b[i + l];
+            lane[l] += t * t;
+        }
+    for (size_t l = 0; i < d; i++, l++) {
+        float t = a[i] - b[i];
+        lane[l] += t * t;
+    }
+    *out = sum_lanes(lane);
+}
+DISPATCH(distance, (const float *a, const float *b, size_t d, double *out), (a, b, d, out))
+
+double rows_distance(const float *a, const float *b, size_t d)
+{
+    double out;
+    distance_any(a, b, d, &out);
+    return out;
+}
+
+BODY void norm_body(const float *a, size_t d, double *out)
+{
+    float lane[ROWS_LANES] = {0};
+    size_t i = 0;
+    for (; i + ROWS_LANES <= d; i += ROWS_LANES)
+        for (size_t l = 0; l < ROWS_LANES; l++)
+            lane[l] += a[i + l] * a[i + l];
+    for (size_t l = 0; i < d; i++, l++)
+        lane[l] += a[i] * a[i];
+    *out = sum_lanes(lane);
+}
+DISPATCH(norm, (const float *a, size_t d, double *out), (a, d, out))
+
+double rows_norm(const float *a, size_t d)
+{
+    double out;
+    norm_any(a, d, &out);
+    return out;
+}
+
+BODY void add_body(double *restrict sum, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += (double)x[i];
+}
+DISPATCH(add, (double *sum, const float *x, size_t n), (sum, x, n))
+
+void rows_add(double *sum, const float *x, size_t n)
+{
+    add_any(sum, x, n);
+}
+
+BODY void axpy4_body(double *restrict y, const double *a, const double *restrict x, size_t stride, size_t n)
+{
+    const double a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+    const double *x1 = x + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+    for (size_t i = 0; i < n; i++)
+        y[i] += a0 * x[i] + a1 * x1[i] + a2 * x2[i] + a3 * x3[i];
+}
+DISPATCH(axpy4, (double *y, const double *a, const double *x, size_t stride, size_t n), (y, a, x, stride, n))
+
+void rows_axpy4(double *y, const double a[4], const double *x, size_t stride, size_t n)
+{
+    axpy4_any(y, a, x, stride, n);
+}
+
+BODY void nearest_body(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
+                       float *best, uint32_t *labels)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *s = scores + r * width;
+        float low[ROWS_LANES];
+        uint32_t at[ROWS_LANES];
+        for (size_t l = 0; l < ROWS_LANES; l++) {
+            low[l] = s[l] + offsets[l];
+            at[l] = (uint32_t)l;
+        }
+        for (size_t j = ROWS_LANES; j < width; j += ROWS_LANES)
+            for (size_t l = 0; l < ROWS_LANES; l++) {
+                float v = s[j + l] + offsets[j + l];
+                bool less = v < low[l];
+                low[l] = less ? v : low[l];
+                at[l] = less ? (uint32_t)(j + l) : at[l];
+            }
+        size_t m = 0;
+        for (size_t l = 1; l < ROWS_LANES; l++)
+            if (low[l] < low[m] || (low[l] == low[m] && at[l] < at[m]))
+                m = l;
+        if (low[m] < best[r]) {
+            best[r] = low[m];
+            labels[r] = base + at[m];
+        }
+    }
+}
+DISPATCH(nearest,
+         (const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base, float *best,
+          uint32_t *labels),
+         (scores, offsets, rows, width, base, best, labels))
+
+void rows_nearest(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
+                  float *best, uint32_t *labels)
+{
+    nearest_any(scores, offsets, rows, width, base, best, labels);
+}

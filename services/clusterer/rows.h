@@ -1,0 +1,41 @@
+/* rows: the inner loops over rows of f32 features, and the threads that run them over fixed chunks.
+ * Used by kmeans, normalize and cluster_job. Any thread; owns nothing. Cannot fail.
+ * Every result is the same on any number of threads and on any CPU with the same oneDNN kernels: a chunk's
+ * bounds depend on the data's shape alone, and every sum is made in one fixed order. */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ROWS_CHUNK 1024 /* rows of a chunk */
+#define ROWS_SLICE 64   /* columns of a slice, for work that is split over columns */
+#define ROWS_LANES 16   /* widths given to rows_nearest are multiples of this */
+
+typedef void (*rows_work)(void *arg, uint64_t chunk, unsigned worker);
+
+/* Threads that `configured` asks for: itself, or one per CPU for 0. */
+unsigned rows_threads(int64_t configured);
+
+/* Calls work(arg, chunk, worker) for every chunk < chunks, worker < threads, on up to `threads` threads, each
+ * with oneDNN kept to that thread. Blocks. Returns false when *stop became true before all were done; `stop`
+ * may be NULL. */
+bool rows_run(unsigned threads, uint64_t chunks, const atomic_bool *stop, rows_work work, void *arg);
+
+/* ceil(n / size). */
+uint64_t rows_chunks(uint64_t n, uint64_t size);
+
+/* Squared L2 distance of a and b, f32 [d]; exactly 0 for equal rows. */
+double rows_distance(const float *a, const float *b, size_t d);
+/* Squared L2 norm of a, f32 [d]. */
+double rows_norm(const float *a, size_t d);
+
+/* sum [n] += x [n]. */
+void rows_add(double *sum, const float *x, size_t n);
+/* y [n] += a[0] x0 + a[1] x1 + a[2] x2 + a[3] x3, x0..x3 at x, x + stride, ... */
+void rows_axpy4(double *y, const double a[4], const double *x, size_t stride, size_t n);
+
+/* For every row the smallest of scores [rows, width] + offsets [width], where it is below best[row]; then
+ * labels[row] = base + its column, the lowest of equal ones. */
+void rows_nearest(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
+                  float *best, uint32_t *labels);

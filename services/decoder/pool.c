@@ -1,0 +1,493 @@
+#include "services/decoder/pool.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/progress.h"
+
+#define WALL_S_DEFAULT 60
+#define RESTART_PAUSE_S 1.0
+#define SLOT_MAX (UINT64_C(1) << 31)
+
+static void dispatch(struct pool *p);
+
+static void held_add(struct pool *p, struct lease *l)
+{
+    l->prev = p->tail;
+    l->next = NULL;
+    if (p->tail)
+        p->tail->next = l;
+    else
+        p->head = l;
+    p->tail = l;
+    p->held++;
+    p->queued++;
+}
+
+void pool_lease_done(struct pool *p, struct lease *l)
+{
+    if (l->state == LEASE_QUEUED)
+        p->queued--;
+    if (l->prev)
+        l->prev->next = l->next;
+    else
+        p->head = l->next;
+    if (l->next)
+        l->next->prev = l->prev;
+    else
+        p->tail = l->prev;
+    p->held--;
+    lease_destroy(l);
+}
+
+static void set_state(struct pool *p, struct lease *l, enum lease_state state)
+{
+    if (l->state == LEASE_QUEUED)
+        p->queued--;
+    if (state == LEASE_QUEUED)
+        p->queued++;
+    l->state = state;
+}
+
+/* Counts and hands over; l->result or l->lost is set. */
+static void answer(struct pool *p, struct lease *l)
+{
+    set_state(p, l, LEASE_ANSWERED);
+    if (l->lost) {
+        p->lost++;
+    } else if (l->result.reason) {
+        p->failed[l->result.reason < MEDIA_REASONS ? l->result.reason : MEDIA_DECODE_ERROR]++;
+        log_debug("clip %llu of %s: %s: %s", (unsigned long long)l->key.clip, l->uri,
+                  media_reason_name(l->result.reason), l->result.detail);
+    } else {
+        p->decoded++;
+    }
+    p->options.on_answer(p->options.arg, l);
+}
+
+static void answer_lost(struct pool *p, struct lease *l)
+{
+    l->lost = true;
+    l->worker = NULL;
+    answer(p, l);
+}
+
+static void PRINTF_LIKE(4, 5)
+    answer_reason(struct pool *p, struct lease *l, enum media_reason reason, const char *fmt, ...)
+{
+    va_list ap;
+    l->worker = NULL;
+    memset(&l->result, 0, sizeof l->result);
+    l->result.reason = reason;
+    va_start(ap, fmt);
+    vsnprintf(l->result.detail, sizeof l->result.detail, fmt, ap);
+    va_end(ap);
+    answer(p, l);
+}
+
+static void on_poll_closed(uv_handle_t *h)
+{
+    free(h);
+}
+
+/* The handle goes before the descriptor does, or the loop would watch whatever gets the number next. */
+static void unwatch(struct worker *w)
+{
+    if (!w->poll)
+        return;
+    uv_poll_stop(w->poll);
+    uv_close((uv_handle_t *)w->poll, on_poll_closed);
+    w->poll = NULL;
+}
+
+static void worker_stop(struct worker *w)
+{
+    unwatch(w);
+    media_child_stop(&w->child);
+    w->state = WORKER_DOWN;
+}
+
+static int worker_start(struct worker *w, uint64_t slot_bytes, struct err *e)
+{
+    struct media_child_limits limits = w->pool->options.limits;
+    if (slot_bytes > limits.slot_bytes)
+        limits.slot_bytes = slot_bytes;
+    int rc = media_child_start(&w->child, &limits, e);
+    if (rc)
+        return rc;
+    w->poll = calloc(1, sizeof *w->poll);
+    if (!w->poll) {
+        media_child_stop(&w->child);
+        return err_sys(e, ENOMEM, "watch a media worker");
+    }
+    rc = uv_poll_init(w->pool->options.loop, w->poll, w->child.fd);
+    if (rc) {
+        free(w->poll);
+        w->poll = NULL;
+        media_child_stop(&w->child);
+        return err_set(e, rc, "watch a media worker: %s", uv_strerror(rc));
+    }
+    w->poll->data = w;
+    w->state = WORKER_IDLE;
+    return 0;
+}
+
+/* Makes the worker ready for a slot of that size. A failure starts a pause for the whole pool: it has one
+ * cause, the host. */
+static int worker_ready(struct worker *w, uint64_t slot_bytes)
+{
+    struct pool *p = w->pool;
+    struct err e = {0};
+    if (w->state == WORKER_IDLE && w->child.slot_bytes < slot_bytes)
+        worker_stop(w);
+    if (w->state == WORKER_IDLE)
+        return 0;
+    int rc = worker_start(w, slot_bytes, &e);
+    if (rc) {
+        if (!p->cannot_start)
+            log_warn("cannot start a media worker: %s; trying again every second", e.msg);
+        p->cannot_start = true;
+        p->retry_at_s = progress_now_s() + RESTART_PAUSE_S;
+        snprintf(p->start_error, sizeof p->start_error, "no media worker can be started: %.200s", e.msg);
+        return rc;
+    }
+    p->cannot_start = false;
+    return 0;
+}
+
+/* The worker died on the lease: once more, or the reason is the answer. */
+static void worker_died(struct worker *w, const struct media_result *result)
+{
+    struct pool *p = w->pool;
+    struct lease *l = w->lease;
+    p->workers_died++;
+    w->lease = NULL;
+    worker_stop(w);
+    l->worker = NULL;
+    if (l->superseded) {
+        p->superseded++;
+        pool_lease_done(p, l);
+        return;
+    }
+    if (++l->failures < p->options.attempts) {
+        set_state(p, l, LEASE_QUEUED);
+        return;
+    }
+    l->result = *result;
+    if (!l->result.reason)
+        l->result.reason = MEDIA_WORKER_DIED;
+    l->result.video_bytes = l->result.audio_bytes = 0;
+    answer(p, l);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct worker *w = poll->data;
+    struct pool *p = w->pool;
+    struct media_result result = {0};
+    struct err e = {0};
+    (void)status;
+    (void)events;
+    uv_poll_stop(poll);
+    int rc = media_child_recv(&w->child, &result, &e);
+    if (rc == -EAGAIN) {
+        uv_poll_start(poll, UV_READABLE, on_readable);
+        return;
+    }
+    if (rc) {
+        worker_died(w, &result);
+        dispatch(p);
+        return;
+    }
+    struct lease *l = w->lease;
+    w->lease = NULL;
+    if (l->superseded) {
+        p->superseded++;
+        pool_lease_done(p, l);
+        w->state = WORKER_IDLE;
+    } else if (result.reason || (!result.video_bytes && !result.audio_bytes)) {
+        w->state = WORKER_IDLE;
+        l->worker = NULL;
+        l->result = result;
+        l->result.video_bytes = l->result.audio_bytes = 0;
+        answer(p, l);
+    } else {
+        w->state = WORKER_SENDING;
+        l->worker = w;
+        l->result = result;
+        answer(p, l);
+    }
+    dispatch(p);
+}
+
+/* Opens the lease's file. Returns its descriptor, or -1 when the lease is answered. */
+static int lease_open(struct pool *p, struct lease *l)
+{
+    struct err e = {0};
+    uint64_t size = 0;
+    int fd = -1;
+    int rc = media_open_uri(p->media_root, l->uri, &fd, &size, &e);
+    if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) {
+        answer_lost(p, l); /* the host's fault, not the file's */
+        return -1;
+    }
+    if (rc) {
+        answer_reason(p, l, MEDIA_OPEN_FAILED, "%.190s", e.msg);
+        return -1;
+    }
+    if (size != l->size_bytes) {
+        close(fd);
+        answer_reason(p, l, MEDIA_CHANGED_SINCE_INDEX, "%llu bytes, the manifest says %llu",
+                      (unsigned long long)size, (unsigned long long)l->size_bytes);
+        return -1;
+    }
+    return fd;
+}
+
+static int send_job(struct worker *w, struct lease *l, int fd, struct err *e)
+{
+    struct media_job job = {
+        .kind = MEDIA_JOB_DECODE,
+        .id = l->key.clip,
+        .video_stream = l->video_stream,
+        .audio_stream = l->audio_stream,
+        .start_s = l->start_s,
+        .duration_s = l->duration_s,
+        .recipe = l->recipe,
+    };
+    return media_child_send(&w->child, &job, fd, e);
+}
+
+/* Gives the lease to the worker. 0 when the lease has left the queue, else no worker could be had. */
+static int hand_over(struct worker *w, struct lease *l)
+{
+    struct pool *p = w->pool;
+    struct err e = {0};
+    uint64_t need = media_slot_bytes(&l->recipe);
+    if (need > SLOT_MAX) {
+        answer_reason(p, l, MEDIA_BAD_DIMENSIONS, "a sample of %llu bytes is larger than any slot",
+                      (unsigned long long)need);
+        return 0;
+    }
+    int rc = worker_ready(w, need);
+    if (rc)
+        return rc;
+    int fd = lease_open(p, l);
+    if (fd < 0)
+        return 0;
+    rc = send_job(w, l, fd, &e);
+    if (rc) { /* it died while idle: a fresh one, once */
+        worker_stop(w);
+        rc = worker_ready(w, need);
+        if (!rc)
+            rc = send_job(w, l, fd, &e);
+    }
+    close(fd);
+    if (rc) {
+        worker_stop(w);
+        return rc;
+    }
+    set_state(p, l, LEASE_RUNNING);
+    l->worker = w;
+    w->lease = l;
+    w->state = WORKER_BUSY;
+    w->since_s = progress_now_s();
+    uv_poll_start(w->poll, UV_READABLE, on_readable);
+    return 0;
+}
+
+static struct worker *free_worker(struct pool *p)
+{
+    struct worker *down = NULL;
+    for (unsigned i = 0; i < p->options.workers; i++) {
+        if (p->workers[i].state == WORKER_IDLE)
+            return &p->workers[i];
+        if (p->workers[i].state == WORKER_DOWN && !down)
+            down = &p->workers[i];
+    }
+    return down;
+}
+
+static struct lease *first_queued(struct pool *p)
+{
+    for (struct lease *l = p->head; l; l = l->next)
+        if (l->state == LEASE_QUEUED)
+            return l;
+    return NULL;
+}
+
+/* Leases to workers until one of them runs out. An answer may come back in here by pool_worker_free: not
+ * entered twice. */
+static void dispatch(struct pool *p)
+{
+    if (p->dispatching || p->stopping)
+        return;
+    p->dispatching = true;
+    while (p->queued) {
+        struct worker *w = free_worker(p);
+        if (!w || (w->state == WORKER_DOWN && p->cannot_start && progress_now_s() < p->retry_at_s))
+            break;
+        if (hand_over(w, first_queued(p)))
+            break;
+    }
+    p->dispatching = false;
+}
+
+int pool_init(struct pool *p, const struct pool_options *o, struct err *e)
+{
+    memset(p, 0, sizeof *p);
+    p->options = *o;
+    if (!p->options.wall_s)
+        p->options.wall_s = WALL_S_DEFAULT;
+    p->slots = o->workers * 2 < POOL_SLOTS_MAX ? o->workers * 2 : POOL_SLOTS_MAX;
+    p->media_root = strdup(o->media_root ? o->media_root : "");
+    p->workers = calloc(o->workers, sizeof *p->workers);
+    if (!p->media_root || !p->workers) {
+        free(p->media_root);
+        free(p->workers);
+        return err_sys(e, ENOMEM, "pool of %u workers", o->workers);
+    }
+    p->options.media_root = p->media_root;
+    for (unsigned i = 0; i < o->workers; i++) {
+        p->workers[i].pool = p;
+        if (!p->cannot_start)
+            (void)worker_ready(&p->workers[i], 0);
+    }
+    return 0;
+}
+
+static struct lease *find(const struct pool *p, const struct lease *like)
+{
+    for (struct lease *l = p->head; l; l = l->next)
+        if (l->link == like->link && !l->superseded && lease_key_equal(&l->key, &like->key))
+            return l;
+    return NULL;
+}
+
+static unsigned live(const struct pool *p)
+{
+    unsigned n = 0;
+    for (const struct lease *l = p->head; l; l = l->next)
+        n += !l->superseded;
+    return n;
+}
+
+void pool_add(struct pool *p, struct lease *l)
+{
+    if (find(p, l)) {
+        lease_destroy(l);
+        return;
+    }
+    /* What a superseded lease still occupies is no fault of the trainer that grants now. */
+    bool full = live(p) >= p->slots;
+    held_add(p, l);
+    if (full || p->stopping)
+        answer_lost(p, l);
+    else
+        dispatch(p);
+}
+
+void pool_supersede(struct pool *p, unsigned link, uint64_t incarnation, uint32_t phase)
+{
+    struct lease *next;
+    for (struct lease *l = p->head; l; l = next) {
+        next = l->next;
+        if (l->link != link || (l->key.incarnation == incarnation && l->key.phase == phase))
+            continue;
+        l->superseded = true;
+        if (l->state == LEASE_QUEUED) {
+            p->superseded++;
+            pool_lease_done(p, l);
+        }
+    }
+}
+
+void pool_worker_free(struct worker *w)
+{
+    if (w->state != WORKER_SENDING)
+        return;
+    w->state = WORKER_IDLE;
+    dispatch(w->pool);
+}
+
+void pool_tick(struct pool *p)
+{
+    double now = progress_now_s();
+    for (unsigned i = 0; i < p->options.workers; i++) {
+        struct worker *w = &p->workers[i];
+        if (w->state != WORKER_BUSY || now - w->since_s < p->options.wall_s)
+            continue;
+        struct lease *l = w->lease;
+        log_warn("clip %llu of %s: no answer within %u s: given back", (unsigned long long)l->key.clip,
+                 l->uri, p->options.wall_s);
+        w->lease = NULL;
+        worker_stop(w);
+        answer_lost(p, l);
+    }
+    if (p->cannot_start && !p->stopping && now >= p->retry_at_s) {
+        struct worker *w = free_worker(p);
+        if (w && !worker_ready(w, 0))
+            log_info("media workers can be started again");
+    }
+    dispatch(p);
+}
+
+unsigned pool_held(const struct pool *p, unsigned link, struct lease_key out[POOL_SLOTS_MAX])
+{
+    unsigned n = 0;
+    for (const struct lease *l = p->head; l && n < POOL_SLOTS_MAX; l = l->next)
+        if (l->link == link && !l->superseded)
+            out[n++] = l->key;
+    return n;
+}
+
+unsigned pool_running(const struct pool *p)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < p->options.workers; i++)
+        n += p->workers[i].state != WORKER_DOWN;
+    return n;
+}
+
+static struct lease *first_unanswered(struct pool *p)
+{
+    for (struct lease *l = p->head; l; l = l->next)
+        if (l->state != LEASE_ANSWERED)
+            return l;
+    return NULL;
+}
+
+void pool_stop(struct pool *p)
+{
+    p->stopping = true;
+    for (unsigned i = 0; i < p->options.workers; i++) {
+        struct worker *w = &p->workers[i];
+        w->lease = NULL;
+        if (w->state != WORKER_SENDING)
+            worker_stop(w);
+    }
+    /* An answer may free any answered lease, so the list is read anew each time. */
+    for (struct lease *l; (l = first_unanswered(p));) {
+        if (l->superseded)
+            pool_lease_done(p, l);
+        else
+            answer_lost(p, l);
+    }
+}
+
+void pool_close(struct pool *p)
+{
+    for (unsigned i = 0; p->workers && i < p->options.workers; i++)
+        worker_stop(&p->workers[i]);
+    while (p->head)
+        pool_lease_done(p, p->head);
+    free(p->workers);
+    free(p->media_root);
+    p->workers = NULL;
+    p->media_root = NULL;
+}

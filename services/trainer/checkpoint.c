@@ -1,0 +1,145 @@
+#include "services/trainer/checkpoint.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "lib/checkpoint_dir.h"
+#include "lib/fsutil.h"
+
+static json_t *hex(uint64_t v)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, v);
+    return json_string(text);
+}
+
+static uint64_t from_hex(const json_t *j, const char *key)
+{
+    const char *text = json_string_value(json_object_get(j, key));
+    return text ? strtoull(text, NULL, 16) : 0;
+}
+
+static json_t *state_to_json(uint64_t run, const struct train_state *s, uint64_t weights, struct quarantine *q)
+{
+    return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], s:[I,I], s:o, s:o}",
+                     "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round, "epoch",
+                     (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step, "labels", hex(s->labels),
+                     "features", hex(s->features), "ledger", "epoch", (int)s->ledger.epoch, "size_bytes",
+                     (json_int_t)s->ledger.size_bytes, "hash", hex(s->ledger.hash), "loss", s->loss[0], s->loss[1],
+                     "labelled", (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
+                     (json_int_t)s->correct[0], (json_int_t)s->correct[1], "weights_xxh3", hex(weights), "quarantine",
+                     quarantine_to_json(q));
+}
+
+static int state_from_json(const json_t *j, struct train_state *s, struct err *e)
+{
+    const char *phase;
+    int round, epoch, ledger_epoch;
+    json_int_t batch, step, size, labelled[2], correct[2];
+    const json_t *ledger;
+    int rc = json_unpack((json_t *)j, "{s:s, s:i, s:i, s:I, s:I, s:o, s:[F,F], s:[I,I], s:[I,I]}", "phase", &phase, "round",
+                         &round, "epoch", &epoch, "batch", &batch, "step", &step, "ledger", &ledger, "loss", &s->loss[0],
+                         &s->loss[1], "labelled", &labelled[0], &labelled[1], "correct", &correct[0], &correct[1]);
+    if (rc == 0)
+        rc = json_unpack((json_t *)ledger, "{s:i, s:I}", "epoch", &ledger_epoch, "size_bytes", &size);
+    if (rc < 0 || phase_parse(phase, &s->phase) < 0)
+        return err_set(e, XDC_EFORMAT, "the checkpoint's state lacks a field or has a wrong one");
+    s->round = (uint32_t)round;
+    s->epoch = (uint32_t)epoch;
+    s->batch = (uint64_t)batch;
+    s->step = (uint64_t)step;
+    s->labels = from_hex(j, "labels");
+    s->features = from_hex(j, "features");
+    s->ledger = (struct ledger_mark){(uint32_t)ledger_epoch, (uint64_t)size, from_hex(ledger, "hash")};
+    for (int i = 0; i < NET_ENCODERS; i++) {
+        s->labelled[i] = (uint64_t)labelled[i];
+        s->correct[i] = (uint64_t)correct[i];
+    }
+    return 0;
+}
+
+/* Weights, state, DONE: in this order, into the directory `tmp`. */
+static int write_files(const char *tmp, uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
+                       struct err *e)
+{
+    char path[PATH_MAX];
+    uint64_t hash = 0, again = 0;
+    int rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, tmp);
+    if (rc == 0)
+        rc = net_save(net, path, e);
+    if (rc == 0)
+        rc = checkpoint_dir_hash(path, &hash, e);
+    if (rc < 0)
+        return rc;
+    json_t *state = state_to_json(run, s, hash, q);
+    char *text = state ? json_dumps(state, JSON_SORT_KEYS | JSON_INDENT(1)) : NULL;
+    json_decref(state);
+    if (!text)
+        return err_sys(e, ENOMEM, "checkpoint state");
+    rc = fs_path(path, e, "%s/" CHECKPOINT_STATE, tmp);
+    if (rc == 0)
+        rc = fs_write_atomic(path, text, strlen(text), e);
+    free(text);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, tmp);
+    if (rc == 0)
+        rc = checkpoint_dir_hash(path, &again, e);
+    if (rc == 0 && again != hash)
+        rc = err_set(e, -EIO, "%s reads back differently", path);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/" CHECKPOINT_DONE, tmp);
+    if (rc == 0)
+        rc = fs_write_atomic(path, "", 0, e);
+    return rc;
+}
+
+int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
+                     unsigned keep, struct err *e)
+{
+    char dir[PATH_MAX], tmp[PATH_MAX];
+    int rc = fs_path(dir, e, "%s/checkpoints/step-%012" PRIu64, run_dir, s->step);
+    if (rc == 0)
+        rc = fs_path(tmp, e, "%s/checkpoints/tmp-%012" PRIu64, run_dir, s->step);
+    if (rc == 0)
+        rc = fs_remove_tree(tmp, e);
+    if (rc == 0)
+        rc = fs_mkdirs(tmp, e);
+    if (rc == 0)
+        rc = write_files(tmp, run, s, net, q, e);
+    if (rc == 0)
+        rc = fs_remove_tree(dir, e);
+    if (rc == 0)
+        rc = fs_publish_dir(tmp, dir, e);
+    if (rc < 0) {
+        struct err ignored;
+        if (fs_remove_tree(tmp, &ignored) < 0)
+            return err_wrap(e, "checkpoint of step %" PRIu64 " (and %s stays)", s->step, tmp);
+        return err_wrap(e, "checkpoint of step %" PRIu64, s->step);
+    }
+    return checkpoint_dir_prune(run_dir, keep, e);
+}
+
+int checkpoint_restore(const char *run_dir, uint64_t run, struct train_state *s, struct net *net, struct quarantine *q,
+                       unsigned *out_skipped, struct err *e)
+{
+    char dir[PATH_MAX], path[PATH_MAX];
+    json_t *state = NULL;
+    int rc = checkpoint_dir_latest(run_dir, dir, &state, out_skipped, e);
+    if (rc < 0)
+        return rc;
+    if (from_hex(state, "run") != run)
+        rc = err_set(e, XDC_EMISMATCH, "%s is of another run (other configuration or manifest)", dir);
+    if (rc == 0)
+        rc = state_from_json(state, s, e);
+    if (rc == 0)
+        rc = quarantine_from_json(q, json_object_get(state, "quarantine"), e);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);
+    if (rc == 0)
+        rc = net_load(net, path, e);
+    json_decref(state);
+    return rc < 0 ? err_wrap(e, "restore %s", dir) : 0;
+}

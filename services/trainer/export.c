@@ -1,0 +1,36 @@
+/* PHASE_EXPORT: both encoders out of the newest checkpoint, for stock PyTorch. */
+#include "lib/export.h"
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "services/trainer/train_loop.h"
+#include "services/trainer/trainer.h"
+
+int train_export(struct train_loop *l, struct err *e)
+{
+    static const char *const names[NET_ENCODERS] = {"video", "audio"};
+    const char *run_dir = l->t->conf.run.dir;
+    char path[PATH_MAX];
+    train_show_phase(l, 0, NET_ENCODERS);
+    int rc = fs_path(path, e, "%s/export", run_dir);
+    if (rc == 0)
+        rc = fs_mkdirs(path, e);
+    for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++) {
+        rc = fs_path(path, e, "%s/export/%s.safetensors", run_dir, names[i]);
+        if (rc == 0)
+            rc = export_encoder(run_dir, names[i], path, e);
+        if (rc == 0)
+            log_info("encoder written: %s", path);
+        train_show_done(l, i + 1);
+    }
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/finished.json", run_dir);
+    if (rc == 0) {
+        char text[128];
+        int n = snprintf(text, sizeof text, "{\"rounds\": %u, \"step\": %llu}\n", l->state.round,
+                         (unsigned long long)l->state.step);
+        rc = fs_write_atomic(path, text, (size_t)n, e);
+    }
+    if (rc == 0)
+        rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
+    return rc < 0 ? err_wrap(e, "export") : 0;
+}

@@ -1,0 +1,142 @@
+#include "services/trainer/features_out.h"
+
+#include <errno.h>
+#include <string.h>
+#include "lib/daemon.h"
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "services/trainer/trainer.h"
+
+static void send_sealed(struct features_out *f, const struct wire_peer *to, uint32_t round, uint64_t hash)
+{
+    Xdc__DumpSealed sealed = XDC__DUMP_SEALED__INIT;
+    Xdc__Envelope env = XDC__ENVELOPE__INIT;
+    sealed.round = round;
+    sealed.rank = f->trainer->rank;
+    sealed.manifest = f->trainer->manifest_id;
+    sealed.features = hash;
+    env.run = f->trainer->run;
+    env.body_case = XDC__ENVELOPE__BODY_DUMP_SEALED;
+    env.dump_sealed = &sealed;
+    if (wire_send(f->wire, to, &env, NULL, 0) < 0)
+        log_debug("a dump notice was not sent; the clusterer finds the dump by itself");
+}
+
+static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env, const struct wire_frame *raw,
+                       size_t n_raw)
+{
+    struct features_out *f = arg;
+    (void)raw;
+    (void)n_raw;
+    if (env->body_case != XDC__ENVELOPE__BODY_FEATURES_HELLO)
+        return;
+    uint32_t i = 0;
+    while (i < f->n_peers && (f->peers[i].size != from->size || memcmp(f->peers[i].id, from->id, from->size) != 0))
+        i++;
+    if (i == f->n_peers) {
+        if (f->n_peers == FEATURES_PEERS_MAX)
+            memmove(f->peers, f->peers + 1, --f->n_peers * sizeof f->peers[0]);
+        f->peers[f->n_peers++] = *from;
+    }
+    pthread_mutex_lock(&f->lock);
+    bool sealed = f->sealed;
+    uint32_t round = f->round;
+    uint64_t hash = f->hash;
+    pthread_mutex_unlock(&f->lock);
+    if (sealed)
+        send_sealed(f, from, round, hash);
+}
+
+int features_out_open(struct features_out *f, struct trainer *t, struct err *e)
+{
+    *f = (struct features_out){.trainer = t};
+    pthread_mutex_init(&f->lock, NULL);
+    char endpoint[CONF_STRING_MAX];
+    struct wire_options o = {.kind = WIRE_ROUTER, .raw_frame_max = 0, .on_message = on_message, .arg = f};
+    int rc = daemon_endpoint(&t->conf, "features", (int)t->rank, endpoint, e);
+    if (rc == 0)
+        rc = wire_open(t->wires, &t->loop, &o, &f->wire, e);
+    if (rc == 0)
+        rc = wire_bind(f->wire, endpoint, e);
+    return rc;
+}
+
+void features_out_close(struct features_out *f)
+{
+    wire_close(f->wire);
+    f->wire = NULL;
+    pthread_mutex_destroy(&f->lock);
+}
+
+void features_out_pump(struct features_out *f)
+{
+    pthread_mutex_lock(&f->lock);
+    bool pending = f->pending;
+    uint32_t round = f->round;
+    uint64_t hash = f->hash;
+    f->pending = false;
+    pthread_mutex_unlock(&f->lock);
+    for (uint32_t i = 0; pending && i < f->n_peers; i++)
+        send_sealed(f, &f->peers[i], round, hash);
+}
+
+void features_out_finish(struct features_out *f)
+{
+    for (uint32_t i = 0; i < f->n_peers; i++) {
+        Xdc__RunFinished finished = XDC__RUN_FINISHED__INIT;
+        Xdc__Envelope env = XDC__ENVELOPE__INIT;
+        env.run = f->trainer->run;
+        env.body_case = XDC__ENVELOPE__BODY_RUN_FINISHED;
+        env.run_finished = &finished;
+        if (wire_send(f->wire, &f->peers[i], &env, NULL, 0) < 0)
+            log_debug("the clusterer does not hear that the run is finished");
+    }
+}
+
+void features_out_sealed(struct features_out *f, uint32_t round, uint64_t hash)
+{
+    pthread_mutex_lock(&f->lock);
+    f->sealed = f->pending = true;
+    f->round = round;
+    f->hash = hash;
+    pthread_mutex_unlock(&f->lock);
+    uv_async_send(&f->trainer->wake);
+}
+
+int features_out_dir(const struct trainer *t, uint32_t round, char out[PATH_MAX], struct err *e)
+{
+    return fs_path(out, e, "%s/features/round-%04u/rank-%u", t->conf.run.dir, round, t->rank);
+}
+
+int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
+                        struct feature_store **out, struct err *e)
+{
+    char dir[PATH_MAX], parent[PATH_MAX];
+    struct feature_info info = {.manifest = t->manifest_id,
+                                .run = t->run,
+                                .weights = weights,
+                                .rows = t->set.videos * t->set.clips_per_video,
+                                .round = round,
+                                .rank = t->rank,
+                                .ranks = 1,
+                                .dtype = t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32,
+                                .encoders = 2,
+                                .encoder = {{.name = "video", .dim = dims[0]}, {.name = "audio", .dim = dims[1]}}};
+    int rc = features_out_dir(t, round, dir, e);
+    if (rc == 0)
+        rc = fs_path(parent, e, "%s/features/round-%04u", t->conf.run.dir, round);
+    if (rc == 0)
+        rc = fs_mkdirs(parent, e);
+    uint64_t available = 0, element = info.dtype == FEATURE_F16 ? 2 : 4;
+    if (rc == 0)
+        rc = fs_free_bytes(parent, &available, e);
+    uint64_t need = info.rows * element * (dims[0] + dims[1]) + ((uint64_t)t->conf.limits.disk_reserve_mib << 20);
+    if (rc == 0 && available < need)
+        rc = err_set(e, -ENOSPC,
+                     "the dump of round %u needs %llu MiB with the reserve, %llu MiB are free in %s: make room and start "
+                     "again",
+                     round, (unsigned long long)(need >> 20), (unsigned long long)(available >> 20), parent);
+    if (rc == 0)
+        rc = feature_store_create(dir, &info, out, e);
+    return rc;
+}

@@ -1,0 +1,138 @@
+#include "services/trainer/labels_in.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include "lib/daemon.h"
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "lib/progress.h"
+#include "services/trainer/trainer.h"
+
+static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env, const struct wire_frame *raw,
+                       size_t n_raw)
+{
+    struct labels_in *l = arg;
+    (void)from;
+    (void)raw;
+    (void)n_raw;
+    if (env->body_case != XDC__ENVELOPE__BODY_LABEL_NOTICE)
+        return;
+    const Xdc__LabelNotice *n = env->label_notice;
+    pthread_mutex_lock(&l->lock);
+    if (l->state == LABELS_WANTED && n->round == l->round && n->features == l->features) {
+        l->done = n->done;
+        if (n->state == XDC__LABEL_NOTICE__STATE__READY) {
+            l->table = n->table;
+            l->state = LABELS_READY;
+        } else if (n->state == XDC__LABEL_NOTICE__STATE__FAILED) {
+            snprintf(l->detail, sizeof l->detail, "%s", n->detail);
+            l->state = LABELS_FAILED;
+        }
+        pthread_cond_broadcast(&l->changed);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+int labels_in_open(struct labels_in *l, struct trainer *t, struct err *e)
+{
+    *l = (struct labels_in){.trainer = t};
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->changed, NULL);
+    char endpoint[CONF_STRING_MAX], id[64];
+    snprintf(id, sizeof id, "trainer-%u-%016llx", t->rank, (unsigned long long)t->incarnation);
+    struct wire_options o = {.kind = WIRE_DEALER, .id = id, .on_message = on_message, .arg = l};
+    int rc = daemon_endpoint(&t->conf, "labels", 0, endpoint, e);
+    if (rc == 0)
+        rc = wire_open(t->wires, &t->loop, &o, &l->wire, e);
+    if (rc == 0)
+        rc = wire_connect(l->wire, endpoint, e);
+    return rc;
+}
+
+void labels_in_close(struct labels_in *l)
+{
+    wire_close(l->wire);
+    l->wire = NULL;
+    pthread_cond_destroy(&l->changed);
+    pthread_mutex_destroy(&l->lock);
+}
+
+void labels_in_pump(struct labels_in *l)
+{
+    double now = progress_now_s();
+    pthread_mutex_lock(&l->lock);
+    bool wanted = l->state == LABELS_WANTED && now - l->asked_s >= 1.0;
+    Xdc__LabelQuery query = XDC__LABEL_QUERY__INIT;
+    query.round = l->round;
+    query.features = l->features;
+    if (wanted)
+        l->asked_s = now;
+    pthread_mutex_unlock(&l->lock);
+    if (!wanted)
+        return;
+    Xdc__Envelope env = XDC__ENVELOPE__INIT;
+    env.run = l->trainer->run;
+    env.body_case = XDC__ENVELOPE__BODY_LABEL_QUERY;
+    env.label_query = &query;
+    if (wire_send(l->wire, NULL, &env, NULL, 0) < 0)
+        log_debug("the clusterer cannot be asked now");
+}
+
+void labels_in_stop(struct labels_in *l)
+{
+    pthread_mutex_lock(&l->lock);
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* Opens the table file and checks that it is of this run, manifest, round and dump. */
+static int open_table(struct trainer *t, uint32_t round, uint64_t features, struct label_table **out, struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = fs_path(path, e, "%s/labels/round-%04u.xdcl", t->conf.run.dir, round);
+    if (rc == 0)
+        rc = label_table_open(path, out, e);
+    if (rc < 0)
+        return rc;
+    const struct label_info *i = label_table_info(*out);
+    const char *what = i->manifest != t->manifest_id                           ? "manifest"
+                       : i->run != t->run                                      ? "run"
+                       : i->round != round                                     ? "round"
+                       : i->features != features                               ? "feature dump"
+                       : i->clips != t->set.videos * t->set.clips_per_video ? "number of clips"
+                                                                               : NULL;
+    if (!what)
+        return 0;
+    label_table_close(*out);
+    *out = NULL;
+    return err_set(e, XDC_EMISMATCH, "%s is of another %s", path, what);
+}
+
+int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out, struct err *e)
+{
+    struct trainer *t = l->trainer;
+    struct err before = {0};
+    /* After a restart the table is often there already. */
+    if (open_table(t, round, features, out, &before) == 0)
+        return 0;
+    pthread_mutex_lock(&l->lock);
+    l->state = LABELS_WANTED;
+    l->round = round;
+    l->features = features;
+    l->asked_s = 0;
+    l->done = 0;
+    uv_async_send(&t->wake);
+    while (l->state == LABELS_WANTED && !atomic_load(&t->stop))
+        pthread_cond_wait(&l->changed, &l->lock);
+    enum labels_state state = l->state;
+    l->state = LABELS_IDLE;
+    pthread_mutex_unlock(&l->lock);
+    if (state == LABELS_FAILED)
+        return err_set(e, XDC_EFORMAT, "the clusterer has no labels for round %u: %s", round, l->detail);
+    if (state != LABELS_READY)
+        return err_set(e, XDC_ESTOPPED, "stopped while waiting for labels");
+    int rc = open_table(t, round, features, out, e);
+    if (rc < 0)
+        return err_wrap(e, "labels of round %u", round);
+    return 0;
+}

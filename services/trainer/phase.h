@@ -1,0 +1,15 @@
+/* phase: the phases of a run and what follows each; shown by /status and stored in checkpoints. Pure. */
+#pragma once
+#include <stdbool.h>
+#include "lib/err.h"
+
+enum phase { PHASE_STATS, PHASE_WARM, PHASE_EXTRACT, PHASE_LABELS, PHASE_TRAIN, PHASE_EXPORT, PHASE_DONE };
+
+/* "stats", "warm", ...; a phase that is none gives "unknown". */
+const char *phase_name(enum phase p);
+/* What ends it, for people: "the log-mel of 2,000 clips is measured". */
+const char *phase_ends(enum phase p);
+/* -EINVAL for a name that is none. */
+int phase_parse(const char *name, enum phase *out) WARN_UNUSED;
+/* The phase after `p` has ended. `clusters`: the method makes its labels by clustering; `last`: no training round is left. */
+enum phase phase_next(enum phase p, bool clusters, bool last);

@@ -1,0 +1,96 @@
+#include "services/trainer/samples_in.h"
+
+#include <math.h>
+#include <string.h>
+#include <xxhash.h>
+#include "lib/ledger.h"
+#include "lib/log.h"
+#include "services/trainer/trainer.h"
+
+/* The slot that the key is the live lease of, or NULL. */
+static struct batch_slot *leased_slot(struct trainer *t, const Xdc__LeaseKey *k, struct slot_ref *ref)
+{
+    if (!k || k->incarnation != t->incarnation)
+        return NULL;
+    struct batch_slot *slot = batcher_find(&t->batcher, k->stream, k->position, ref);
+    const struct plan *p = &t->batcher.plan;
+    if (!slot || k->phase != (uint32_t)p->phase || k->round != p->round || k->epoch != p->epoch)
+        return NULL;
+    if (slot->state != SLOT_LEASED || slot->attempt != k->attempt || slot->clip != k->clip)
+        return NULL;
+    return slot;
+}
+
+static bool all_finite(const void *data)
+{
+    const float *x = data;
+    bool finite = true;
+    for (unsigned i = 0; i < MEDIA_AUDIO_FLOATS; i++)
+        finite &= isfinite(x[i]) != 0;
+    return finite;
+}
+
+/* The frames that the plan needs, in order; false when a size or the hash is not what it must be. */
+static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sample *s, const struct wire_frame *raw,
+                         size_t n_raw, const void **out_video, const void **out_audio)
+{
+    const struct plan_stream *ps = &t->batcher.plan.stream[stream];
+    size_t used = 0;
+    XXH3_state_t *state = XXH3_createState();
+    if (!state || XXH3_64bits_reset(state) != XXH_OK) {
+        XXH3_freeState(state);
+        return false;
+    }
+    *out_video = *out_audio = NULL;
+    bool good = true;
+    if (ps->video) {
+        good = n_raw > used && raw[used].size == t->batcher.video_bytes && s->video_bytes == raw[used].size;
+        if (good) {
+            *out_video = raw[used].data;
+            XXH3_64bits_update(state, raw[used].data, raw[used].size);
+        }
+        used++;
+    }
+    if (good && ps->audio) {
+        good = n_raw > used && raw[used].size == sizeof(float) * MEDIA_AUDIO_FLOATS && s->audio_bytes == raw[used].size &&
+               all_finite(raw[used].data);
+        if (good) {
+            *out_audio = raw[used].data;
+            XXH3_64bits_update(state, raw[used].data, raw[used].size);
+        }
+        used++;
+    }
+    good = good && n_raw == used && XXH3_64bits_digest(state) == s->hash;
+    XXH3_freeState(state);
+    return good;
+}
+
+void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struct wire_frame *raw, size_t n_raw)
+{
+    const Xdc__Sample *s = env->sample;
+    struct slot_ref ref;
+    struct batch_slot *slot = leased_slot(t, s->key, &ref);
+    if (!slot) {
+        t->samples.stale++;
+        return;
+    }
+    uint32_t decoder = slot->decoder;
+    const void *video, *audio;
+    if (s->lost) {
+        t->samples.lost++;
+        batcher_reopen(&t->batcher, ref);
+    } else if (s->reason != MEDIA_OK) {
+        t->samples.quarantined++;
+        log_warn("clip %llu is quarantined: %s: %s", (unsigned long long)slot->clip, media_reason_name(s->reason),
+                 s->detail);
+        batcher_hole(&t->batcher, ref, LEDGER_QUARANTINED, s->reason);
+    } else if (check_frames(t, ref.stream, s, raw, n_raw, &video, &audio)) {
+        t->samples.taken++;
+        batcher_fill(&t->batcher, ref, video, audio, s->hash);
+    } else {
+        t->samples.malformed++;
+        batcher_reopen(&t->batcher, ref);
+    }
+    leases_out_settled(&t->leases, decoder);
+    leases_out_pump(&t->leases);
+}

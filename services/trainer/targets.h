@@ -1,0 +1,50 @@
+/* targets: the table of methods, and the labels that each encoder learns in a round. The only place that knows the methods.
+ * Used by train_loop, draw and the checkpoint. Made by the training thread; read-only, hence any thread, once adopted.
+ * Owns the label table and the per-cluster counts. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "lib/conf.h"
+#include "lib/label_table.h"
+#include "lib/manifest.h"
+#include "lib/torch/net.h"
+
+#define TARGETS_MAX 2
+
+/* Which sources each encoder learns under a method. */
+struct targets_method {
+    const char *name;
+    bool clusters;                                  /* labels are made by the clusterer, not by the manifest */
+    uint32_t heads[NET_ENCODERS];
+    const char *source[NET_ENCODERS][TARGETS_MAX];
+};
+
+/* `method` is an enum conf_method. */
+const struct targets_method *targets_method(int64_t method);
+
+struct targets {
+    const struct targets_method *method;
+    struct label_table *table;                      /* owned; NULL for truth */
+    uint32_t *truth;                                /* owned; u32 [clips], for truth */
+    uint64_t clips;
+    uint64_t hash;                                  /* of the label table, or of the truth labels */
+    int source[NET_ENCODERS][TARGETS_MAX];          /* index in the table */
+    uint32_t classes[NET_ENCODERS][TARGETS_MAX];
+    uint64_t *counts[NET_ENCODERS][TARGETS_MAX];    /* owned; clips of each class */
+    uint64_t labelled[NET_ENCODERS][TARGETS_MAX];
+};
+
+/* Takes the table (also on failure). XDC_EMISMATCH when it lacks a source that the method needs. */
+int targets_adopt(struct targets *t, int64_t method, struct label_table *table, struct err *e) WARN_UNUSED;
+/* The labels of the manifest, for supervised training. XDC_ECONF when it has none. */
+int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video, struct err *e)
+    WARN_UNUSED;
+/* Safe on a zeroed struct. */
+void targets_close(struct targets *t);
+
+/* Label of a clip for one head; LABEL_NONE for none. */
+uint32_t targets_label(const struct targets *t, enum net_encoder enc, uint32_t head, uint64_t clip);
+/* True when any head of the encoder has a label for the clip. */
+bool targets_labelled(const struct targets *t, enum net_encoder enc, uint64_t clip);
+/* Loss weight of a class under balance: weight, N / (k n_c) (algorithms.md 1.10). */
+float targets_weight(const struct targets *t, enum net_encoder enc, uint32_t head, uint32_t label);

@@ -1,0 +1,247 @@
+/* One epoch of training: batches in, a ledger record a position, one step an encoder and batch. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/log.h"
+#include "services/trainer/schedule.h"
+#include "services/trainer/train_loop.h"
+#include "services/trainer/trainer.h"
+
+struct epoch {
+    struct train_loop *l;
+    struct plan plan;
+    struct draw draw[BATCHER_STREAMS_MAX];
+    bool weigh;
+    uint64_t batches;
+    uint32_t *rows;                 /* owned; [batch] */
+    int64_t *labels[TARGETS_MAX];   /* owned; [batch] */
+    float *weights[TARGETS_MAX];    /* owned; [batch] */
+    struct ledger_record *records;  /* owned; [streams x batch] */
+};
+
+/* The encoder that a stream trains when there are two. */
+static bool stream_trains(const struct epoch *x, uint32_t stream, enum net_encoder enc)
+{
+    return x->plan.streams == 1 || stream == (uint32_t)enc;
+}
+
+static uint32_t check_clip(void *arg, uint32_t stream, uint64_t clip)
+{
+    struct epoch *x = arg;
+    bool labelled = false;
+    for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
+        if (stream_trains(x, stream, (enum net_encoder)enc))
+            labelled |= targets_labelled(&x->l->targets, (enum net_encoder)enc, clip);
+    if (!labelled)
+        return LEDGER_UNLABELLED;
+    return quarantine_reason(&x->l->t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
+}
+
+static int64_t balance_of(const struct conf *c)
+{
+    if (c->train.balance != BALANCE_AUTO)
+        return c->train.balance;
+    return c->method == METHOD_SDC ? BALANCE_RESAMPLE : BALANCE_OFF;
+}
+
+/* One order for both encoders, or one each when each draws uniformly over the clusters it learns. */
+static int make_plan(struct epoch *x, struct err *e)
+{
+    struct train_loop *l = x->l;
+    struct trainer *t = l->t;
+    const struct conf *c = &t->conf;
+    uint64_t n = clip_set_size(&t->set), seed = (uint64_t)c->run.seed;
+    bool resample = balance_of(c) == BALANCE_RESAMPLE;
+    x->weigh = balance_of(c) == BALANCE_WEIGHT;
+    x->plan = (struct plan){.phase = PHASE_TRAIN,
+                            .round = l->state.round,
+                            .epoch = l->state.epoch,
+                            .streams = resample ? 2 : 1,
+                            .positions = n,
+                            .batch = (uint32_t)c->train.batch,
+                            .first_batch = l->state.batch,
+                            .recipe = t->recipe_train,
+                            .check = check_clip,
+                            .arg = x};
+    x->batches = schedule_batches(n, x->plan.batch);
+    for (uint32_t s = 0; s < x->plan.streams; s++) {
+        x->plan.stream[s] = (struct plan_stream){.video = !resample || s == NET_VIDEO,
+                                                 .audio = !resample || s == NET_AUDIO,
+                                                 .draw = &x->draw[s]};
+        uint64_t offset = (uint64_t)l->state.epoch * n;
+        if (!resample) {
+            draw_init_shuffled(&x->draw[s], &t->set, seed, "train", l->state.round, s, offset);
+            continue;
+        }
+        int rc = draw_init_resampled(&x->draw[s], &t->set, seed, l->state.round, offset, &l->targets, (enum net_encoder)s,
+                                     e);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int epoch_open(struct epoch *x, struct train_loop *l, struct err *e)
+{
+    *x = (struct epoch){.l = l};
+    int rc = make_plan(x, e);
+    size_t n = x->plan.batch;
+    x->rows = malloc(n * sizeof *x->rows);
+    x->records = malloc(BATCHER_STREAMS_MAX * n * sizeof *x->records);
+    bool good = x->rows && x->records;
+    for (unsigned h = 0; h < TARGETS_MAX; h++) {
+        x->labels[h] = malloc(n * sizeof *x->labels[h]);
+        x->weights[h] = malloc(n * sizeof *x->weights[h]);
+        good = good && x->labels[h] && x->weights[h];
+    }
+    return rc == 0 && !good ? err_sys(e, ENOMEM, "epoch") : rc;
+}
+
+static void epoch_close(struct epoch *x)
+{
+    for (unsigned s = 0; s < BATCHER_STREAMS_MAX; s++)
+        draw_close(&x->draw[s]);
+    for (unsigned h = 0; h < TARGETS_MAX; h++) {
+        free(x->labels[h]);
+        free(x->weights[h]);
+    }
+    free(x->rows);
+    free(x->records);
+}
+
+/* The ledger says what enters the net before it enters. */
+static int record(struct epoch *x, const struct batch *b, struct err *e)
+{
+    size_t n = 0;
+    for (uint32_t s = 0; s < x->plan.streams; s++) {
+        for (uint32_t row = 0; row < b->n; row++) {
+            const struct batch_slot *slot = &b->stream[s].slots[row];
+            x->records[n++] = (struct ledger_record){.step = x->l->state.step,
+                                                     .position = b->first + row,
+                                                     .clip = slot->clip,
+                                                     .labels = x->l->targets.hash,
+                                                     .sample = slot->disposition == LEDGER_TRAINED ? slot->hash : 0,
+                                                     .stream = s,
+                                                     .disposition = slot->disposition};
+        }
+    }
+    return ledger_append(x->l->ledger, x->records, n, e);
+}
+
+/* One step of one encoder on the compacted rows of its stream. */
+static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batch *b, uint32_t stream, uint32_t n,
+                        const struct net_sgd *sgd, struct err *e)
+{
+    struct train_loop *l = x->l;
+    uint32_t heads = l->method->heads[enc];
+    struct net_step out;
+    for (uint32_t h = 0; h < heads; h++) {
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t label = targets_label(&l->targets, enc, h, b->stream[stream].slots[x->rows[i]].clip);
+            x->labels[h][i] = label == LABEL_NONE ? -1 : (int64_t)label;
+            x->weights[h][i] = label == LABEL_NONE || !x->weigh ? 1.0f : targets_weight(&l->targets, enc, h, label);
+        }
+    }
+    struct net_batch in = {n, enc == NET_VIDEO ? (const void *)b->stream[stream].video : b->stream[stream].audio};
+    int rc = net_train_step(l->net, enc, &in, (const int64_t *const *)x->labels,
+                            x->weigh ? (const float *const *)x->weights : NULL, sgd, &out, e);
+    if (rc < 0)
+        return rc;
+    l->state.loss[enc] += out.loss[0] * out.labelled[0];
+    l->state.labelled[enc] += out.labelled[0];
+    l->state.correct[enc] += out.correct[0];
+    return 0;
+}
+
+static int train_batch(struct epoch *x, struct batch *b, struct err *e)
+{
+    struct train_loop *l = x->l;
+    const struct conf *c = &l->t->conf;
+    uint64_t step_of_round = l->state.epoch * x->batches + l->state.batch;
+    struct net_sgd sgd = {.lr = schedule_lr(c->train.lr, c->train.lr_final, step_of_round,
+                                            (uint64_t)c->train.epochs * x->batches),
+                          .momentum = c->train.momentum,
+                          .weight_decay = c->train.weight_decay,
+                          .nesterov = c->train.nesterov != 0};
+    int rc = train_note_batch(l, &x->plan, b, e);
+    if (rc == 0)
+        rc = record(x, b, e);
+    for (uint32_t s = 0; rc == 0 && s < x->plan.streams; s++) {
+        const struct plan_stream *ps = &x->plan.stream[s];
+        uint32_t n = train_compact(l->t, &b->stream[s], b->n, ps->video, ps->audio, x->rows);
+        for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++)
+            if (stream_trains(x, s, (enum net_encoder)enc))
+                rc = step_encoder(x, (enum net_encoder)enc, b, s, n, &sgd, e);
+    }
+    l->state.step++;
+    l->state.batch++;
+    return rc;
+}
+
+static int train_batches(struct epoch *x, struct err *e)
+{
+    struct train_loop *l = x->l;
+    struct trainer *t = l->t;
+    struct batch *b;
+    int rc;
+    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+        rc = train_batch(x, b, e);
+        train_show_done(l, b->first + b->n);
+        batcher_give(&t->batcher, b);
+        if (rc == 0 && atomic_load(&t->checkpoint))
+            rc = train_checkpoint(l, e);
+        if (rc < 0)
+            return rc;
+    }
+    if (rc != XDC_ESTOPPED)
+        return rc < 0 ? rc : 0;
+    rc = train_checkpoint(l, e);
+    return rc < 0 ? rc : err_set(e, XDC_ESTOPPED, "stopped at step %llu with a checkpoint", (unsigned long long)l->state.step);
+}
+
+/* Logs and records the epoch, and moves the state to the next one's start. */
+static int finish(struct epoch *x, struct err *e)
+{
+    struct train_loop *l = x->l;
+    struct train_state *s = &l->state;
+    double seconds = progress_now_s() - l->phase_start_s;
+    double loss[NET_ENCODERS], accuracy[NET_ENCODERS];
+    for (int i = 0; i < NET_ENCODERS; i++) {
+        double n = s->labelled[i] ? (double)s->labelled[i] : 1.0;
+        loss[i] = s->loss[i] / n;
+        accuracy[i] = (double)s->correct[i] / n;
+        s->loss[i] = 0;
+        s->labelled[i] = s->correct[i] = 0;
+    }
+    double rate = (double)l->phase_clips / (seconds * x->plan.streams);
+    log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round, s->epoch, loss[0],
+             loss[1], accuracy[0], accuracy[1], rate);
+    int rc = events_write(&l->events, "epoch",
+                          json_pack("{s:i, s:i, s:I, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:i}", "round", (int)s->round,
+                                    "epoch", (int)s->epoch, "step", (json_int_t)s->step, "loss", "video", loss[0], "audio",
+                                    loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "seconds", seconds,
+                                    "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                          e);
+    s->epoch++;
+    s->batch = 0;
+    return rc < 0 ? rc : ledger_next_epoch(l->ledger, e);
+}
+
+int train_epoch(struct train_loop *l, struct err *e)
+{
+    struct epoch *x = malloc(sizeof *x);
+    if (!x)
+        return err_sys(e, ENOMEM, "epoch");
+    int rc = epoch_open(x, l, e);
+    if (rc == 0) {
+        train_show_phase(l, x->plan.first_batch * x->plan.batch, x->plan.positions);
+        batcher_begin(&l->t->batcher, &x->plan);
+        rc = train_batches(x, e);
+        batcher_end(&l->t->batcher);
+    }
+    if (rc == 0)
+        rc = finish(x, e);
+    epoch_close(x);
+    free(x);
+    return rc;
+}

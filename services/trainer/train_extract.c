@@ -1,0 +1,178 @@
+/* PHASE_EXTRACT: the features of every clip of the set, in clip order, into the round's dump. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "services/trainer/train_loop.h"
+#include "services/trainer/trainer.h"
+
+struct extract {
+    struct train_loop *l;
+    struct feature_store *store;
+    uint32_t dims[NET_ENCODERS];
+    uint32_t *rows; /* owned; [batch] */
+    float *out;     /* owned; [batch, largest dim] */
+};
+
+static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
+{
+    struct trainer *t = arg;
+    (void)stream;
+    return quarantine_reason(&t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
+}
+
+/* The quarantine as it is when a dump is sealed lies beside it: a resume that reuses the dump knows what it knew. */
+static int quarantine_path(const struct train_loop *l, char path[PATH_MAX], struct err *e)
+{
+    return fs_path(path, e, "%s/features/round-%04u/quarantine-%u.json", l->t->conf.run.dir, l->state.round, l->t->rank);
+}
+
+static int save_quarantine(struct train_loop *l, struct err *e)
+{
+    char path[PATH_MAX];
+    json_t *j = quarantine_to_json(&l->t->quarantine);
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    int rc = text ? quarantine_path(l, path, e) : err_sys(e, ENOMEM, "quarantine");
+    if (rc == 0)
+        rc = fs_write_atomic(path, text, strlen(text), e);
+    free(text);
+    return rc;
+}
+
+static int load_quarantine(struct train_loop *l, struct err *e)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    size_t size;
+    int rc = quarantine_path(l, path, e);
+    if (rc == 0)
+        rc = fs_read(path, (size_t)1 << 30, &text, &size, e);
+    if (rc < 0)
+        return rc;
+    json_t *j = json_loads(text, 0, NULL);
+    free(text);
+    rc = quarantine_from_json(&l->t->quarantine, j, e);
+    json_decref(j);
+    return rc;
+}
+
+/* 1 when the round's dump was sealed before an interruption by these very weights; one by others moves out of the way. */
+static int reuse(struct train_loop *l, const char *dir, uint64_t weights, struct err *e)
+{
+    struct feature_store *s = NULL;
+    int rc = feature_store_open(dir, &s, e);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc == 0) {
+        const struct feature_info *i = feature_store_info(s);
+        bool same = i->weights == weights && i->run == l->t->run && i->manifest == l->t->manifest_id;
+        if (same)
+            l->state.features = i->hash;
+        feature_store_close(s);
+        if (same && load_quarantine(l, e) == 0)
+            return 1;
+    }
+    log_warn("%s is not of these weights: it is extracted anew", dir);
+    return fs_remove_tree(dir, e);
+}
+
+static int put_rows(struct extract *x, enum net_encoder enc, const struct batch *b, const struct net_batch *in,
+                    struct err *e)
+{
+    int rc = net_features(x->l->net, enc, in, x->out, e);
+    for (uint32_t i = 0; rc == 0 && i < in->n; i++)
+        rc = feature_store_put(x->store, enc, b->stream[0].slots[x->rows[i]].clip, x->out + (size_t)i * x->dims[enc], e);
+    return rc;
+}
+
+static int extract_batches(struct extract *x, const struct plan *plan, struct err *e)
+{
+    struct train_loop *l = x->l;
+    struct trainer *t = l->t;
+    struct batch *b;
+    int rc;
+    uint64_t seen = 0;
+    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+        rc = train_note_batch(l, plan, b, e);
+        struct net_batch in = {.n = train_compact(t, &b->stream[0], b->n, true, true, x->rows)};
+        in.data = b->stream[0].video;
+        if (rc == 0 && in.n)
+            rc = put_rows(x, NET_VIDEO, b, &in, e);
+        in.data = b->stream[0].audio;
+        if (rc == 0 && in.n)
+            rc = put_rows(x, NET_AUDIO, b, &in, e);
+        train_show_done(l, seen += b->n);
+        batcher_give(&t->batcher, b);
+        if (rc < 0)
+            return rc;
+    }
+    return rc < 0 ? err_set(e, rc, "stopped") : 0;
+}
+
+static int extract_dump(struct extract *x, uint64_t weights, struct err *e)
+{
+    struct train_loop *l = x->l;
+    struct trainer *t = l->t;
+    struct draw draw;
+    draw_init_clip_order(&draw, &t->set);
+    struct plan plan = {.phase = PHASE_EXTRACT,
+                        .round = l->state.round,
+                        .streams = 1,
+                        .stream = {{.video = true, .audio = true, .draw = &draw}},
+                        .positions = clip_set_size(&t->set),
+                        .batch = (uint32_t)t->conf.train.batch,
+                        .recipe = t->recipe_eval,
+                        .check = check_quarantine,
+                        .arg = t};
+    int rc = features_out_create(t, l->state.round, weights, x->dims, &x->store, e);
+    if (rc < 0)
+        return rc;
+    train_show_phase(l, 0, plan.positions);
+    batcher_begin(&t->batcher, &plan);
+    rc = extract_batches(x, &plan, e);
+    batcher_end(&t->batcher);
+    if (rc == 0)
+        rc = save_quarantine(l, e);
+    if (rc == 0)
+        rc = feature_store_seal(x->store, &l->state.features, e);
+    return rc;
+}
+
+int train_extract(struct train_loop *l, struct err *e)
+{
+    char dir[PATH_MAX];
+    uint64_t weights;
+    struct extract x = {.l = l};
+    uint32_t widest = 0;
+    for (unsigned i = 0; i < NET_ENCODERS; i++) {
+        x.dims[i] = net_feature_dim(l->net, (enum net_encoder)i);
+        widest = x.dims[i] > widest ? x.dims[i] : widest;
+    }
+    int rc = features_out_dir(l->t, l->state.round, dir, e);
+    if (rc == 0)
+        rc = net_hash(l->net, &weights, e);
+    if (rc == 0)
+        rc = reuse(l, dir, weights, e);
+    if (rc == 0) {
+        size_t batch = (size_t)l->t->conf.train.batch;
+        x.rows = malloc(batch * sizeof *x.rows);
+        x.out = malloc(batch * widest * sizeof *x.out);
+        rc = x.rows && x.out ? extract_dump(&x, weights, e) : err_sys(e, ENOMEM, "features");
+        feature_store_close(x.store);
+        free(x.rows);
+        free(x.out);
+        double seconds = progress_now_s() - l->phase_start_s;
+        if (rc == 0)
+            rc = events_write(&l->events, "extract",
+                              json_pack("{s:i, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
+                                        (json_int_t)l->phase_clips, "seconds", seconds, "clips_per_s",
+                                        (double)l->phase_clips / seconds),
+                              e);
+    }
+    if (rc < 0)
+        return err_wrap(e, "extract features of round %u", l->state.round);
+    features_out_sealed(&l->t->features, l->state.round, l->state.features);
+    return 0;
+}

@@ -1,0 +1,285 @@
+#include "services/trainer/train_loop.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "lib/rng.h"
+#include "services/trainer/trainer.h"
+
+int train_checkpoint(struct train_loop *l, struct err *e)
+{
+    struct trainer *t = l->t;
+    double start = progress_now_s();
+    int rc = ledger_sync(l->ledger, &l->state.ledger, e);
+    if (rc == 0)
+        rc = checkpoint_write(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, (unsigned)t->conf.train.keep, e);
+    if (rc < 0)
+        return rc;
+    atomic_store(&t->checkpoint, false);
+    return events_write(&l->events, "checkpoint",
+                        json_pack("{s:I, s:f}", "step", (json_int_t)l->state.step, "seconds", progress_now_s() - start), e);
+}
+
+void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
+{
+    struct trainer_shared *s = &l->t->shared;
+    l->phase_start_s = progress_now_s();
+    l->phase_clips = 0;
+    pthread_mutex_lock(&s->lock);
+    s->phase = l->state.phase;
+    s->round = l->state.round;
+    s->epoch = l->state.epoch;
+    s->step = l->state.step;
+    s->done = s->phase_first = done;
+    s->total = total;
+    s->phase_start_s = l->phase_start_s;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void train_show_done(struct train_loop *l, uint64_t done)
+{
+    struct trainer_shared *s = &l->t->shared;
+    pthread_mutex_lock(&s->lock);
+    s->done = done;
+    s->step = l->state.step;
+    for (int i = 0; i < NET_ENCODERS; i++) {
+        double n = l->state.labelled[i] ? (double)l->state.labelled[i] : 1.0;
+        s->loss[i] = l->state.loss[i] / n;
+        s->accuracy[i] = (double)l->state.correct[i] / n;
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+int train_note_batch(struct train_loop *l, const struct plan *p, const struct batch *b, struct err *e)
+{
+    struct trainer *t = l->t;
+    for (uint32_t s = 0; s < p->streams; s++) {
+        for (uint32_t row = 0; row < b->n; row++) {
+            const struct batch_slot *slot = &b->stream[s].slots[row];
+            if (slot->disposition == LEDGER_TRAINED)
+                l->phase_clips++;
+            if (slot->disposition != LEDGER_QUARANTINED || slot->reason == 0)
+                continue;
+            if (quarantine_add(&t->quarantine, slot->clip, slot->reason) < 0)
+                return err_sys(e, ENOMEM, "quarantine");
+        }
+    }
+    uint64_t bad = quarantine_count(&t->quarantine), all = clip_set_size(&t->set);
+    if ((double)bad > t->conf.limits.max_bad_share * (double)all)
+        return err_set(e, XDC_EMEDIA,
+                       "%" PRIu64 " of %" PRIu64 " clips are quarantined, more than limits.max_bad_share = %g allows: see "
+                       "the warnings above for the reasons",
+                       bad, all, t->conf.limits.max_bad_share);
+    return 0;
+}
+
+uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t n, bool video, bool audio, uint32_t *rows)
+{
+    uint32_t kept = 0;
+    size_t vb = t->batcher.video_bytes, ab = sizeof(float) * MEDIA_AUDIO_FLOATS;
+    for (uint32_t row = 0; row < n; row++) {
+        if (s->slots[row].disposition != LEDGER_TRAINED)
+            continue;
+        if (video && kept != row)
+            memcpy(s->video + kept * vb, s->video + row * vb, vb);
+        if (audio && kept != row)
+            memcpy(s->audio + (size_t)kept * MEDIA_AUDIO_FLOATS, s->audio + (size_t)row * MEDIA_AUDIO_FLOATS, ab);
+        rows[kept++] = row;
+    }
+    return kept;
+}
+
+/* Heads anew for the round; each is a function of (seed, round, encoder, target). */
+static int reset_heads(struct train_loop *l, struct err *e)
+{
+    for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
+        uint64_t seeds[TARGETS_MAX];
+        for (uint32_t h = 0; h < l->method->heads[enc]; h++)
+            seeds[h] = rng_key((uint64_t)l->t->conf.run.seed, "head", l->state.round, enc, h);
+        int rc = net_reset_heads(l->net, (enum net_encoder)enc, l->method->heads[enc], l->targets.classes[enc], seeds, e);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int note_table(struct train_loop *l, struct label_table *table, struct err *e)
+{
+    json_t *quality = json_loads(label_table_quality(table), 0, NULL);
+    struct trainer_shared *s = &l->t->shared;
+    pthread_mutex_lock(&s->lock);
+    json_decref(s->quality);
+    s->quality = json_incref(quality);
+    pthread_mutex_unlock(&s->lock);
+    log_info("round %u: labels adopted: %s", l->state.round, label_table_quality(table));
+    return events_write(&l->events, "labels",
+                        json_pack("{s:i, s:f, s:o}", "round", (int)l->state.round, "seconds",
+                                  progress_now_s() - l->phase_start_s, "quality", quality ? quality : json_null()),
+                        e);
+}
+
+/* Gets the round's labels from the clusterer; *out_new when they are not those of the state (which a resume has). */
+static int adopt_table(struct train_loop *l, struct err *e)
+{
+    struct label_table *table = NULL;
+    int rc = labels_in_wait(&l->t->labels, l->state.round, l->state.features, &table, e);
+    if (rc < 0)
+        return rc;
+    if (l->state.labels && l->state.labels != label_table_info(table)->hash) {
+        label_table_close(table);
+        return err_set(e, XDC_EMISMATCH, "labels of round %u are not those that the checkpoint was trained on",
+                       l->state.round);
+    }
+    if (l->state.labels == 0)
+        rc = note_table(l, table, e);
+    if (rc < 0) {
+        label_table_close(table);
+        return rc;
+    }
+    targets_close(&l->targets);
+    return targets_adopt(&l->targets, l->t->conf.method, table, e);
+}
+
+static int phase_labels(struct train_loop *l, bool last, struct err *e)
+{
+    train_show_phase(l, 0, 0);
+    int rc = adopt_table(l, e);
+    if (rc < 0 || last)
+        return rc;
+    l->state.labels = l->targets.hash;
+    l->state.epoch = 0;
+    l->state.batch = 0;
+    return reset_heads(l, e);
+}
+
+static int phase_train(struct train_loop *l, struct err *e)
+{
+    const struct conf *c = &l->t->conf;
+    int rc = 0;
+    if (!l->targets.method) { /* resumed within the round, or the labels are the manifest's */
+        if (l->method->clusters)
+            rc = adopt_table(l, e);
+        else
+            rc = targets_truth(&l->targets, c->method, l->t->manifest, l->t->set.clips_per_video, e);
+    }
+    if (rc == 0 && !l->method->clusters && l->state.epoch == 0 && l->state.batch == 0) {
+        l->state.labels = l->targets.hash;
+        rc = reset_heads(l, e);
+    }
+    while (rc == 0 && l->state.epoch < c->train.epochs) {
+        bool last = l->state.epoch + 1 == c->train.epochs;
+        rc = train_epoch(l, e);
+        if (rc == 0 && last) { /* the checkpoint below already stands in the next phase */
+            l->state.round++;
+            l->state.epoch = 0;
+            l->state.labels = l->state.features = 0;
+            l->state.phase = phase_next(PHASE_TRAIN, l->method->clusters, l->state.round >= c->train.rounds);
+            return train_checkpoint(l, e);
+        }
+        if (rc == 0)
+            rc = train_checkpoint(l, e);
+    }
+    return rc;
+}
+
+static int step_phase(struct train_loop *l, struct err *e)
+{
+    bool last = l->state.round >= l->t->conf.train.rounds;
+    enum phase next = phase_next(l->state.phase, l->method->clusters, last);
+    int rc = 0;
+    switch (l->state.phase) {
+    case PHASE_STATS:
+        rc = train_measure_stats(l, e);
+        break;
+    case PHASE_WARM:
+        rc = train_measure_warm(l, e);
+        break;
+    case PHASE_EXTRACT:
+        rc = train_extract(l, e);
+        break;
+    case PHASE_LABELS:
+        rc = phase_labels(l, last, e);
+        break;
+    case PHASE_TRAIN:
+        return phase_train(l, e);
+    case PHASE_EXPORT:
+        rc = train_export(l, e);
+        break;
+    case PHASE_DONE:
+        break;
+    }
+    if (rc < 0)
+        return rc;
+    bool warmed = l->state.phase == PHASE_WARM;
+    l->state.phase = next;
+    return warmed ? train_checkpoint(l, e) : 0;
+}
+
+/* Restores the newest checkpoint; without one the state is that of a new run. */
+static int resume(struct train_loop *l, struct err *e)
+{
+    struct trainer *t = l->t;
+    unsigned skipped = 0;
+    int rc = checkpoint_restore(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, &skipped, e);
+    if (skipped)
+        log_warn("%u newer checkpoints are torn or altered and were passed over", skipped);
+    if (rc == -ENOENT) {
+        l->state = (struct train_state){.phase = PHASE_STATS};
+        rc = 0;
+    } else if (rc == 0) {
+        if (l->state.phase == PHASE_EXPORT && l->state.round < t->conf.train.rounds)
+            l->state.phase = PHASE_TRAIN; /* supervised, continued with more rounds */
+        log_info("resumed at step %" PRIu64 ": %s, round %u, epoch %u", l->state.step, phase_name(l->state.phase),
+                 l->state.round, l->state.epoch);
+    }
+    char dir[PATH_MAX];
+    if (rc == 0)
+        rc = fs_path(dir, e, "%s/ledger", t->conf.run.dir);
+    if (rc == 0)
+        rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = ledger_open(dir, &l->state.ledger, &l->ledger, e);
+    return rc;
+}
+
+static int open_net(struct train_loop *l, struct err *e)
+{
+    const struct conf *c = &l->t->conf;
+    struct net_spec spec = {.video_depth = (uint32_t)c->net.video_depth,
+                            .video_width = (uint32_t)c->net.video_width,
+                            .audio_depth = (uint32_t)c->net.audio_depth,
+                            .audio_width = (uint32_t)c->net.audio_width,
+                            .frames = (uint32_t)c->video.frames,
+                            .crop = (uint32_t)c->video.crop,
+                            .seed = (uint64_t)c->run.seed,
+                            .threads = (int)c->train.threads};
+    return net_create(&spec, &l->net, e);
+}
+
+int train_loop_run(struct trainer *t, struct err *e)
+{
+    struct train_loop *l = calloc(1, sizeof *l);
+    if (!l)
+        return err_sys(e, ENOMEM, "training loop");
+    l->t = t;
+    l->method = targets_method(t->conf.method);
+    l->events.fd = -1;
+    int rc = open_net(l, e);
+    if (rc == 0)
+        rc = events_open(&l->events, t->conf.run.dir, e);
+    if (rc == 0)
+        rc = resume(l, e);
+    while (rc == 0 && l->state.phase != PHASE_DONE)
+        rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : step_phase(l, e);
+    if (rc == 0)
+        train_show_phase(l, 1, 1);
+    targets_close(&l->targets);
+    ledger_close(l->ledger);
+    events_close(&l->events);
+    net_destroy(l->net);
+    free(l);
+    return rc;
+}

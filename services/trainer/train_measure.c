@@ -1,0 +1,102 @@
+/* The two measuring phases before the first extraction. */
+#include <math.h>
+#include <stdlib.h>
+#include "lib/log.h"
+#include "services/trainer/train_loop.h"
+#include "services/trainer/trainer.h"
+
+static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
+{
+    struct trainer *t = arg;
+    (void)stream;
+    return quarantine_reason(&t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
+}
+
+static struct plan measuring_plan(struct train_loop *l, struct draw *draw, uint64_t positions, bool video)
+{
+    struct trainer *t = l->t;
+    return (struct plan){.phase = l->state.phase,
+                         .streams = 1,
+                         .stream = {{.video = video, .audio = true, .draw = draw}},
+                         .positions = positions,
+                         .batch = (uint32_t)t->conf.train.batch,
+                         .recipe = t->recipe_eval,
+                         .check = check_quarantine,
+                         .arg = t};
+}
+
+int train_measure_stats(struct train_loop *l, struct err *e)
+{
+    struct trainer *t = l->t;
+    struct draw draw;
+    draw_init_shuffled(&draw, &t->set, (uint64_t)t->conf.run.seed, "stats", 0, 0, 0);
+    uint64_t n = clip_set_size(&t->set), wanted = (uint64_t)t->conf.stats.clips;
+    struct plan plan = measuring_plan(l, &draw, n < wanted ? n : wanted, false);
+    train_show_phase(l, 0, plan.positions);
+    batcher_begin(&t->batcher, &plan);
+    double sum = 0, squares = 0;
+    uint64_t count = 0, seen = 0;
+    struct batch *b;
+    int rc;
+    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+        for (uint32_t row = 0; row < b->n; row++) {
+            const float *x = b->stream[0].audio + (size_t)row * MEDIA_AUDIO_FLOATS;
+            for (unsigned i = 0; b->stream[0].slots[row].disposition == LEDGER_TRAINED && i < MEDIA_AUDIO_FLOATS; i++) {
+                sum += x[i];
+                squares += (double)x[i] * x[i];
+                count++;
+            }
+        }
+        rc = train_note_batch(l, &plan, b, e);
+        train_show_done(l, seen += b->n);
+        batcher_give(&t->batcher, b);
+        if (rc < 0)
+            break;
+    }
+    batcher_end(&t->batcher);
+    if (rc < 0)
+        return rc == XDC_ESTOPPED ? err_set(e, rc, "stopped") : rc;
+    if (count == 0)
+        return err_set(e, XDC_EMEDIA, "no clip of the manifest can be decoded with sound");
+    double mean = sum / (double)count, deviation = sqrt(fmax(squares / (double)count - mean * mean, 1e-12));
+    log_info("log-mel of %llu clips: mean %.4f, deviation %.4f", (unsigned long long)(count / MEDIA_AUDIO_FLOATS), mean,
+             deviation);
+    rc = net_set_audio_stats(l->net, mean, deviation, e);
+    return rc < 0 ? rc
+                  : events_write(&l->events, "stats", json_pack("{s:f, s:f}", "mean", mean, "deviation", deviation), e);
+}
+
+int train_measure_warm(struct train_loop *l, struct err *e)
+{
+    struct trainer *t = l->t;
+    struct draw draw;
+    draw_init_shuffled(&draw, &t->set, (uint64_t)t->conf.run.seed, "warm", 0, 0, 0);
+    struct plan plan = measuring_plan(l, &draw, (uint64_t)(t->conf.stats.batches * t->conf.train.batch), true);
+    uint32_t *rows = malloc((size_t)t->conf.train.batch * sizeof *rows);
+    if (!rows)
+        return err_set(e, -ENOMEM, "no memory");
+    train_show_phase(l, 0, plan.positions);
+    batcher_begin(&t->batcher, &plan);
+    uint64_t seen = 0;
+    uint32_t index = 0;
+    struct batch *b;
+    int rc;
+    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+        rc = train_note_batch(l, &plan, b, e);
+        struct net_batch in = {.n = train_compact(t, &b->stream[0], b->n, true, true, rows)};
+        in.data = b->stream[0].video;
+        if (rc == 0 && in.n > 1)
+            rc = net_warm_batchnorm(l->net, NET_VIDEO, &in, index, e);
+        in.data = b->stream[0].audio;
+        if (rc == 0 && in.n > 1)
+            rc = net_warm_batchnorm(l->net, NET_AUDIO, &in, index, e);
+        index += in.n > 1;
+        train_show_done(l, seen += b->n);
+        batcher_give(&t->batcher, b);
+        if (rc < 0)
+            break;
+    }
+    batcher_end(&t->batcher);
+    free(rows);
+    return rc == XDC_ESTOPPED ? err_set(e, rc, "stopped") : rc < 0 ? rc : 0;
+}

@@ -1,0 +1,249 @@
+#include "services/trainer/trainer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include "lib/daemon.h"
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "services/trainer/run_record.h"
+#include "services/trainer/train_loop.h"
+
+#define TICK_MS 250
+
+static void on_wake_up(void *arg)
+{
+    struct trainer *t = arg;
+    uv_async_send(&t->wake);
+}
+
+static void on_clips_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env,
+                             const struct wire_frame *raw, size_t n_raw)
+{
+    struct trainer *t = arg;
+    if (env->body_case == XDC__ENVELOPE__BODY_SAMPLE)
+        samples_in_message(t, env, raw, n_raw);
+    else
+        leases_out_message(&t->leases, from, env);
+}
+
+/* The loop's part of stopping: whatever the training thread waits for is woken. */
+static void pump(struct trainer *t)
+{
+    if (t->closing)
+        return;
+    if (atomic_load(&t->finished)) {
+        t->closing = true;
+        uv_stop(&t->loop);
+        return;
+    }
+    if (atomic_load(&t->stop)) {
+        batcher_stop(&t->batcher);
+        labels_in_stop(&t->labels);
+        return;
+    }
+    leases_out_pump(&t->leases);
+    labels_in_pump(&t->labels);
+    features_out_pump(&t->features);
+}
+
+static void on_wake(uv_async_t *a)
+{
+    pump(a->data);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct trainer *t = timer->data;
+    leases_out_tick(&t->leases);
+    pump(t);
+}
+
+void trainer_stop(void *trainer)
+{
+    struct trainer *t = trainer;
+    atomic_store(&t->stop, true);
+    uv_async_send(&t->wake);
+}
+
+void trainer_checkpoint(void *trainer)
+{
+    struct trainer *t = trainer;
+    atomic_store(&t->checkpoint, true);
+}
+
+static void *thread_main(void *arg)
+{
+    struct trainer *t = arg;
+    t->result = train_loop_run(t, &t->err);
+    atomic_store(&t->finished, true);
+    uv_async_send(&t->wake);
+    return NULL;
+}
+
+/* The recipe of a clip: evaluation (centre crop, nothing random) or training. */
+static struct media_recipe make_recipe(const struct conf *c, bool augment)
+{
+    int64_t resize_max = augment && c->augment.resize_max ? c->augment.resize_max : c->video.resize;
+    return (struct media_recipe){.frames = (uint32_t)c->video.frames,
+                                 .fps = c->video.fps,
+                                 .resize_min = (uint32_t)c->video.resize,
+                                 .resize_max = (uint32_t)resize_max,
+                                 .crop = (uint32_t)c->video.crop,
+                                 .crop_jitter_px = augment ? (int32_t)c->augment.crop_jitter_px : 0,
+                                 .flip_probability = augment ? c->augment.flip : 0,
+                                 .audio_shift_s = augment ? c->augment.audio_shift_s : 0,
+                                 .time_mask_frames = augment ? (uint32_t)c->augment.time_mask_frames : 0,
+                                 .augment = augment};
+}
+
+/* The clips of the run: of videos whose split is train, or of all when the manifest has no split. */
+static int fill_set(struct trainer *t, struct err *e)
+{
+    uint64_t n = manifest_count(t->manifest);
+    int rc = clip_set_init(&t->set, n, (uint32_t)t->conf.data.clips_per_video, e);
+    struct manifest_video *v = malloc(sizeof *v);
+    if (rc == 0 && !v)
+        rc = err_sys(e, ENOMEM, "read the manifest");
+    bool any_split = false;
+    for (uint64_t i = 0; rc == 0 && i < n; i++) {
+        rc = manifest_get(t->manifest, i, v, e);
+        any_split |= rc == 0 && v->split != MANIFEST_SPLIT_NONE;
+    }
+    for (uint64_t i = 0; rc == 0 && i < n; i++) {
+        rc = manifest_get(t->manifest, i, v, e);
+        if (rc == 0 && (!any_split || v->split == MANIFEST_SPLIT_TRAIN))
+            clip_set_add(&t->set, i);
+    }
+    free(v);
+    if (rc < 0)
+        return rc;
+    clip_set_finish(&t->set);
+    if (clip_set_size(&t->set) == 0)
+        return err_set(e, XDC_ECONF, "%s has no video with split train: nothing to train on", t->conf.data.manifest);
+    return 0;
+}
+
+static int open_run(struct trainer *t, struct err *e)
+{
+    char path[PATH_MAX];
+    pid_t owner;
+    int rc = fs_mkdirs(t->conf.run.dir, e);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/trainer-%u.lock", t->conf.run.dir, t->rank);
+    if (rc == 0)
+        rc = fs_lock(path, &t->lock_fd, &owner, e);
+    if (rc == XDC_ELOCKED)
+        return err_set(e, rc, "a trainer (pid %d) already runs in %s", (int)owner, t->conf.run.dir);
+    if (rc == 0)
+        rc = manifest_open(t->conf.data.manifest, &t->manifest, e);
+    if (rc < 0)
+        return rc;
+    t->manifest_id = manifest_identity(t->manifest);
+    t->run = conf_identity(&t->conf, t->manifest_id);
+    rc = run_record_check(&t->conf, t->run, t->manifest_id, e);
+    return rc == 0 ? fill_set(t, e) : rc;
+}
+
+static int open_sockets(struct trainer *t, struct err *e)
+{
+    char endpoint[CONF_STRING_MAX], path[PATH_MAX], name[32];
+    struct wire_options o = {.kind = WIRE_ROUTER,
+                             .raw_frame_max = t->batcher.video_bytes + sizeof(float) * MEDIA_AUDIO_FLOATS,
+                             .on_message = on_clips_message,
+                             .arg = t};
+    int rc = wire_context_create(&t->wires, e);
+    if (rc == 0)
+        rc = daemon_endpoint(&t->conf, "clips", (int)t->rank, endpoint, e);
+    if (rc == 0)
+        rc = wire_open(t->wires, &t->loop, &o, &t->clips, e);
+    if (rc == 0)
+        rc = wire_bind(t->clips, endpoint, e);
+    if (rc == 0)
+        rc = features_out_open(&t->features, t, e);
+    if (rc == 0)
+        rc = labels_in_open(&t->labels, t, e);
+    snprintf(name, sizeof name, "trainer-%u", t->rank);
+    if (rc == 0)
+        rc = daemon_status_path(&t->conf, name, path, sizeof path, e);
+    struct status_calls calls = {"trainer", trainer_status, trainer_unhealthy, t};
+    if (rc == 0)
+        rc = status_start(&t->loop, path, &calls, &t->status, e);
+    return rc;
+}
+
+static int open_batcher(struct trainer *t, struct err *e)
+{
+    t->recipe_eval = make_recipe(&t->conf, false);
+    t->recipe_train = make_recipe(&t->conf, true);
+    size_t crop = (size_t)t->conf.video.crop;
+    return batcher_init(&t->batcher, (uint32_t)t->conf.train.batch, (size_t)t->conf.video.frames * crop * crop * 3,
+                        on_wake_up, t, e);
+}
+
+int trainer_open(struct trainer *t, const struct conf *c, uint32_t rank, struct err *e)
+{
+    *t = (struct trainer){.conf = *c, .rank = rank, .lock_fd = -1};
+    pthread_mutex_init(&t->shared.lock, NULL);
+    quarantine_init(&t->quarantine);
+    leases_out_init(&t->leases, t);
+    if (getrandom(&t->incarnation, sizeof t->incarnation, 0) != sizeof t->incarnation)
+        t->incarnation = (uint64_t)getpid();
+    int rc = uv_loop_init(&t->loop);
+    if (rc < 0)
+        return err_set(e, rc, "event loop: %s", uv_strerror(rc));
+    uv_async_init(&t->loop, &t->wake, on_wake);
+    uv_timer_init(&t->loop, &t->tick);
+    t->wake.data = t->tick.data = t;
+    rc = open_run(t, e);
+    if (rc == 0)
+        rc = open_batcher(t, e);
+    if (rc == 0)
+        rc = open_sockets(t, e);
+    if (rc == 0)
+        uv_timer_start(&t->tick, on_tick, TICK_MS, TICK_MS);
+    if (rc == 0 && pthread_create(&t->thread, NULL, thread_main, t) != 0)
+        rc = err_sys(e, EAGAIN, "start the training thread");
+    if (rc < 0)
+        trainer_close(t);
+    return rc;
+}
+
+int trainer_run(struct trainer *t, struct err *e)
+{
+    uv_run(&t->loop, UV_RUN_DEFAULT);
+    pthread_join(t->thread, NULL);
+    if (t->result == 0) {
+        leases_out_finish(&t->leases);
+        features_out_finish(&t->features);
+    }
+    *e = t->err;
+    return t->result;
+}
+
+void trainer_close(struct trainer *t)
+{
+    status_stop(t->status);
+    if (t->labels.trainer)
+        labels_in_close(&t->labels);
+    if (t->features.trainer)
+        features_out_close(&t->features);
+    wire_close(t->clips);
+    uv_close((uv_handle_t *)&t->wake, NULL);
+    uv_close((uv_handle_t *)&t->tick, NULL);
+    uv_run(&t->loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&t->loop) != 0)
+        log_warn("the event loop still has handles");
+    wire_context_destroy(t->wires);
+    if (t->batcher.wake)
+        batcher_close(&t->batcher);
+    clip_set_close(&t->set);
+    quarantine_close(&t->quarantine);
+    manifest_close(t->manifest);
+    json_decref(t->shared.quality);
+    pthread_mutex_destroy(&t->shared.lock);
+    if (t->lock_fd >= 0)
+        close(t->lock_fd);
+}

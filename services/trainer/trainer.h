@@ -1,0 +1,79 @@
+/* trainer: the state of one trainer process. The loop thread owns sockets, leases and status; the training thread runs the
+ * phases (train_loop.c) and owns net, targets, ledger and checkpoints. They meet in the batcher, in `shared` and in `wake`. */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+#include "lib/clip.h"
+#include "lib/conf.h"
+#include "lib/manifest.h"
+#include "lib/status.h"
+#include "lib/wire.h"
+#include "services/trainer/batcher.h"
+#include "services/trainer/features_out.h"
+#include "services/trainer/labels_in.h"
+#include "services/trainer/leases_out.h"
+#include "services/trainer/quarantine.h"
+#include "services/trainer/samples_in.h"
+
+/* What the training thread tells /status; under the lock. */
+struct trainer_shared {
+    pthread_mutex_t lock;
+    enum phase phase;
+    uint32_t round, epoch;
+    uint64_t step, done, total; /* positions of the phase */
+    double phase_start_s;
+    uint64_t phase_first;       /* `done` when the phase began here */
+    double loss[NET_ENCODERS];  /* running mean of the epoch */
+    double accuracy[NET_ENCODERS];
+    json_t *quality;            /* owned; of the last table, or NULL */
+};
+
+struct trainer {
+    struct conf conf;
+    uint32_t rank;
+    uint64_t incarnation, run, manifest_id;
+    struct media_recipe recipe_eval, recipe_train;
+    struct clip_set set;
+    struct quarantine quarantine;
+
+    /* loop thread */
+    uv_loop_t loop;
+    uv_async_t wake;   /* any thread may send */
+    uv_timer_t tick;
+    struct manifest *manifest; /* owned */
+    struct wire_context *wires;
+    struct wire *clips;
+    struct leases_out leases;
+    struct features_out features;
+    struct labels_in labels;
+    struct samples_in_counters samples;
+    struct status_server *status;
+    int lock_fd;
+    bool closing;
+
+    /* both */
+    struct batcher batcher;
+    struct trainer_shared shared;
+    atomic_bool stop;          /* finish the step, checkpoint, end */
+    atomic_bool checkpoint;    /* write one now */
+
+    /* training thread */
+    pthread_t thread;
+    atomic_bool finished;      /* the thread has ended: result and err are set */
+    int result;
+    struct err err;
+};
+
+/* Opens everything and starts the training thread; on failure everything is closed again. */
+int trainer_open(struct trainer *t, const struct conf *c, uint32_t rank, struct err *e) WARN_UNUSED;
+/* Runs the loop until the run is finished or stopped. The training thread's result. */
+int trainer_run(struct trainer *t, struct err *e) WARN_UNUSED;
+void trainer_close(struct trainer *t);
+/* Any thread: as on SIGTERM (checkpoint, then XDC_ESTOPPED), and as on SIGUSR1. */
+void trainer_stop(void *trainer);
+void trainer_checkpoint(void *trainer);
+
+/* trainer_status.c */
+json_t *trainer_status(void *trainer);
+const char *trainer_unhealthy(void *trainer);

@@ -1,0 +1,191 @@
+/* clip: times, orders and sets are exact functions of their keys. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <math.h>
+#include "lib/clip.h"
+#include "lib/rng.h"
+
+/* Every position gives another value below n, and find is the inverse of at; once over 10 million positions.
+ */
+static void test_order_is_a_bijection(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = {1, 2, 3, 4, 5, 17, 1000, (1u << 20) + 7, 10000000};
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        for (uint64_t key = 1; key <= (sizes[s] > 1000 ? 1 : 20); key++) {
+            struct clip_order o;
+            clip_order_init(&o, rng_key(key, "order", 0, 0, 0), sizes[s]);
+            uint8_t *seen = calloc(sizes[s], 1);
+            assert_non_null(seen);
+            for (uint64_t i = 0; i < sizes[s]; i++) {
+                uint64_t v = clip_order_at(&o, i);
+                if (v >= sizes[s] || seen[v]++ || (i % 7 == 0 && clip_order_find(&o, v) != i))
+                    fail_msg("n %llu, key %llu: position %llu gives %llu", (unsigned long long)sizes[s],
+                             (unsigned long long)key, (unsigned long long)i, (unsigned long long)v);
+            }
+            free(seen);
+        }
+    }
+}
+
+/* The largest sizes work too: 2^62 and 2^63 + 1 positions, checked by the inverse. */
+static void test_order_of_huge_sizes(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = {(uint64_t)1 << 62, ((uint64_t)1 << 63) + 1, UINT64_MAX};
+    for (size_t s = 0; s < 3; s++) {
+        struct clip_order o;
+        clip_order_init(&o, 99, sizes[s]);
+        for (uint64_t i = 0; i < 1000; i++) {
+            uint64_t at = i * (sizes[s] / 1000);
+            uint64_t v = clip_order_at(&o, at);
+            assert_true(v < sizes[s]);
+            assert_int_equal(clip_order_find(&o, v), at);
+        }
+    }
+}
+
+/* An order looks random: over 20,000 keys each of 8 values comes first equally often (chi-square, 7 degrees,
+ * p = 1e-6), and neighbours in a long order do not follow each other. */
+static void test_order_is_spread(void **state)
+{
+    (void)state;
+    uint64_t first[8] = {0};
+    for (uint64_t key = 0; key < 20000; key++) {
+        struct clip_order o;
+        clip_order_init(&o, key, 8);
+        first[clip_order_at(&o, 0)]++;
+    }
+    double chi2 = 0;
+    for (int v = 0; v < 8; v++)
+        chi2 += pow((double)first[v] - 2500, 2) / 2500;
+    assert_true(chi2 < 42);
+
+    struct clip_order o;
+    uint64_t n = 100000, ascents = 0, neighbours = 0;
+    clip_order_init(&o, 5, n);
+    uint64_t before = clip_order_at(&o, 0);
+    for (uint64_t i = 1; i < n; i++) {
+        uint64_t v = clip_order_at(&o, i);
+        ascents += v > before;
+        neighbours += v == before + 1 || before == v + 1;
+        before = v;
+    }
+    assert_in_range(ascents, 49000, 51000);
+    assert_true(neighbours < 20);
+}
+
+/* Another key gives another order. */
+static void test_order_depends_on_key(void **state)
+{
+    (void)state;
+    struct clip_order a, b;
+    clip_order_init(&a, 1, 1000);
+    clip_order_init(&b, 2, 1000);
+    unsigned same = 0;
+    for (uint64_t i = 0; i < 1000; i++)
+        same += clip_order_at(&a, i) == clip_order_at(&b, i);
+    assert_true(same < 12);
+}
+
+/* Starts fill [0, duration - span] evenly: 20 bins over 100,000 clips, chi-square of 19 degrees below its
+ * 1e-6 point. */
+static void test_start_is_uniform(void **state)
+{
+    (void)state;
+    enum { BINS = 20, CLIPS = 100000 };
+    unsigned bins[BINS] = {0};
+    for (uint64_t clip = 0; clip < CLIPS; clip++) {
+        double t = clip_start_s(7, clip, 10.0, 2.0);
+        assert_true(t >= 0 && t < 8.0);
+        bins[(int)(t / 8.0 * BINS)]++;
+    }
+    double chi2 = 0;
+    for (int b = 0; b < BINS; b++)
+        chi2 += pow((double)bins[b] - CLIPS / BINS, 2) / ((double)CLIPS / BINS);
+    assert_true(chi2 < 66);
+}
+
+/* A video that is not longer than the span starts at 0, whatever its duration says. */
+static void test_start_of_short_videos(void **state)
+{
+    (void)state;
+    static const double durations[] = {0, 1.5, 2.0, -3, NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < sizeof durations / sizeof durations[0]; i++)
+        assert_true(clip_start_s(7, 3, durations[i], 2.0) == 0);
+    assert_true(clip_start_s(7, 3, 100, 2.0) == clip_start_s(7, 3, 100, 2.0));
+    assert_true(clip_start_s(7, 3, 100, 2.0) != clip_start_s(8, 3, 100, 2.0));
+    assert_true(clip_start_s(7, 3, 100, 2.0) != clip_start_s(7, 4, 100, 2.0));
+}
+
+/* The augmentation changes with each of seed, round, epoch and clip, and with nothing else. */
+static void test_augment_seed(void **state)
+{
+    (void)state;
+    uint64_t base = clip_augment_seed(1, 2, 3, 4);
+    assert_true(base == clip_augment_seed(1, 2, 3, 4));
+    assert_true(base != clip_augment_seed(2, 2, 3, 4));
+    assert_true(base != clip_augment_seed(1, 3, 3, 4));
+    assert_true(base != clip_augment_seed(1, 2, 2, 4));
+    assert_true(base != clip_augment_seed(1, 2, 3, 5));
+    assert_true(clip_augment_seed(1, 2, 3, 4) != clip_augment_seed(1, 3, 2, 4));
+}
+
+/* at() walks exactly the members in ascending order, for empty, full, sparse and ragged sets. */
+static void test_set_select(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t videos;
+        uint32_t clips_per_video;
+        uint64_t every; /* members: multiples; 0: none */
+    } cases[] = {{0, 1, 0},   {1, 1, 1},     {1, 5, 1},    {63, 2, 1},   {64, 1, 1},        {65, 3, 64},
+                 {512, 1, 1}, {513, 1, 512}, {5000, 4, 1}, {5000, 2, 3}, {100000, 1, 1777}, {2000, 1, 0}};
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct clip_set s;
+        struct err e;
+        assert_int_equal(clip_set_init(&s, cases[c].videos, cases[c].clips_per_video, &e), 0);
+        for (uint64_t v = 0; cases[c].every && v < cases[c].videos; v += cases[c].every)
+            clip_set_add(&s, v);
+        clip_set_finish(&s);
+        uint64_t i = 0;
+        for (uint64_t v = 0; v < cases[c].videos; v++) {
+            assert_int_equal(clip_set_has(&s, v), cases[c].every && v % cases[c].every == 0);
+            for (uint32_t j = 0; clip_set_has(&s, v) && j < cases[c].clips_per_video; j++)
+                assert_int_equal(clip_set_at(&s, i++), v * cases[c].clips_per_video + j);
+        }
+        assert_int_equal(clip_set_size(&s), i);
+        assert_false(clip_set_has(&s, cases[c].videos));
+        clip_set_close(&s);
+    }
+}
+
+/* Sizes whose clip ids would not fit are refused. */
+static void test_set_refuses(void **state)
+{
+    (void)state;
+    struct clip_set s;
+    struct err e;
+    assert_int_equal(clip_set_init(&s, 10, 0, &e), -EINVAL);
+    assert_int_equal(clip_set_init(&s, UINT64_MAX, 1, &e), -EINVAL);
+    assert_int_equal(clip_set_init(&s, UINT64_MAX / 4, 100, &e), -EINVAL);
+    clip_set_close(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order_is_a_bijection), cmocka_unit_test(test_order_of_huge_sizes),
+        cmocka_unit_test(test_order_is_spread),      cmocka_unit_test(test_order_depends_on_key),
+        cmocka_unit_test(test_start_is_uniform),     cmocka_unit_test(test_start_of_short_videos),
+        cmocka_unit_test(test_augment_seed),         cmocka_unit_test(test_set_select),
+        cmocka_unit_test(test_set_refuses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
