@@ -2,7 +2,7 @@
 add_library(xdc_flags INTERFACE)
 target_compile_definitions(xdc_flags INTERFACE _GNU_SOURCE XDC_VERSION="${PROJECT_VERSION}")
 target_compile_options(xdc_flags INTERFACE
-  -fno-omit-frame-pointer -ffp-contract=off
+  -fno-omit-frame-pointer -ffp-contract=off -UNDEBUG # asserts stay on in every build
   $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
 if(XDC_WERROR)

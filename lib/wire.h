@@ -1,6 +1,7 @@
 /* wire: ZeroMQ sockets on a libuv loop: one Envelope frame, then raw frames. The only file with wire.c that sees zmq.h.
  * Used by every edge. Loop thread only. Owns sockets and handles. What arrives malformed or oversized is counted and
- * dropped; what is for another protocol is answered with Refused by the edge that gets it. */
+ * dropped; what is for another protocol counts as malformed, and a ROUTER answers it with Refused in the sender's own
+ * protocol number. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -65,11 +66,12 @@ void wire_context_destroy(struct wire_context *c);
 
 int wire_open(struct wire_context *c, uv_loop_t *loop, const struct wire_options *o, struct wire **out, struct err *e)
     WARN_UNUSED;
+/* Endpoints: ipc://PATH, or tcp:// of this host's loopback; others are XDC_ECONF, since peers are not authenticated. */
 int wire_bind(struct wire *w, const char *endpoint, struct err *e) WARN_UNUSED;
 int wire_connect(struct wire *w, const char *endpoint, struct err *e) WARN_UNUSED;
 
 /* Sends `env` (protocol is filled in) and `n` parts. `to` is the peer on a ROUTER, NULL on a DEALER. Never blocks.
- * 0, -EAGAIN (queue full), -EHOSTUNREACH (that peer is gone). */
+ * 0, -EAGAIN (queue full), -EHOSTUNREACH (that peer is gone), -EMSGSIZE (envelope over its limit), -ENOMEM. */
 int wire_send(struct wire *w, const struct wire_peer *to, Xdc__Envelope *env, const struct wire_part *parts, size_t n)
     WARN_UNUSED;
 

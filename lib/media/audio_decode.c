@@ -11,8 +11,7 @@
 #define WINDOW_S 2.0
 #define PREROLL_S 0.5   /* decoded before the window: more than any codec's overlap or bit reservoir */
 #define MARGIN_S 0.05   /* resampled on both sides of the window: more than the filter's length */
-#define GAP_SAMPLES 320 /* time stamps off by more than 20 ms are a gap; less is rounding of the container \
-                         */
+#define GAP_SAMPLES 320 /* time stamps off by more than 20 ms are a gap, by less: rounding */
 #define STEP_BACK_S 10.0
 #define LATE_S 0.1 /* the first sound after a seek may be that late before the seek counts as missed */
 #define TRUNCATED_S 0.5

@@ -1,6 +1,7 @@
-/* child: the parent's side of a media worker: a process made by fork and exec (xdc-media-worker) that holds a socket, a
- * memfd slot and, per job, one read-only descriptor; every libav call on media runs there. One bad file costs one clip.
- * Used by the decoder's pool, `xdc index` and `xdc decode`. One thread per child. Owns process, socket and mapping. */
+/* child: the parent's side of a media worker: a process made by fork and exec (xdc-media-worker) that holds a
+ * socket, a memfd slot and, per job, one read-only descriptor; every libav call on media runs there. One bad
+ * file costs one clip. Used by the decoder's pool, `xdc index` and `xdc decode`. One thread per child. Owns
+ * process, socket and mapping. */
 #pragma once
 #include <sys/types.h>
 #include <stdbool.h>
@@ -13,36 +14,38 @@ struct media_child_limits {
 };
 
 struct media_child {
-    pid_t pid;         /* 0: not running */
-    int fd;            /* SOCK_SEQPACKET to the worker, non-blocking; poll it for POLLIN */
-    uint8_t *slot;     /* owned mapping, read side; stays until the next start, or stop */
+    pid_t pid;     /* 0: not running */
+    int fd;        /* SOCK_SEQPACKET to the worker, non-blocking; poll it for POLLIN */
+    uint8_t *slot; /* owned mapping, read side; stays until the next start, or stop */
     uint64_t slot_bytes;
-    int exit_status;   /* wait status of the last worker that ended */
-    bool ready;        /* the worker has said hello */
-    bool busy;         /* a job is with the worker */
+    int exit_status; /* wait status of the last worker that ended */
+    bool ready;      /* the worker has said hello */
+    bool busy;       /* a job is with the worker */
     uint64_t job_id;
     uint32_t job_video_bytes; /* what the job's frames take */
 };
 
-/* Starts a worker. The program is $XDC_MEDIA_WORKER, or xdc-media-worker beside this program, or in ../libexec/xdc.
- * Does not wait for it. The worker dies with the thread that started it. */
-int media_child_start(struct media_child *c, const struct media_child_limits *limits, struct err *e) WARN_UNUSED;
-/* Hands over a job and `file` (a descriptor, which stays the caller's). One job at a time: else -EBUSY. -EINVAL: the slot
- * is too small for the recipe. -EPIPE: the worker is gone, and reaped: start again. */
+/* Starts a worker. The program is $XDC_MEDIA_WORKER, or xdc-media-worker beside this program, or in
+ * ../libexec/xdc. Does not wait for it. The worker dies with the thread that started it. */
+int media_child_start(struct media_child *c, const struct media_child_limits *limits,
+                      struct err *e) WARN_UNUSED;
+/* Hands over a job and `file` (a descriptor, which stays the caller's). One job at a time: else -EBUSY.
+ * -EINVAL: the slot is too small for the recipe. -EPIPE: the worker is gone, and reaped: start again. */
 int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e) WARN_UNUSED;
-/* 0: *out is the answer; -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_TIMEOUT, MEDIA_MEMORY_LIMIT or
- * MEDIA_WORKER_DIED, the child is reaped and can be started again. -ENOEXEC: the worker program itself does not work here,
- * which is no file's fault. */
+/* 0: *out is the answer; -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_TIMEOUT,
+ * MEDIA_MEMORY_LIMIT or MEDIA_WORKER_DIED, the child is reaped and can be started again. -ENOEXEC: the worker
+ * program itself does not work here, which is no file's fault. */
 int media_child_recv(struct media_child *c, struct media_result *out, struct err *e) WARN_UNUSED;
 /* Ends the worker, now. Safe on a zeroed struct. */
 void media_child_stop(struct media_child *c);
 
-/* Opens `uri` (absolute, or relative to `root`; NULL or "": the working directory) read-only, regular files only. Under a
- * root neither ".." nor a link leads out of it. */
-int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out_size, struct err *e) WARN_UNUSED;
+/* Opens `uri` (absolute, or relative to `root`; NULL or "": the working directory) read-only, regular files
+ * only. Under a root neither ".." nor a link leads out of it. */
+int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out_size,
+                   struct err *e) WARN_UNUSED;
 
-/* One job, start to end: what `xdc decode`, `xdc index` and tests use. Starts a worker (5 s, 512 MiB) where *c has none or
- * its slot is too small, and keeps it for the next job. Blocking, 120 s at most (then MEDIA_TIMEOUT). The frames stay in
- * c->slot. 0 also where the worker died: *out says why. */
-int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out, struct err *e)
-    WARN_UNUSED;
+/* One job, start to end: what `xdc decode`, `xdc index` and tests use. Starts a worker (5 s, 512 MiB) where
+ * *c has none or its slot is too small, and keeps it for the next job. Blocking, 120 s at most (then
+ * MEDIA_TIMEOUT). The frames stay in c->slot. 0 also where the worker died: *out says why. */
+int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out,
+                    struct err *e) WARN_UNUSED;

@@ -15,9 +15,12 @@ int picture_check_size(int width, int height, struct err *e)
     return 0;
 }
 
-void picture_init(struct picture *p, const struct media_recipe *r, const struct augment *a, int quarter_turns)
+void picture_begin(struct picture *p, const struct media_recipe *r, const struct augment *a,
+                   int quarter_turns)
 {
-    *p = (struct picture){.recipe = r, .augment = a, .quarter_turns = quarter_turns};
+    p->recipe = r;
+    p->augment = a;
+    p->quarter_turns = quarter_turns;
 }
 
 void picture_close(struct picture *p)
@@ -55,19 +58,22 @@ static int plain_format(int format, int *full_range)
     return format;
 }
 
-static int make_scaler(struct picture *p, const AVFrame *f, int format, int full_range, struct err *e)
+/* Size of the scaled, not yet turned picture. */
+static void stored_size(const struct picture *p, const struct augment_window *w, int *width, int *height)
 {
-    struct augment_window w;
+    *width = p->quarter_turns & 1 ? w->height : w->width;
+    *height = p->quarter_turns & 1 ? w->width : w->height;
+}
+
+static int make_scaler(struct picture *p, const AVFrame *f, const struct augment_window *w, struct err *e)
+{
     picture_close(p);
-    int rc = picture_check_size(f->width, f->height, e);
+    stored_size(p, w, &p->out_width, &p->out_height);
+    int rc = picture_check_size(p->out_width, p->out_height, e);
     if (rc)
         return rc;
-    displayed_window(p, f->width, f->height, &w);
-    p->out_width = p->quarter_turns & 1 ? w.height : w.width;
-    p->out_height = p->quarter_turns & 1 ? w.width : w.height;
-    rc = picture_check_size(p->out_width, p->out_height, e);
-    if (rc)
-        return rc;
+    int full_range = f->color_range == AVCOL_RANGE_JPEG;
+    int format = plain_format(f->format, &full_range);
     p->stride = (p->out_width * 3 + 63) & ~63;
     p->rgb = av_malloc((size_t)p->stride * (size_t)p->out_height + 64);
     if (!p->rgb)
@@ -88,10 +94,13 @@ static int make_scaler(struct picture *p, const AVFrame *f, int format, int full
     return 0;
 }
 
-static bool scaler_fits(const struct picture *p, const AVFrame *f)
+static bool scaler_fits(const struct picture *p, const AVFrame *f, const struct augment_window *w)
 {
+    int width, height;
+    stored_size(p, w, &width, &height);
     return p->sws && p->in_width == f->width && p->in_height == f->height && p->in_format == f->format &&
-           p->in_space == (int)f->colorspace && p->in_full_range == (int)f->color_range;
+           p->in_space == (int)f->colorspace && p->in_full_range == (int)f->color_range &&
+           p->out_width == width && p->out_height == height;
 }
 
 static int clamp(int v, int n)
@@ -140,19 +149,19 @@ static void crop(const struct picture *p, const struct augment_window *w, uint8_
 
 int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
 {
-    if (!scaler_fits(p, frame)) {
-        int full_range = frame->color_range == AVCOL_RANGE_JPEG;
-        int format = plain_format(frame->format, &full_range);
-        int rc = make_scaler(p, frame, format, full_range, e);
-        if (rc)
-            return rc;
-    }
+    int rc = picture_check_size(frame->width, frame->height, e);
+    if (rc)
+        return rc;
+    struct augment_window w;
+    displayed_window(p, frame->width, frame->height, &w);
+    if (!scaler_fits(p, frame, &w))
+        rc = make_scaler(p, frame, &w, e);
+    if (rc)
+        return rc;
     int n = sws_scale(p->sws, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, &p->rgb,
                       &p->stride);
     if (n < 0)
         return fault_av(e, MEDIA_DECODE_ERROR, n, "scale picture");
-    struct augment_window w;
-    displayed_window(p, frame->width, frame->height, &w);
     crop(p, &w, out);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* picture: decoded frames to the P x P RGB pictures of a sample: turn, scale, crop, flip.
- * Used by video_decode inside the media worker. One thread. Owns scaler and scratch picture. Functions return
- * 0 or an enum media_reason and a sentence. */
+ * Used by video_decode inside the media worker; kept from job to job, for making a scaler costs as much as
+ * decoding several frames. One thread. Owns scaler and scratch picture. Functions return 0 or an enum
+ * media_reason and a sentence. */
 #pragma once
 #include <libavutil/frame.h>
 #include <libswscale/swscale.h>
@@ -19,8 +20,10 @@ struct picture {
 
 /* MEDIA_BAD_DIMENSIONS for a side of 0 or more than 16384 pixels, or more than 2^26 pixels. */
 int picture_check_size(int width, int height, struct err *e) WARN_UNUSED;
-void picture_init(struct picture *p, const struct media_recipe *r, const struct augment *a,
-                  int quarter_turns);
+/* The next pictures are of another clip; a zeroed struct is ready for its first one. r and a are borrowed
+ * until the next. */
+void picture_begin(struct picture *p, const struct media_recipe *r, const struct augment *a,
+                   int quarter_turns);
 void picture_close(struct picture *p);
 /* out [P, P, 3]. */
 int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e) WARN_UNUSED;

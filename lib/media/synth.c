@@ -50,13 +50,13 @@ static void draw_background(struct rng *r, struct synth_look *l)
         w->cycles_x = (int)rng_below(r, 9) - 4;
         w->cycles_y = 1 + (int)rng_below(r, 3);
         w->phase = rng_range(r, 0, 2 * M_PI);
-        double strength = rng_range(r, 2, 9);
-        for (int i = 0; i < 3; i++)
-            w->amplitude[i] = strength * rng_range(r, 0.4, 1.0);
+        w->amplitude = rng_range(r, 1, 7);
     }
+    for (int i = 0; i < 3; i++)
+        l->tint[i] = rng_range(r, 0.4, 1.0);
     l->drift_x = rng_range(r, -6, 6);
     l->drift_y = rng_range(r, -6, 6);
-    l->grain = rng_range(r, 2, 7);
+    l->grain = rng_range(r, 1.5, 5);
 }
 
 static void draw_look(struct rng *r, struct synth_look *l, uint32_t label)
@@ -66,8 +66,8 @@ static void draw_look(struct rng *r, struct synth_look *l, uint32_t label)
     l->motion = (label + label / SYNTH_SHAPES) % SYNTH_SHAPES;
     draw_background(r, l);
     draw_colour(r, rng_range(r, 175, 235), rng_range(r, 0, 45), l->ink);
-    l->radius = rng_range(r, 0.20, 0.28);
-    l->reach = rng_range(r, 0.17, 0.22);
+    l->radius = rng_range(r, 0.24, 0.32);
+    l->reach = rng_range(r, 0.15, 0.20);
     double room = 0.5 - 0.85 * (l->radius + l->reach);
     l->x = rng_range(r, -room, room);
     l->y = rng_range(r, -room, room);

@@ -1,10 +1,11 @@
-/* synth: made-up video clips with sound whose event classes are known: pictures, PCM, and H.264 + AAC mp4 files of them.
- * Used by `xdc synth` and by tests. Any thread; struct synth_clip is plain data and owns nothing. Everything is a pure
- * function of (seed, index, classes). synth_write fails with a sentence and leaves no file behind.
+/* synth: made-up video clips with sound whose event classes are known: pictures, PCM, and H.264 + AAC mp4
+ * files of them. Used by `xdc synth` and by tests. Any thread; struct synth_clip is plain data and owns
+ * nothing. Everything is a pure function of (seed, index, classes). synth_write fails with a sentence and
+ * leaves no file behind.
  *
- * An event class pairs one shape and its motion with one timbre and its rhythm; it is in no pixel or mel band by itself.
- * What else is seen and heard carries no class: background, colours, contrast, position, size, speed, pitch, loudness,
- * noise. */
+ * An event class pairs one shape and its motion with one timbre and its rhythm; it is in no pixel or mel band
+ * by itself. What else is seen and heard carries no class: background, colours, contrast, position, size,
+ * speed, pitch, loudness, noise. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +22,8 @@ enum synth_flaw {
     SYNTH_SOUND = 0, /* no flaw */
     SYNTH_SILENT,    /* a sound track of zeros */
     SYNTH_SHORT,     /* under a second */
-    SYNTH_TRUNCATED, /* cut at 40 % of its bytes; odd indices have moov in front and lose the tail, even ones lose moov */
+    SYNTH_TRUNCATED, /* cut at 40 % of its bytes; odd indices have moov in front and lose the tail, even ones
+                        lose moov */
     SYNTH_NO_AUDIO,  /* no sound track */
     SYNTH_FLAWS      /* count */
 };
@@ -29,7 +31,7 @@ enum synth_flaw {
 /* One wave of the background: whole numbers of cycles, so that the texture can drift around. */
 struct synth_grating {
     int cycles_x, cycles_y;
-    double phase, amplitude[3];
+    double phase, amplitude;
 };
 
 /* What is seen; lengths in units of the picture's height, angles in radians. */
@@ -39,6 +41,7 @@ struct synth_look {
     double reach, period_s, phase; /* of the motion */
     double ink[3], paper[3];       /* colours, 0..255 */
     struct synth_grating grating[SYNTH_GRATINGS];
+    double tint[3];          /* of the waves */
     double drift_x, drift_y; /* of the background, pixels a second */
     double grain;            /* deviation of the noise, 0..255 */
     uint64_t noise_key;
@@ -83,5 +86,6 @@ void synth_frame(const struct synth_clip *c, uint32_t t, uint8_t *rgb);
 /* The whole sound, mono, into pcm [samples], within -1..1. Pure. */
 void synth_sound(const struct synth_clip *c, float *pcm);
 
-/* Encodes the clip to an mp4 file at `path`, by way of "<path>.part". */
+/* Encodes the clip to an mp4 file at `path`, by way of "<path>.part". Silences FFmpeg's own log for the
+ * process: what goes wrong is in the sentence. */
 int synth_write(const struct synth_clip *c, const char *path, struct err *e) WARN_UNUSED;

@@ -78,7 +78,7 @@ static int video_open(struct writer *w, struct err *e)
     t->codec->framerate = (AVRational){SYNTH_FPS, 1};
     t->codec->gop_size = (int)c->gop;
     AVDictionary *options = NULL;
-    av_dict_set(&options, "preset", "veryfast", 0);
+    av_dict_set(&options, "preset", "ultrafast", 0);
     av_dict_set(&options, "crf", "23", 0);
     int rc = track_open(w, t, codec, &options, e);
     av_dict_free(&options);
@@ -270,6 +270,7 @@ int synth_write(const struct synth_clip *c, const char *path, struct err *e)
     int n = snprintf(part, sizeof part, "%s.part", path);
     if (n < 0 || (size_t)n >= sizeof part)
         return err_set(e, -ENAMETOOLONG, "%s.part: path too long", path);
+    av_log_set_level(AV_LOG_QUIET);
     struct writer w = {.clip = c, .path = part};
     int rc = write_container(&w, e);
     writer_close(&w);

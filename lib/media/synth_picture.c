@@ -2,13 +2,13 @@
 #include "lib/media/synth.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "lib/rng.h"
 
 /* Where the shape is at one moment. */
 struct pose {
     double x, y, scale, angle;
-    double co, si; /* of the angle */
 };
 
 static struct pose pose_at(const struct synth_look *l, double t_s)
@@ -47,8 +47,6 @@ static struct pose pose_at(const struct synth_look *l, double t_s)
         p.angle += 0.35 * sin(2 * w);
         break;
     }
-    p.co = cos(p.angle);
-    p.si = sin(p.angle);
     return p;
 }
 
@@ -78,76 +76,83 @@ static double shape_distance(uint32_t s, double x, double y)
     }
 }
 
-/* Waves have whole numbers of cycles over the picture, so a sine per row and column and the sum formula do.
+/* The brightness of the background's waves [height, width]. A sine per row and column and the sum formula do.
  */
-static void paint_background(const struct synth_clip *c, double t_s, double *out)
+static void paint_waves(const struct synth_clip *c, double t_s, float *out)
 {
     const struct synth_look *l = &c->look;
-    double sx[SYNTH_GRATINGS][SYNTH_WIDTH_MAX], cx[SYNTH_GRATINGS][SYNTH_WIDTH_MAX];
-    double w = c->width, h = c->height;
+    float sx[SYNTH_GRATINGS][SYNTH_WIDTH_MAX], cx[SYNTH_GRATINGS][SYNTH_WIDTH_MAX];
     for (int g = 0; g < SYNTH_GRATINGS; g++) {
+        const struct synth_grating *wave = &l->grating[g];
         for (uint32_t x = 0; x < c->width; x++) {
-            double a =
-                2 * M_PI * l->grating[g].cycles_x * ((double)x + l->drift_x * t_s) / w + l->grating[g].phase;
-            sx[g][x] = sin(a);
-            cx[g][x] = cos(a);
+            double a = 2 * M_PI * wave->cycles_x * (x + l->drift_x * t_s) / c->width + wave->phase;
+            sx[g][x] = (float)(wave->amplitude * sin(a));
+            cx[g][x] = (float)(wave->amplitude * cos(a));
         }
     }
-    for (uint32_t y = 0; y < c->height; y++) {
-        double sy[SYNTH_GRATINGS], cy[SYNTH_GRATINGS];
+    for (uint32_t y = 0; y < c->height; y++, out += c->width) {
+        for (uint32_t x = 0; x < c->width; x++)
+            out[x] = 0;
         for (int g = 0; g < SYNTH_GRATINGS; g++) {
-            double a = 2 * M_PI * l->grating[g].cycles_y * ((double)y + l->drift_y * t_s) / h;
-            sy[g] = sin(a);
-            cy[g] = cos(a);
-        }
-        for (uint32_t x = 0; x < c->width; x++, out += 3) {
-            for (int i = 0; i < 3; i++)
-                out[i] = l->paper[i];
-            for (int g = 0; g < SYNTH_GRATINGS; g++) {
-                double s = sx[g][x] * cy[g] + cx[g][x] * sy[g];
-                for (int i = 0; i < 3; i++)
-                    out[i] += s * l->grating[g].amplitude[i];
-            }
+            double a = 2 * M_PI * l->grating[g].cycles_y * (y + l->drift_y * t_s) / c->height;
+            float sy = (float)sin(a), cy = (float)cos(a);
+            for (uint32_t x = 0; x < c->width; x++)
+                out[x] += sx[g][x] * cy + cx[g][x] * sy;
         }
     }
 }
 
-/* How much of the pixel at (x, y) the shape covers, 0..1, from the distance to its border. */
-static double coverage(const struct synth_look *l, const struct pose *p, double x, double y, double pixel)
+/* How much of each pixel the shape covers [height, width], 0..1, from the distance to its border. */
+static void paint_shape(const struct synth_clip *c, const struct pose *p, float *out)
 {
-    double dx = x - p->x, dy = y - p->y, size = l->radius * p->scale;
-    if (fabs(dx) > 1.5 * size || fabs(dy) > 1.5 * size)
-        return 0;
-    double d =
-        shape_distance(l->shape, (p->co * dx + p->si * dy) / size, (p->co * dy - p->si * dx) / size) * size;
-    return fmin(fmax(0.5 - d / pixel, 0), 1);
+    const struct synth_look *l = &c->look;
+    double size = l->radius * p->scale, around = 1.5 * size;
+    double co = cos(p->angle), si = sin(p->angle), pixel = 1.0 / c->height;
+    memset(out, 0, sizeof *out * c->width * c->height);
+    for (uint32_t y = 0; y < c->height; y++) {
+        double dy = (y + 0.5) * pixel - 0.5 - p->y;
+        if (fabs(dy) > around)
+            continue;
+        for (uint32_t x = 0; x < c->width; x++) {
+            double dx = (x + 0.5 - c->width / 2.0) * pixel - p->x;
+            if (fabs(dx) > around)
+                continue;
+            double d =
+                shape_distance(l->shape, (co * dx + si * dy) / size, (co * dy - si * dx) / size) * size;
+            out[y * c->width + x] = (float)fmin(fmax(0.5 - d / pixel, 0), 1);
+        }
+    }
 }
 
-static uint8_t to_byte(double v)
+static uint8_t to_byte(float v)
 {
-    return (uint8_t)lround(fmin(fmax(v, 0), 255));
+    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v + 0.5F);
 }
 
 void synth_frame(const struct synth_clip *c, uint32_t t, uint8_t *rgb)
 {
     const struct synth_look *l = &c->look;
     double t_s = (double)t / SYNTH_FPS;
+    float waves[SYNTH_WIDTH_MAX * SYNTH_HEIGHT_MAX], cover[SYNTH_WIDTH_MAX * SYNTH_HEIGHT_MAX];
     struct pose p = pose_at(l, t_s);
-    double paper[SYNTH_WIDTH_MAX * SYNTH_HEIGHT_MAX * 3];
-    paint_background(c, t_s, paper);
+    paint_waves(c, t_s, waves);
+    paint_shape(c, &p, cover);
+    float paper[3], ink[3], tint[3];
+    for (int i = 0; i < 3; i++) {
+        paper[i] = (float)l->paper[i];
+        ink[i] = (float)l->ink[i];
+        tint[i] = (float)l->tint[i];
+    }
     struct rng r;
     rng_init(&r, rng_key(l->noise_key, "grain", t, 0, 0));
-    double pixel = 1.0 / c->height;
-    const double *in = paper;
-    for (uint32_t y = 0; y < c->height; y++) {
-        for (uint32_t x = 0; x < c->width; x++, in += 3, rgb += 3) {
-            double cover = coverage(l, &p, ((double)x + 0.5 - c->width / 2.0) * pixel,
-                                    ((double)y + 0.5) * pixel - 0.5, pixel);
-            /* The sum of two uniform bytes is grain enough: deviation 104 over [-255, 255]. */
-            uint64_t bits = rng_next(&r);
-            double grain = ((double)(bits & 255) + (double)(bits >> 8 & 255) - 255) * (l->grain / 104);
-            for (int i = 0; i < 3; i++)
-                rgb[i] = to_byte(in[i] + cover * (l->ink[i] - in[i]) + grain);
+    /* The sum of two uniform bytes is grain enough: deviation 104 over [-255, 255]. */
+    float grain = (float)(l->grain / 104);
+    for (uint32_t k = 0; k < c->width * c->height; k++) {
+        uint64_t bits = rng_next(&r);
+        float noise = (float)((int)(bits & 255) + (int)(bits >> 8 & 255) - 255) * grain;
+        for (uint32_t i = 0; i < 3; i++) {
+            float ground = paper[i] + tint[i] * waves[k];
+            rgb[3 * k + i] = to_byte(ground + cover[k] * (ink[i] - ground) + noise);
         }
     }
 }

@@ -23,7 +23,7 @@ struct video {
     struct input *in;
     const struct media_job *job;
     struct stream_decoder decoder;
-    struct picture picture;
+    struct picture *picture;
     AVFrame *now, *before; /* owned: the newest frame and the one before it */
     uint8_t *out;
     uint32_t done;   /* frames put out */
@@ -65,7 +65,7 @@ static int next_frame(struct video *v)
 
 static int put(struct video *v, const AVFrame *frame, struct err *e)
 {
-    int rc = picture_make(&v->picture, frame, v->out + v->done * frame_bytes(v), e);
+    int rc = picture_make(v->picture, frame, v->out + v->done * frame_bytes(v), e);
     if (rc == 0)
         v->done++;
     return rc;
@@ -264,17 +264,17 @@ static int video_open(struct video *v, struct err *e)
     return stream_decoder_open(&v->decoder, v->in, v->in->video, e);
 }
 
-int video_decode(struct input *in, const struct media_job *job, const struct augment *a, uint8_t *out,
-                 struct err *e)
+int video_decode(struct input *in, const struct media_job *job, const struct augment *a, struct picture *p,
+                 uint8_t *out, struct err *e)
 {
-    struct video v = {.in = in, .job = job, .out = out, .last_s = NAN, .frame_s = 1 / input_fps(in)};
-    picture_init(&v.picture, &job->recipe, a, quarter_turns(in->ic->streams[in->video]));
+    struct video v = {
+        .in = in, .job = job, .picture = p, .out = out, .last_s = NAN, .frame_s = 1 / input_fps(in)};
+    picture_begin(p, &job->recipe, a, quarter_turns(in->ic->streams[in->video]));
     int rc = video_open(&v, e);
     if (rc == 0)
         rc = job->recipe.fps > 0 ? decode_timed(&v, e) : decode_consecutive(&v, e);
     if (rc == 0)
         rc = finish(&v, e);
-    picture_close(&v.picture);
     stream_decoder_close(&v.decoder);
     av_frame_free(&v.now);
     av_frame_free(&v.before);

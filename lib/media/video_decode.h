@@ -9,7 +9,9 @@
 #pragma once
 #include "lib/media/augment.h"
 #include "lib/media/input.h"
+#include "lib/media/picture.h"
 
-/* in->video >= 0, origin found. out [T, P, P, 3]. 0 or an enum media_reason and a sentence. */
-int video_decode(struct input *in, const struct media_job *job, const struct augment *a, uint8_t *out,
-                 struct err *e) WARN_UNUSED;
+/* in->video >= 0, origin found. p is kept between clips. out [T, P, P, 3]. 0 or an enum media_reason and a
+ * sentence. */
+int video_decode(struct input *in, const struct media_job *job, const struct augment *a, struct picture *p,
+                 uint8_t *out, struct err *e) WARN_UNUSED;

@@ -35,6 +35,7 @@ struct worker {
     struct logmel *logmel; /* owned */
     float *wave;           /* owned: LOGMEL_SAMPLES */
     XXH3_state_t *hash;    /* owned */
+    struct picture picture;
     timer_t timer;
 };
 
@@ -63,7 +64,7 @@ static int decode_parts(struct worker *w, struct input *in, const struct media_j
     struct augment a;
     augment_draw(r, &a);
     if (r->want_video && in->video >= 0) {
-        int rc = video_decode(in, job, &a, w->slot, e);
+        int rc = video_decode(in, job, &a, &w->picture, w->slot, e);
         if (rc)
             return rc;
         out->video_bytes = r->frames * r->crop * r->crop * 3;
@@ -230,6 +231,7 @@ static int worker_init(struct worker *w, const struct worker_limits *limits)
 
 static void worker_close(struct worker *w)
 {
+    picture_close(&w->picture);
     logmel_destroy(w->logmel);
     free(w->wave);
     XXH3_freeState(w->hash);

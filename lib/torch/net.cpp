@@ -250,7 +250,7 @@ void train_step(struct net &net, int enc, const struct net_batch &b, const int64
         at::Tensor term = head_loss(features, &heads[2 * h], targets[h], labels[h], h, out);
         loss = loss.defined() ? loss + term : term;
     }
-    std::vector<at::Tensor> grads = torch::autograd::grad({loss}, params, {}, c10::nullopt, false, true);
+    std::vector<at::Tensor> grads = torch::autograd::grad({loss}, params, {}, {}, false, true);
     for (size_t i = 0; i < grads.size(); i++)
         if (!grads[i].defined())
             grads[i] = at::zeros_like(params[i]); /* a head without labels in this batch */

@@ -127,12 +127,13 @@ struct norm_train : torch::autograd::Function<norm_train> {
         std::vector<double> stats = batch_statistics(x, *n, momentum);
         affine a = affine_of(*n, stats.data(), stats.data() + x.size(-1));
         at::Tensor y = at::empty_like(x);
-        transform(x, a, residual, relu, y);
+        bool has_residual = residual.numel() > 0;
+        transform(x, a, has_residual ? residual : at::Tensor(), relu, y);
         /* Without a shortcut the ReLU's mask follows from x; with one it is read off the output. */
-        bool masked_by_y = relu && residual.defined();
+        bool masked_by_y = relu && has_residual;
         ctx->save_for_backward({x, keep(stats, a, n->eps), masked_by_y ? y : at::Tensor()});
         ctx->saved_data["relu"] = relu;
-        ctx->saved_data["residual"] = residual.defined();
+        ctx->saved_data["residual"] = has_residual;
         return y;
     }
 
@@ -197,8 +198,11 @@ at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &resi
 {
     if (!x.is_cpu())
         return norm_generic(x, n, residual, relu, mode);
-    if (mode.train)
-        return norm_train::apply(x, n.weight, n.bias, residual, &n, relu, mode.momentum);
+    if (mode.train) {
+        /* libtorch's Function takes no undefined tensors: none is an empty one. */
+        at::Tensor r = residual.defined() ? residual : at::empty({0}, at::kFloat);
+        return norm_train::apply(x, n.weight, n.bias, r, &n, relu, mode.momentum);
+    }
     at::Tensor stats = at::stack({n.mean, n.var}).to(at::kDouble);
     const double *p = stats.data_ptr<double>();
     transform(x, affine_of(n, p, p + x.size(-1)), residual, relu, x);

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define CANDIDATES_MAX 16
+/* Multiplications below which another thread costs more than it saves: there are k short passes. */
+#define WORK_PER_THREAD 2000000
 
 struct seeding {
     const float *x; /* [n, d] */
@@ -69,7 +71,9 @@ static int seed_next(struct seeding *s, const struct kmeans_options *o, struct r
 {
     for (unsigned c = 0; c < s->candidates; c++)
         s->row[c] = *total > 0 ? draw_row(s, *total, rng_uniform(r)) : rng_below(r, s->n);
-    if (!rows_run(o->threads, s->chunks, o->stop, try_candidates, s))
+    uint64_t useful = 1 + s->n * s->d * s->candidates / WORK_PER_THREAD;
+    unsigned threads = o->threads < useful ? o->threads : (unsigned)useful;
+    if (!rows_run(threads, s->chunks, o->stop, try_candidates, s))
         return XDC_ESTOPPED;
     unsigned best = 0;
     double least = candidate_sum(s, 0);

@@ -137,31 +137,35 @@ static int worker_start(struct worker *w, uint64_t slot_bytes, struct err *e)
     return 0;
 }
 
-/* Makes the worker ready for a slot of that size. A failure starts a pause for the whole pool: it has one
- * cause, the host. */
+/* A pause for the whole pool: that a worker does not start has one cause, the host. */
+static void start_failed(struct pool *p, const struct err *e)
+{
+    if (!p->cannot_start)
+        log_warn("cannot start a media worker: %s; trying again every second", e->msg);
+    p->cannot_start = true;
+    p->retry_at_s = progress_now_s() + RESTART_PAUSE_S;
+    snprintf(p->start_error, sizeof p->start_error, "no media worker can be started: %.200s", e->msg);
+}
+
+/* Makes the worker ready for a slot of that size. */
 static int worker_ready(struct worker *w, uint64_t slot_bytes)
 {
-    struct pool *p = w->pool;
     struct err e = {0};
     if (w->state == WORKER_IDLE && w->child.slot_bytes < slot_bytes)
         worker_stop(w);
     if (w->state == WORKER_IDLE)
         return 0;
     int rc = worker_start(w, slot_bytes, &e);
-    if (rc) {
-        if (!p->cannot_start)
-            log_warn("cannot start a media worker: %s; trying again every second", e.msg);
-        p->cannot_start = true;
-        p->retry_at_s = progress_now_s() + RESTART_PAUSE_S;
-        snprintf(p->start_error, sizeof p->start_error, "no media worker can be started: %.200s", e.msg);
-        return rc;
-    }
-    p->cannot_start = false;
-    return 0;
+    if (rc)
+        start_failed(w->pool, &e);
+    else
+        w->pool->cannot_start = false;
+    return rc;
 }
 
-/* The worker died on the lease: once more, or the reason is the answer. */
-static void worker_died(struct worker *w, const struct media_result *result)
+/* The worker died on the lease: once more, or the reason is the answer. One that never came up (-ENOEXEC)
+ * says nothing of the lease. */
+static void worker_died(struct worker *w, int rc, const struct media_result *result, const struct err *e)
 {
     struct pool *p = w->pool;
     struct lease *l = w->lease;
@@ -174,7 +178,9 @@ static void worker_died(struct worker *w, const struct media_result *result)
         pool_lease_done(p, l);
         return;
     }
-    if (++l->failures < p->options.attempts) {
+    if (rc != -EPIPE)
+        start_failed(p, e);
+    if (rc != -EPIPE || ++l->failures < p->options.attempts) {
         set_state(p, l, LEASE_QUEUED);
         return;
     }
@@ -200,7 +206,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         return;
     }
     if (rc) {
-        worker_died(w, &result);
+        worker_died(w, rc, &result, &e);
         dispatch(p);
         return;
     }
@@ -290,6 +296,7 @@ static int hand_over(struct worker *w, struct lease *l)
     close(fd);
     if (rc) {
         worker_stop(w);
+        start_failed(p, &e);
         return rc;
     }
     set_state(p, l, LEASE_RUNNING);

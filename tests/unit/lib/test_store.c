@@ -113,7 +113,7 @@ static void test_keys_ascend(void **state)
     store_close(&s);
 }
 
-/* A folder that is not there and a read-only one are told by name. */
+/* A folder that is not there is told by name. */
 static void test_create_fails(void **state)
 {
     (void)state;

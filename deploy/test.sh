@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# All tests, from a fresh clone: packages, release build with quickstart, then everything under ASan and UBSan.
+#   deploy/test.sh           at most 25 minutes on two cores
+#   deploy/test.sh --long    also what takes longer: three quickstart seeds, the avmnist example where its data is
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+long=
+case "${1:-}" in
+  "") ;;
+  --long) long=1 ;;
+  *) echo "usage: deploy/test.sh [--long]" >&2; exit 64 ;;
+esac
+say() { printf '\n== %s\n' "$*"; }
+
+deploy/install-deps.sh --tests
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
+export LSAN_OPTIONS=suppressions=$PWD/tests/lib/lsan.supp:print_suppressions=0
+
+say "clang-format"
+git ls-files '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format --dry-run --Werror
+
+say "release build and quickstart"
+cmake --preset release -DXDC_WERROR=ON >/dev/null
+for seed in 0 ${long:+1 2}; do
+  SEED=$seed WORK=build/quickstart-$seed deploy/quickstart.sh
+  /usr/bin/python3 tests/lib/check_run.py build/quickstart-$seed/run --first-at-most 0.35 --last-at-least 0.5
+done
+if [ -n "$long" ] && [ -d ../shared/data/avmnist ]; then
+  say "avmnist"
+  rm -rf build/avmnist
+  build/release/bin/xdc index ../shared/data/avmnist --labels ../shared/data/avmnist/labels.csv --out build/avmnist.lmdb --force
+  build/release/bin/xdc run -c deploy/examples/avmnist.yaml --set data.manifest=build/avmnist.lmdb --set run.dir=build/avmnist
+  /usr/bin/python3 tests/lib/check_run.py build/avmnist --last-at-least 0.7
+fi
+
+say "units and pipeline under ASan and UBSan"
+cmake --preset dev -DXDC_WERROR=ON -DXDC_LONG_TESTS=${long:-0} >/dev/null
+cmake --build --preset dev
+ctest --preset dev

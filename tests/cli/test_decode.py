@@ -1,0 +1,74 @@
+"""xdc decode: the arrays it writes, what it says of files that lack something, and its exit status."""
+import ast
+import json
+import struct
+
+from common import CommandTest, golden_clip, main, write_wav
+
+
+def read_npy(path):
+    """dtype, shape and bytes of a NumPy file, format 1.0."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x93NUMPY\x01\x00", data[:8]
+    size = struct.unpack("<H", data[8:10])[0]
+    header = ast.literal_eval(data[10:10 + size].decode())
+    assert not header["fortran_order"]
+    return header["descr"], header["shape"], data[10 + size:]
+
+
+class Decode(CommandTest):
+    def setUp(self):
+        super().setUp()
+        (self.dir / "good.mp4").write_bytes(golden_clip())
+        (self.dir / "broken.mp4").write_bytes(b"no film" * 20)
+        write_wav(self.dir / "sound.wav")
+
+    def test_both_streams(self):
+        """Frames and log-mel have the shapes asked for, hold a picture and a sound, and are the same every time."""
+        args = ("decode", "good.mp4", "--start", "0.3", "--frames", "4", "--size", "32", "--resize", "40", "--fps", "12")
+        a = json.loads(self.xdc(*args, "--video-out", "v.npy", "--audio-out", "a.npy", "--json").stdout)
+        self.assertEqual((a["reason"], a["wrote"], a["probe"]["width"]), ("ok", "video+audio", 64))
+        dtype, shape, pixels = read_npy(self.dir / "v.npy")
+        self.assertEqual((dtype, shape, len(pixels)), ("|u1", (4, 32, 32, 3), 4 * 32 * 32 * 3))
+        self.assertGreater(max(pixels) - min(pixels), 100)
+        dtype, shape, mel = read_npy(self.dir / "a.npy")
+        self.assertEqual((dtype, shape, len(mel)), ("<f4", (40, 100), 16000))
+        values = struct.unpack("<4000f", mel)
+        self.assertGreater(max(values) - min(values), 3)
+        b = json.loads(self.xdc(*args, "--video-out", "w.npy", "--audio-out", "b.npy", "--json").stdout)
+        self.assertEqual(a["hash"], b["hash"])
+        self.assertEqual((self.dir / "v.npy").read_bytes(), (self.dir / "w.npy").read_bytes())
+        c = json.loads(self.xdc(*args, "--start", "1.2", "--video-out", "x.npy", "--audio-out", "c.npy", "--json").stdout)
+        self.assertNotEqual(a["hash"], c["hash"])
+
+    def test_defaults(self):
+        """Only the array that is asked for is written; 8 frames of 112 pixels unless said otherwise."""
+        self.xdc("decode", "good.mp4", "--video-out", "v.npy")
+        self.assertEqual(read_npy(self.dir / "v.npy")[1], (8, 112, 112, 3))
+        self.assertFalse((self.dir / "a.npy").exists())
+
+    def test_missing_stream(self):
+        """A stream that the file lacks is a warning, and its array is not written."""
+        r = self.xdc("decode", "sound.wav", "--video-out", "v.npy", "--audio-out", "a.npy")
+        self.assertIn("has no video", r.stderr)
+        self.assertFalse((self.dir / "v.npy").exists())
+        self.assertEqual(read_npy(self.dir / "a.npy")[1], (40, 100))
+        r = self.xdc("decode", "sound.wav", "--video-out", "v.npy", "--json")
+        self.assertEqual(json.loads(r.stdout)["wrote"], "nothing")
+
+    def test_failures(self):
+        """Each failure has its status, its reason code, and leaves no array."""
+        r = self.xdc("decode", "broken.mp4", "--video-out", "v.npy", "--audio-out", "a.npy", status=65)
+        self.assertIn("unreadable", r.stderr)
+        self.xdc("decode", "gone.mp4", "--video-out", "v.npy", status=66)
+        self.xdc("decode", "good.mp4", status=64)
+        self.xdc("decode", "--video-out", "v.npy", status=64)
+        for option, value in (("--frames", "0"), ("--frames", "2.5"), ("--size", "99999"), ("--start", "-1"),
+                              ("--start", "nan"), ("--fps", "x"), ("--resize", "16")):
+            r = self.xdc("decode", "good.mp4", "--video-out", "v.npy", option, value, status=64)
+            self.assertIn(option, r.stderr)
+        self.assertIn("--audio-out", self.xdc("decode", "--help").stdout)
+        self.assertEqual([p.name for p in self.dir.glob("*.npy")], [])
+
+
+main()

@@ -1,0 +1,153 @@
+"""What the tests of whole programs share: real programs, real files, a temporary directory. Standard library only."""
+import glob
+import http.client
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+
+class Unix(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("xdc", timeout=2)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(2)
+        self.sock.connect(self.path)
+
+
+class Place:
+    """A temporary directory with its own runtime directory, and the programs of a build."""
+
+    def __init__(self, bin_dir):
+        self.bin = os.path.abspath(bin_dir)
+        self.dir = tempfile.mkdtemp(prefix="xdc-test-")
+        self.runtime = os.path.join(self.dir, "rt")
+        os.mkdir(self.runtime, 0o700)
+        self.env = dict(os.environ, XDG_RUNTIME_DIR=self.runtime)
+        self.env.pop("RUNTIME_DIRECTORY", None)
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def xdc(self, *args, expect=0):
+        p = subprocess.run([os.path.join(self.bin, "xdc"), *map(str, args)], env=self.env, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if p.returncode != expect:
+            raise AssertionError(f"xdc {' '.join(map(str, args))}: status {p.returncode}, expected {expect}\n"
+                                 f"{p.stdout}\n{p.stderr}")
+        return p
+
+    def start(self, program, *args, **more):
+        return subprocess.Popen([os.path.join(self.bin, program), *map(str, args)], env=self.env, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+
+    def status(self, name):
+        """What the daemon `name` says of itself, or None."""
+        for path in glob.glob(os.path.join(self.runtime, "xdc", "*", name + ".sock")):
+            try:
+                c = Unix(path)
+                c.request("GET", "/status")
+                return json.loads(c.getresponse().read())
+            except (OSError, http.client.HTTPException, ValueError):
+                pass
+        return None
+
+    def wait(self, what, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.02)
+        raise AssertionError(f"not within {seconds} s: {what}")
+
+    def close(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def make_manifest(place, videos=40, classes=4, seed=0, flaws=True):
+    """Clips and their manifest, made once in a place."""
+    clips, manifest = place.path("clips"), place.path("m.lmdb")
+    place.xdc("synth", "--out", clips, "--videos", videos, "--classes", classes, "--seed", seed, *(["--flaws"] if flaws else []))
+    place.xdc("index", clips, "--labels", os.path.join(clips, "labels.csv"), "--out", manifest)
+    return manifest
+
+
+TINY = """
+run: {dir: RUN, seed: 3}
+data: {manifest: MANIFEST}
+method: xdc
+video: {frames: 4, fps: 10, resize: 32, crop: 32}
+augment: {flip: 0, crop_jitter_px: 2, audio_shift_s: 0.2, time_mask_frames: 10}
+net: {video_depth: 10, video_width: 4, audio_depth: 10, audio_width: 4}
+cluster: {k: 4, restarts: 2, interval_s: 0.2, threads: 1}
+train: {rounds: 2, epochs: 2, batch: 8, lr: 0.05, threads: 1}
+stats: {clips: 80, batches: 12}
+decoder: {workers: 2}
+"""
+
+
+def write_config(place, manifest, run, name="xdc.yaml", text=TINY):
+    path = place.path(name)
+    with open(path, "w") as f:
+        f.write(text.replace("RUN", run).replace("MANIFEST", manifest))
+    return path
+
+
+def read_ledger(run):
+    """{epoch: [(step, position, clip, labels, sample, stream, disposition)]}: 48-byte little-endian records."""
+    epochs = {}
+    for path in sorted(glob.glob(os.path.join(run, "ledger", "epoch-*.led"))):
+        data = open(path, "rb").read()
+        if len(data) % 48:
+            raise AssertionError(f"{path}: {len(data)} bytes are not whole records")
+        if data:
+            epochs[int(os.path.basename(path)[6:12])] = list(struct.iter_unpack("<QQQQQII", data))
+    return epochs
+
+
+def check_ledger(run, epochs, streams):
+    """Every position of every epoch is accounted for exactly once; returns the counts of dispositions."""
+    ledger = read_ledger(run)
+    if sorted(ledger) != list(range(epochs)):
+        raise AssertionError(f"epochs in the ledger: {sorted(ledger)}, expected {epochs}")
+    counts = {}
+    size = None
+    for epoch, records in ledger.items():
+        seen = sorted((r[5], r[1]) for r in records)
+        n = len(records) // streams
+        size = size or n
+        if n != size or seen != [(s, p) for s in range(streams) for p in range(n)]:
+            raise AssertionError(f"epoch {epoch}: positions are lost or doubled")
+        for r in records:
+            counts[r[6]] = counts.get(r[6], 0) + 1
+            if (r[4] != 0) != (r[6] == 1):
+                raise AssertionError(f"epoch {epoch}: a trained position without a sample, or the reverse: {r}")
+    return counts
+
+
+def last_checkpoint(run):
+    done = sorted(glob.glob(os.path.join(run, "checkpoints", "step-*", "DONE")))
+    return os.path.dirname(done[-1])
+
+
+def same_file(a, b):
+    return open(a, "rb").read() == open(b, "rb").read()
+
+
+def outcome_differs(a, b):
+    """Names what is not equal, bit for bit, in the last table and the last checkpoint of two runs."""
+    tables = [sorted(glob.glob(os.path.join(r, "labels", "round-*.xdcl")))[-1] for r in (a, b)]
+    points = [last_checkpoint(r) for r in (a, b)]
+    pairs = [tables] + [[os.path.join(p, f) for p in points] for f in ("weights.safetensors", "state.json")]
+    return [os.path.basename(x) for x, y in pairs if not same_file(x, y)] + \
+        (["step"] if os.path.basename(points[0]) != os.path.basename(points[1]) else [])
