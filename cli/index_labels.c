@@ -109,7 +109,7 @@ static int apply_row(struct index_labels *l, struct reader *r, char *field[COLUM
                      struct index_files *files, unsigned char *seen, struct err *e)
 {
     char path[PATH_MAX];
-    enum manifest_split split;
+    enum manifest_split split = MANIFEST_SPLIT_NONE;
     int rc = parse_split(r, field[2], &split, e);
     if (!rc && !field[0][0])
         rc = err_set(e, XDC_EFORMAT, "%s:%zu: no path", r->name, r->line);

@@ -1,8 +1,9 @@
 # Compiler flags of all own targets, as two interface libraries: xdc_flags for C, xdc_strict adds what lib/ must also pass.
 add_library(xdc_flags INTERFACE)
 target_compile_definitions(xdc_flags INTERFACE _GNU_SOURCE XDC_VERSION="${PROJECT_VERSION}")
+# asserts stay on in every build: -UNDEBUG
 target_compile_options(xdc_flags INTERFACE
-  -fno-omit-frame-pointer -ffp-contract=off -UNDEBUG # asserts stay on in every build
+  -fno-omit-frame-pointer -ffp-contract=off -UNDEBUG
   $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
 if(XDC_WERROR)

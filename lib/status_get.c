@@ -203,7 +203,7 @@ int status_get(const char *path, const char *target, int timeout_ms, char **out_
                struct err *e)
 {
     struct reply reply = {0};
-    size_t start, size;
+    size_t start = 0, size = 0;
     *out_body = NULL;
     if (!target_is_plain(target))
         return err_set(e, XDC_EUSAGE, "'%s' is no path of a URL", target);

@@ -14,7 +14,7 @@
 #define BURST 64 /* messages read in a turn of the loop, so that timers and other sockets get theirs */
 #define ZERO_COPY_MIN (64 * 1024)
 #define QUEUE_DEFAULT 1000
-#define LINGER_MS 1000
+#define LINGER_MS 500
 #define HANDLES 4
 #define FRAMES_MAX (2 + WIRE_RAW_FRAMES_MAX) /* routing id, envelope, raw frames */
 

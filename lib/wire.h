@@ -76,5 +76,5 @@ int wire_send(struct wire *w, const struct wire_peer *to, Xdc__Envelope *env, co
     WARN_UNUSED;
 
 const struct wire_counters *wire_counters(const struct wire *w);
-/* Closes the socket (linger 1 s); memory goes with the loop's close callbacks. NULL is fine. */
+/* Closes the socket (linger 0.5 s); memory goes with the loop's close callbacks. NULL is fine. */
 void wire_close(struct wire *w);

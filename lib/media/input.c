@@ -4,6 +4,7 @@
 #include <libavcodec/avcodec.h>
 #include <math.h>
 #include <string.h>
+#include "lib/media/stream_decoder.h"
 
 #define ORIGIN_PACKETS 2000 /* packets read in search of the first key frame */
 
@@ -132,6 +133,43 @@ static void read_only(struct input *in, int stream)
         in->ic->streams[i]->discard = (int)i == stream ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
 }
 
+/* Time stamp of the first frame that decodes; AV_NOPTS_VALUE where none has one. Then the input is no longer
+ * at its start. */
+static int decode_first(struct input *in, int stream, int64_t *out_pts, struct err *e)
+{
+    struct stream_decoder d;
+    AVFrame *frame = av_frame_alloc();
+    int rc = stream_decoder_open(&d, in, stream, e);
+    if (rc == 0 && (!frame || stream_decoder_next(&d, frame) < 0))
+        rc = fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "decode first frame");
+    if (rc == 0)
+        *out_pts = frame->best_effort_timestamp;
+    in->at_start = false;
+    stream_decoder_close(&d);
+    av_frame_free(&frame);
+    return rc;
+}
+
+/* The first packet from which decoding can start goes to in->first. */
+static int find_first(struct input *in, int stream, bool *out_found, struct err *e)
+{
+    for (int n = 0; n < ORIGIN_PACKETS; n++) {
+        int rc = input_read(in, stream, in->first);
+        if (rc == AVERROR(ENOMEM))
+            return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "read first packet");
+        if (rc < 0)
+            break;
+        if ((in->first->flags & AV_PKT_FLAG_KEY) && !(in->first->flags & AV_PKT_FLAG_DISCARD)) {
+            in->at_start = n == 0;
+            *out_found = true;
+            return 0;
+        }
+        av_packet_unref(in->first);
+    }
+    in->at_start = false;
+    return 0;
+}
+
 int input_find_origin(struct input *in, struct err *e)
 {
     int stream = in->video >= 0 ? in->video : in->audio;
@@ -139,30 +177,22 @@ int input_find_origin(struct input *in, struct err *e)
         return 0;
     const AVStream *st = in->ic->streams[stream];
     int64_t start = st->start_time;
+    bool found = false;
     read_only(in, stream);
-    for (int n = 0; n < ORIGIN_PACKETS; n++) {
-        int rc = input_read(in, stream, in->first);
-        if (rc == AVERROR(ENOMEM))
-            return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "read first packet");
-        if (rc < 0) {
-            in->at_start = false;
-            break;
-        }
-        const AVPacket *p = in->first;
-        if (n > 0)
-            in->at_start = false;
-        if ((p->flags & AV_PKT_FLAG_KEY) && !(p->flags & AV_PKT_FLAG_DISCARD) && p->pts != AV_NOPTS_VALUE) {
-            start = p->pts;
-            break;
-        }
-        av_packet_unref(in->first);
-        in->at_start = false;
-    }
+    int rc = find_first(in, stream, &found, e);
+    if (rc)
+        return rc;
+    if (found && in->first->pts != AV_NOPTS_VALUE)
+        start = in->first->pts;
+    else if (found && in->at_start)
+        rc = decode_first(in, stream, &start, e);
+    if (rc == MEDIA_UNSUPPORTED_CODEC)
+        rc = 0; /* the other stream may still be of use */
     /* A packet that is not the first one would be decoded without those before it. */
     if (!in->at_start)
         av_packet_unref(in->first);
     in->origin_s = start == AV_NOPTS_VALUE ? 0 : (double)start * av_q2d(st->time_base);
-    return 0;
+    return rc;
 }
 
 static int reopen(struct input *in, struct err *e)

@@ -44,7 +44,7 @@ static void draw_colour(struct rng *r, double luma, double saturation, double ou
 
 static void draw_background(struct rng *r, struct synth_look *l)
 {
-    draw_colour(r, rng_range(r, 35, 105), rng_range(r, 0, 40), l->paper);
+    draw_colour(r, rng_range(r, 30, 115), rng_range(r, 0, 40), l->paper);
     for (int g = 0; g < SYNTH_GRATINGS; g++) {
         struct synth_grating *w = &l->grating[g];
         w->cycles_x = (int)rng_below(r, 9) - 4;
@@ -66,8 +66,8 @@ static void draw_look(struct rng *r, struct synth_look *l, uint32_t label)
     l->motion = (label + label / SYNTH_SHAPES) % SYNTH_SHAPES;
     draw_background(r, l);
     draw_colour(r, rng_range(r, 175, 235), rng_range(r, 0, 45), l->ink);
-    l->radius = rng_range(r, 0.24, 0.32);
-    l->reach = rng_range(r, 0.15, 0.20);
+    l->radius = rng_range(r, 0.22, 0.30);
+    l->reach = rng_range(r, 0.16, 0.21);
     double room = 0.5 - 0.85 * (l->radius + l->reach);
     l->x = rng_range(r, -room, room);
     l->y = rng_range(r, -room, room);
@@ -82,13 +82,13 @@ static void draw_voice(struct rng *r, struct synth_voice *v, uint32_t label)
     v->timbre = label % SYNTH_SHAPES;
     v->rhythm = (label + label / SYNTH_SHAPES) % SYNTH_SHAPES;
     v->pitch_hz = 260 * exp2(rng_range(r, 0, 1.0));
-    v->tempo = rng_range(r, 0.87, 1.15);
+    v->tempo = rng_range(r, 0.85, 1.18);
     v->offset_s = rng_range(r, 0, 10);
-    v->gain = pow(10, rng_range(r, -16, -6) / 20);
-    v->noise_gain = v->gain * pow(10, rng_range(r, -45, -25) / 20);
+    v->gain = pow(10, rng_range(r, -20, -6) / 20);
+    v->noise_gain = v->gain * pow(10, rng_range(r, -42, -20) / 20);
     v->noise_tilt = rng_range(r, 0, 0.97);
     v->hum_hz = rng_range(r, 50, 120);
-    v->hum_gain = v->gain * pow(10, rng_range(r, -35, -15) / 20);
+    v->hum_gain = v->gain * pow(10, rng_range(r, -32, -10) / 20);
     v->noise_key = rng_next(r);
 }
 

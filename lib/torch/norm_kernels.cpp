@@ -78,7 +78,7 @@ INLINE void transform_rows(const float *x, const float *r, float *y, const coeff
             float v = x[i] * scale[i] + shift[i];
             if (RESIDUAL)
                 v += r[i];
-            y[i] = RELU ? (v > 0 ? v : 0) : v;
+            y[i] = RELU && v < 0 ? 0.0f : v; /* NaN stays NaN */
         }
         if (RESIDUAL)
             r += width;

@@ -9,8 +9,6 @@
 
 /* Columns of one matrix product; wider ones are slower. */
 #define BLOCK 256
-/* Above this squared norm f32 scores would overflow. */
-#define NORM_MAX 1e30
 
 struct lloyd {
     const float *x; /* [n, d] */
@@ -209,39 +207,15 @@ static int lloyd_run(struct lloyd *l, uint32_t restart, struct kmeans_result *ou
     return rc;
 }
 
-struct finite_check {
-    const float *x;
-    uint64_t n;
-    uint32_t d;
-    _Atomic uint64_t first_bad;
-};
-
-static void check_chunk(void *arg, uint64_t chunk, unsigned worker)
-{
-    (void)worker;
-    struct finite_check *f = arg;
-    uint64_t end = (chunk + 1) * ROWS_CHUNK < f->n ? (chunk + 1) * ROWS_CHUNK : f->n;
-    for (uint64_t i = chunk * ROWS_CHUNK; i < end; i++) {
-        if (rows_norm(f->x + i * f->d, f->d) < NORM_MAX) /* false for NaN */
-            continue;
-        uint64_t seen = atomic_load(&f->first_bad);
-        while (i < seen && !atomic_compare_exchange_weak(&f->first_bad, &seen, i))
-            ;
-        return;
-    }
-}
-
 static int check_input(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct err *e)
 {
     if (n < o->k)
         return err_set(e, XDC_EFORMAT, "k-means: %u clusters need at least as many rows, there are %llu",
                        o->k, (unsigned long long)n);
-    struct finite_check f = {.x = x, .n = n, .d = d, .first_bad = UINT64_MAX};
-    if (!rows_run(o->threads, rows_chunks(n, ROWS_CHUNK), o->stop, check_chunk, &f))
-        return err_set(e, XDC_ESTOPPED, "k-means: asked to stop");
-    if (f.first_bad != UINT64_MAX)
+    uint64_t bad = rows_first_bad(x, n, d, o->threads);
+    if (bad != UINT64_MAX)
         return err_set(e, XDC_EFORMAT, "k-means: row %llu is not finite, or too large to square",
-                       (unsigned long long)f.first_bad);
+                       (unsigned long long)bad);
     return 0;
 }
 

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #define THREADS_MAX 1024
+/* Above this squared norm f32 scores would overflow. */
+#define NORM_MAX 1e30
 
 struct run {
     uint64_t chunks;
@@ -199,4 +201,33 @@ void rows_nearest(const float *scores, const float *offsets, size_t rows, size_t
                   float *best, uint32_t *labels)
 {
     nearest_any(scores, offsets, rows, width, base, best, labels);
+}
+
+struct finite_check {
+    const float *x;
+    uint64_t n;
+    uint32_t d;
+    _Atomic uint64_t first_bad;
+};
+
+static void check_chunk(void *arg, uint64_t chunk, unsigned worker)
+{
+    (void)worker;
+    struct finite_check *f = arg;
+    uint64_t end = (chunk + 1) * ROWS_CHUNK < f->n ? (chunk + 1) * ROWS_CHUNK : f->n;
+    for (uint64_t i = chunk * ROWS_CHUNK; i < end; i++) {
+        if (rows_norm(f->x + i * f->d, f->d) < NORM_MAX) /* false for NaN */
+            continue;
+        uint64_t seen = atomic_load(&f->first_bad);
+        while (i < seen && !atomic_compare_exchange_weak(&f->first_bad, &seen, i))
+            ;
+        return;
+    }
+}
+
+uint64_t rows_first_bad(const float *x, uint64_t n, uint32_t d, unsigned threads)
+{
+    struct finite_check f = {.x = x, .n = n, .d = d, .first_bad = UINT64_MAX};
+    rows_run(threads, rows_chunks(n, ROWS_CHUNK), NULL, check_chunk, &f);
+    return f.first_bad;
 }

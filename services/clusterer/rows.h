@@ -39,3 +39,7 @@ void rows_axpy4(double *y, const double a[4], const double *x, size_t stride, si
  * labels[row] = base + its column, the lowest of equal ones. */
 void rows_nearest(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
                   float *best, uint32_t *labels);
+
+/* The first row of x [n, d] that is not finite or whose squared norm f32 cannot work with; UINT64_MAX when
+ * all are sound. */
+uint64_t rows_first_bad(const float *x, uint64_t n, uint32_t d, unsigned threads);

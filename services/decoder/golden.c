@@ -49,15 +49,16 @@ int golden_hash(const struct media_child_limits *limits, uint64_t *out, struct e
         .duration_s = 2,
         .recipe = golden_recipe,
     };
-    int fd;
+    int fd = -1;
     int rc = golden_file(&fd, e);
     if (rc)
         return rc;
     rc = media_child_start(&child, &own, e);
     if (!rc)
         rc = media_child_run(&child, &job, fd, &result, e);
-    /* A worker that died says so in the result as well: that is the better sentence. */
-    if (result.reason)
+    if (rc)
+        err_wrap(e, "golden clip");
+    else if (result.reason)
         rc = err_set(e, XDC_EMEDIA, "golden clip: %s: %s", media_reason_name(result.reason), result.detail);
     if (!rc)
         *out = result.hash;

@@ -1,0 +1,365 @@
+#include "services/clusterer/cluster_job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/fsutil.h"
+#include "lib/label_table.h"
+#include "lib/manifest.h"
+#include "services/clusterer/kmeans.h"
+#include "services/clusterer/quality.h"
+#include "services/clusterer/rows.h"
+#include "services/clusterer/source.h"
+
+#define SOURCES_MAX 2
+
+/* What lives while the job runs. */
+struct work {
+    struct cluster_job *job;
+    const struct conf *conf;
+    struct feature_store *dump; /* owned */
+    const struct feature_info *info;
+    uint32_t sources;
+    uint32_t encoders[SOURCES_MAX]; /* of the dump: video, audio */
+    uint32_t *labels[SOURCES_MAX];  /* owned, [clips] */
+    uint32_t *previous;             /* owned, [clips], scratch */
+    uint32_t *truth;                /* owned, [clips], or NULL without classes */
+    struct label_table *before;     /* owned; of the round before, or NULL */
+    json_t *json;                   /* owned: of every source by name */
+};
+
+const char *cluster_source_name(const struct conf *c, uint32_t source)
+{
+    return c->method == METHOD_CDC ? "joint" : source == 0 ? "video" : "audio";
+}
+
+int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64_t manifest,
+                      struct feature_store **out, struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = fs_path(path, e, "%s/features/round-%04u/rank-0", c->run.dir, round);
+    if (rc == 0)
+        rc = feature_store_open(path, out, e);
+    if (rc)
+        return rc;
+    const struct feature_info *i = feature_store_info(*out);
+    if (i->manifest != manifest)
+        rc = err_set(e, XDC_EMISMATCH, "%s is of manifest %016llx, the configured one is %016llx", path,
+                     (unsigned long long)i->manifest, (unsigned long long)manifest);
+    else if (i->run != run)
+        rc = err_set(e, XDC_EMISMATCH, "%s is of run %016llx, the configuration makes run %016llx", path,
+                     (unsigned long long)i->run, (unsigned long long)run);
+    else if (i->round != round || i->rank != 0 || i->ranks != 1)
+        rc = err_set(e, XDC_EMISMATCH, "%s holds round %u, rank %u of %u", path, i->round, i->rank, i->ranks);
+    if (rc) {
+        feature_store_close(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+static int table_path(const struct conf *c, uint32_t round, char out[PATH_MAX], struct err *e)
+{
+    return fs_path(out, e, "%s/labels/round-%04u.xdcl", c->run.dir, round);
+}
+
+int cluster_table_find(const struct conf *c, const struct feature_info *dump, uint64_t *out_hash,
+                       json_t **out_quality)
+{
+    char path[PATH_MAX];
+    struct label_table *t;
+    int rc = table_path(c, dump->round, path, NULL);
+    if (rc || label_table_open(path, &t, NULL))
+        return -ENOENT; /* an unsound table is made again */
+    const struct label_info *i = label_table_info(t);
+    bool same = i->features == dump->hash && i->run == dump->run && i->manifest == dump->manifest &&
+                i->round == dump->round && i->clips == dump->rows;
+    if (same) {
+        *out_hash = i->hash;
+        *out_quality = json_loads(label_table_quality(t), 0, NULL);
+    }
+    label_table_close(t);
+    return same ? 0 : -ENOENT;
+}
+
+static int find_encoders(struct work *w, struct err *e)
+{
+    static const char *const names[SOURCES_MAX] = {"video", "audio"};
+    if (w->conf->method == METHOD_SUPERVISED)
+        return err_set(e, XDC_EMISMATCH,
+                       "the method supervised takes its labels from the manifest and is not clustered");
+    w->sources = w->conf->method == METHOD_CDC ? 1 : 2;
+    for (uint32_t n = 0; n < SOURCES_MAX; n++) {
+        uint32_t i = 0;
+        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, names[n]) != 0)
+            i++;
+        if (i == w->info->encoders)
+            return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s",
+                           w->info->round, names[n]);
+        w->encoders[n] = i;
+    }
+    return 0;
+}
+
+/* Truth labels by clip, for the quality figures alone. */
+static int read_truth(struct work *w, struct err *e)
+{
+    struct manifest *m;
+    int rc = manifest_open(w->conf->data.manifest, &m, e);
+    if (rc)
+        return rc;
+    uint64_t per_video = (uint64_t)w->conf->data.clips_per_video;
+    if (manifest_classes(m) > 0 && !(w->truth = malloc((w->info->rows + 1) * sizeof *w->truth)))
+        rc = err_sys(e, ENOMEM, "truth labels");
+    struct manifest_video *v = malloc(sizeof *v);
+    if (!v)
+        rc = err_sys(e, ENOMEM, "truth labels");
+    for (uint64_t i = 0; w->truth && rc == 0 && i < w->info->rows; i++) {
+        if (i % per_video == 0)
+            rc = manifest_get(m, i / per_video, v, e);
+        w->truth[i] = rc == 0 && v->truth >= 0 ? (uint32_t)v->truth : LABEL_NONE;
+    }
+    free(v);
+    manifest_close(m);
+    return rc;
+}
+
+/* The table of the round before counts only if it is of the same run and clips. */
+static void open_before(struct work *w)
+{
+    char path[PATH_MAX];
+    if (w->info->round == 0 || table_path(w->conf, w->info->round - 1, path, NULL) ||
+        label_table_open(path, &w->before, NULL)) {
+        w->before = NULL;
+        return;
+    }
+    const struct label_info *i = label_table_info(w->before);
+    if (i->run == w->info->run && i->manifest == w->info->manifest && i->clips == w->info->rows)
+        return;
+    label_table_close(w->before);
+    w->before = NULL;
+}
+
+static int work_open(struct work *w, struct cluster_job *job, struct err *e)
+{
+    *w = (struct work){.job = job, .conf = job->conf};
+    int rc = cluster_dump_open(job->conf, job->round, job->run, job->manifest, &w->dump, e);
+    if (rc)
+        return rc;
+    w->info = feature_store_info(w->dump);
+    job->features = w->info->hash;
+    rc = find_encoders(w, e);
+    for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
+        w->labels[s] = malloc((w->info->rows + 1) * sizeof *w->labels[s]);
+        for (uint64_t i = 0; w->labels[s] && i < w->info->rows; i++)
+            w->labels[s][i] = LABEL_NONE;
+    }
+    w->previous = malloc((w->info->rows + 1) * sizeof *w->previous);
+    w->json = json_object();
+    if (rc == 0 && (!w->labels[0] || (w->sources > 1 && !w->labels[1]) || !w->previous || !w->json))
+        rc = err_sys(e, ENOMEM, "labels of %llu clips", (unsigned long long)w->info->rows);
+    if (rc == 0)
+        rc = read_truth(w, e);
+    if (rc == 0)
+        open_before(w);
+    return rc;
+}
+
+static void work_close(struct work *w)
+{
+    feature_store_close(w->dump);
+    for (uint32_t s = 0; s < SOURCES_MAX; s++)
+        free(w->labels[s]);
+    free(w->previous);
+    free(w->truth);
+    label_table_close(w->before);
+    json_decref(w->json);
+}
+
+/* Puts "nmi_<with>", "ami_<with>" (previous round, other modality, truth) where any clip has both labels. */
+static int put_agreement(const struct work *w, json_t *j, const uint32_t *labels, const uint32_t *other,
+                         const char *with, bool churn, struct err *e)
+{
+    struct quality_agreement q;
+    char key[64];
+    int rc = quality_agreement(labels, other, w->info->rows, &q, e);
+    if (rc || q.both == 0)
+        return rc;
+    snprintf(key, sizeof key, "nmi_%s", with);
+    json_object_set_new(j, key, json_real(q.nmi));
+    snprintf(key, sizeof key, "ami_%s", with);
+    json_object_set_new(j, key, json_real(q.ami));
+    if (churn)
+        json_object_set_new(j, "churn", json_real(q.churn));
+    return 0;
+}
+
+static int put_sizes(const struct work *w, uint32_t s, json_t *j, struct err *e)
+{
+    struct quality_sizes q;
+    int rc = quality_sizes(w->labels[s], w->info->rows, (uint32_t)w->conf->cluster.k, &q, e);
+    if (rc)
+        return rc;
+    json_object_set_new(j, "entropy", json_real(q.entropy));
+    json_object_set_new(j, "imbalance", json_real(q.imbalance));
+    json_object_set_new(j, "empty", json_integer((json_int_t)q.empty));
+    json_object_set_new(
+        j, "sizes",
+        json_pack("{s:I, s:f, s:I}", "min", (json_int_t)q.min, "median", q.median, "max", (json_int_t)q.max));
+    return 0;
+}
+
+/* Everything about the labels of source `s` but the clustering's own figures. */
+static int measure(struct work *w, uint32_t s, struct err *e)
+{
+    const char *name = cluster_source_name(w->conf, s);
+    json_t *j = json_object_get(w->json, name);
+    int rc = put_sizes(w, s, j, e);
+    int column = w->before ? label_table_source(w->before, name) : -1;
+    if (rc == 0 && column >= 0) {
+        for (uint64_t i = 0; i < w->info->rows; i++)
+            w->previous[i] = label_table_get(w->before, (uint32_t)column, i);
+        rc = put_agreement(w, j, w->labels[s], w->previous, "previous", true, e);
+    }
+    if (rc == 0 && w->sources > 1)
+        rc = put_agreement(w, j, w->labels[s], w->labels[1 - s], "other", false, e);
+    if (rc == 0 && w->truth)
+        rc = put_agreement(w, j, w->labels[s], w->truth, "truth", false, e);
+    return rc;
+}
+
+/* Which modality made the joint clusters: shares of the between-cluster inertia, before normalisation mixes
+ * the columns. */
+static int put_shares(struct work *w, struct source *rows, const struct kmeans_result *r, json_t *j,
+                      struct err *e)
+{
+    double share;
+    int rc = 0;
+    if (w->conf->cluster.normalize != NORMALIZE_NONE) {
+        source_close(rows);
+        rc = source_read(rows, w->dump, w->encoders, 2, w->conf, w->job->stop, e);
+    }
+    if (rc == 0)
+        rc = quality_inertia_share(rows->x, rows->n, rows->d, r->labels, (uint32_t)w->conf->cluster.k,
+                                   rows->split, &share, e);
+    if (rc == 0)
+        json_object_set_new(j, "inertia_share", json_pack("{s:f, s:f}", "video", share, "audio", 1 - share));
+    return rc;
+}
+
+static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, struct kmeans_result *out,
+                      struct err *e)
+{
+    const struct conf *c = w->conf;
+    struct kmeans_options o = {
+        .k = (uint32_t)c->cluster.k,
+        .restarts = (uint32_t)c->cluster.restarts,
+        .iterations = (uint32_t)c->cluster.iterations,
+        .tolerance = c->cluster.tolerance,
+        .threads = rows_threads(c->cluster.threads),
+        .seed = (uint64_t)c->run.seed,
+        .round = w->info->round,
+        .source = s,
+        .stop = w->job->stop,
+        .row_passes = &w->job->row_passes,
+    };
+    return kmeans_run(rows->x, rows->n, rows->d, &o, out, e);
+}
+
+/* Rows that k-means may go through for one source. */
+static uint64_t passes_of(const struct work *w, uint64_t rows)
+{
+    return rows * (uint64_t)w->conf->cluster.restarts * ((uint64_t)w->conf->cluster.iterations + 1);
+}
+
+static int cluster_source(struct work *w, uint32_t s, struct err *e)
+{
+    struct source rows;
+    struct kmeans_result r = {0};
+    bool joint = w->conf->method == METHOD_CDC;
+    uint64_t passes = atomic_load(&w->job->row_passes);
+    atomic_store(&w->job->source, s);
+    int rc = source_read(&rows, w->dump, joint ? w->encoders : &w->encoders[s], joint ? 2 : 1, w->conf,
+                         w->job->stop, e);
+    if (rc)
+        return rc;
+    rc = source_normalize(&rows, w->conf, w->job->stop, e);
+    if (rc == 0)
+        rc = run_kmeans(w, s, &rows, &r, e);
+    if (rc == 0) {
+        for (uint64_t i = 0; i < rows.n; i++)
+            w->labels[s][rows.clips[i]] = r.labels[i];
+        json_t *j = json_pack("{s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k", (json_int_t)w->conf->cluster.k,
+                              "n", (json_int_t)rows.n, "dim", (int)rows.d, "objective", r.objective,
+                              "iterations", (int)r.iterations, "restarts", (int)w->conf->cluster.restarts,
+                              "restart", (int)r.restart, "empty_splits", (json_int_t)r.empty_splits);
+        json_object_set_new(w->json, cluster_source_name(w->conf, s), j);
+        atomic_store(&w->job->row_passes, passes + passes_of(w, rows.n));
+        rc = joint ? put_shares(w, &rows, &r, j, e) : 0;
+    }
+    kmeans_result_close(&r);
+    source_close(&rows);
+    return rc;
+}
+
+static int write_table(struct work *w, struct err *e)
+{
+    struct cluster_job *job = w->job;
+    struct label_info info = {
+        .run = w->info->run,
+        .manifest = w->info->manifest,
+        .features = w->info->hash,
+        .clips = w->info->rows,
+        .round = w->info->round,
+        .sources = w->sources,
+    };
+    char dir[PATH_MAX], path[PATH_MAX];
+    const uint32_t *labels[SOURCES_MAX] = {w->labels[0], w->labels[1]};
+    static const char *const methods[] = {"sdc", "mdc", "cdc", "xdc", "supervised"};
+    for (uint32_t s = 0; s < w->sources; s++) {
+        snprintf(info.source[s].name, sizeof info.source[s].name, "%s", cluster_source_name(w->conf, s));
+        info.source[s].k = (uint32_t)w->conf->cluster.k;
+    }
+    job->quality = json_pack("{s:i, s:s, s:O}", "round", (int)info.round, "method", methods[w->conf->method],
+                             "sources", w->json);
+    char *text = job->quality ? json_dumps(job->quality, JSON_COMPACT) : NULL;
+    int rc = text ? 0 : err_sys(e, ENOMEM, "quality of round %u", info.round);
+    if (rc == 0)
+        rc = fs_path(dir, e, "%s/labels", w->conf->run.dir);
+    if (rc == 0)
+        rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = table_path(w->conf, info.round, path, e);
+    if (rc == 0)
+        rc = label_table_write(path, &info, labels, text, &job->table, e);
+    free(text);
+    return rc;
+}
+
+void cluster_job_run(struct cluster_job *job)
+{
+    struct work w;
+    struct err *e = &job->err;
+    int rc = work_open(&w, job, e);
+    for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
+        job->row_passes_total += passes_of(&w, w.info->encoder[w.encoders[s]].valid);
+    for (uint32_t s = 0; rc == 0 && s < w.sources; s++) {
+        rc = cluster_source(&w, s, e);
+        if (rc)
+            err_wrap(e, "source %s", cluster_source_name(w.conf, s));
+    }
+    for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
+        rc = measure(&w, s, e);
+    if (rc == 0)
+        rc = write_table(&w, e);
+    if (rc)
+        err_wrap(e, "cluster round %u", job->round);
+    work_close(&w);
+    job->result = rc;
+}
+
+void cluster_job_close(struct cluster_job *job)
+{
+    json_decref(job->quality);
+    job->quality = NULL;
+}

@@ -1,0 +1,131 @@
+#include "services/clusterer/labels_out.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "lib/daemon.h"
+#include "lib/log.h"
+#include "services/clusterer/clusterer.h"
+
+static bool same_peer(const struct wire_peer *a, const struct wire_peer *b)
+{
+    return a->size == b->size && memcmp(a->id, b->id, a->size) == 0;
+}
+
+static void forget(struct labels_out *l, uint32_t i)
+{
+    l->n_peers--;
+    memmove(l->peers + i, l->peers + i + 1, (l->n_peers - i) * sizeof l->peers[0]);
+}
+
+/* Puts the peer last, so that the first is the longest silent. */
+static void remember(struct labels_out *l, const struct wire_peer *from)
+{
+    for (uint32_t i = 0; i < l->n_peers; i++)
+        if (same_peer(&l->peers[i], from)) {
+            forget(l, i);
+            break;
+        }
+    if (l->n_peers == LABELS_PEERS_MAX)
+        forget(l, 0);
+    l->peers[l->n_peers++] = *from;
+}
+
+static int send_notice(struct labels_out *l, const struct wire_peer *to, uint32_t round, uint64_t features,
+                       const struct round_entry *entry)
+{
+    static const Xdc__LabelNotice__State states[] = {
+        [ROUND_WORKING] = XDC__LABEL_NOTICE__STATE__WORKING,
+        [ROUND_READY] = XDC__LABEL_NOTICE__STATE__READY,
+        [ROUND_FAILED] = XDC__LABEL_NOTICE__STATE__FAILED,
+    };
+    Xdc__LabelNotice notice = XDC__LABEL_NOTICE__INIT;
+    Xdc__Envelope env = XDC__ENVELOPE__INIT;
+    char detail[sizeof entry->detail] = "";
+    notice.round = round;
+    notice.features = features;
+    notice.detail = detail;
+    if (entry) {
+        notice.state = states[entry->state];
+        notice.table = entry->state == ROUND_READY ? entry->table : 0;
+        notice.done = entry->state == ROUND_WORKING ? clusterer_done(l->clusterer) : 0;
+        if (entry->state == ROUND_FAILED)
+            memcpy(detail, entry->detail, sizeof detail);
+    }
+    env.run = l->clusterer->run;
+    env.body_case = XDC__ENVELOPE__BODY_LABEL_NOTICE;
+    env.label_notice = &notice;
+    return wire_send(l->wire, to, &env, NULL, 0);
+}
+
+static void refuse(struct labels_out *l, const struct wire_peer *to, uint64_t run)
+{
+    char reason[256];
+    Xdc__Refused refused = XDC__REFUSED__INIT;
+    Xdc__Envelope env = XDC__ENVELOPE__INIT;
+    snprintf(reason, sizeof reason,
+             "this clusterer serves run %016" PRIx64 ", not %016" PRIx64 ": give both the same configuration",
+             l->clusterer->run, run);
+    refused.reason = reason;
+    env.run = l->clusterer->run;
+    env.body_case = XDC__ENVELOPE__BODY_REFUSED;
+    env.refused = &refused;
+    if (wire_send(l->wire, to, &env, NULL, 0) < 0)
+        log_debug("a refusal was not sent");
+}
+
+/* A dump that could not be opened has no hash; what is known of it answers any question about its round. */
+static const struct round_entry *entry_for(struct labels_out *l, uint32_t round, uint64_t features)
+{
+    const struct round_entry *entry = rounds_find(&l->clusterer->rounds, round);
+    bool match =
+        entry && (entry->features == features || (entry->state == ROUND_FAILED && entry->features == 0));
+    return match ? entry : NULL;
+}
+
+static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env,
+                       const struct wire_frame *raw, size_t n_raw)
+{
+    struct labels_out *l = arg;
+    (void)raw;
+    (void)n_raw;
+    if (env->body_case != XDC__ENVELOPE__BODY_LABEL_QUERY)
+        return;
+    if (env->run != l->clusterer->run) {
+        refuse(l, from, env->run);
+        return;
+    }
+    const Xdc__LabelQuery *q = env->label_query;
+    remember(l, from);
+    const struct round_entry *entry = entry_for(l, q->round, q->features);
+    if (!entry) /* somebody knows of a dump that this side has not seen */
+        clusterer_look(l->clusterer);
+    if (send_notice(l, from, q->round, q->features, entry) < 0)
+        log_debug("an answer about round %u was not sent; it will be asked again", q->round);
+}
+
+int labels_out_open(struct labels_out *l, struct clusterer *c, struct err *e)
+{
+    char endpoint[CONF_STRING_MAX];
+    struct wire_options o = {.kind = WIRE_ROUTER, .on_message = on_message, .arg = l};
+    l->clusterer = c;
+    int rc = daemon_endpoint(&c->conf, "labels", 0, endpoint, e);
+    if (rc == 0)
+        rc = wire_open(c->wires, &c->loop, &o, &l->wire, e);
+    if (rc == 0)
+        rc = wire_bind(l->wire, endpoint, e);
+    return rc;
+}
+
+void labels_out_close(struct labels_out *l)
+{
+    wire_close(l->wire);
+    l->wire = NULL;
+}
+
+void labels_out_publish(struct labels_out *l, const struct round_entry *entry)
+{
+    for (uint32_t i = l->n_peers; i-- > 0;)
+        if (send_notice(l, &l->peers[i], entry->round, entry->features, entry) < 0)
+            forget(l, i); /* gone; who comes back asks again */
+}

@@ -1,0 +1,26 @@
+/* source: the rows that one clustering is made of, out of a dump: one encoder's, or both encoders' side by
+ * side (algorithms.md 1.2), scaled. Used by cluster_job. Blocking; one thread, which may start others. Owns
+ * rows and clip numbers. On failure it is empty. */
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+#include "lib/conf.h"
+#include "lib/feature_store.h"
+
+struct source {
+    float *x;        /* owned, [n, d], centred */
+    uint64_t *clips; /* owned, [n], ascending: the clip of each row */
+    uint64_t n;
+    uint32_t d;
+    uint32_t split; /* columns of the first encoder */
+};
+
+/* Reads the rows that are there in all of `encoders` (one or two of the dump). Two are scaled each by
+ * cluster.scale; all are centred, which changes no clustering. */
+int source_read(struct source *s, struct feature_store *dump, const uint32_t *encoders, uint32_t n_encoders,
+                const struct conf *c, const atomic_bool *stop, struct err *e) WARN_UNUSED;
+
+/* cluster.normalize, in place; d may fall. */
+int source_normalize(struct source *s, const struct conf *c, const atomic_bool *stop,
+                     struct err *e) WARN_UNUSED;
+void source_close(struct source *s);
