@@ -13,6 +13,8 @@
 #include "lib/progress.h"
 
 #define GRACE_MS 10000 /* from the first SIGTERM to SIGKILL */
+#define RESTART_MS 200
+#define QUIET_END_MS 3000 /* a decoder that ended with 0 has heard of the end of the run: the trainer ends soon too */
 #define FAREWELL_MS 1500 /* decoders and clusterer hear from the trainer that the run is finished */
 
 static void note(struct supervisor *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -102,12 +104,16 @@ static void restart(struct child *c)
         give_up(c->s, c);
         return;
     }
+    if (c->status == 0) {
+        uv_timer_start(&c->again, on_again, QUIET_END_MS, 0);
+        return;
+    }
     if (c->status > 128)
         note(c->s, "%s was ended by signal %d (%s): starting it again", c->name, c->status - 128,
              strsignal(c->status - 128));
     else
         note(c->s, "%s ended with status %d: starting it again", c->name, c->status);
-    uv_timer_start(&c->again, on_again, 200, 0);
+    uv_timer_start(&c->again, on_again, RESTART_MS, 0);
 }
 
 /* Statuses that another start would only repeat: usage, data, input, I/O (a full disk), permission, configuration. */
@@ -134,11 +140,11 @@ static void on_process_closed(uv_handle_t *h)
         uv_timer_start(&s->deadline, on_deadline, FAREWELL_MS, 0);
     } else if (is_final(c->status)) {
         give_up(s, c);
-        if (!any_running(s, false))
-            uv_stop(s->loop);
     } else {
         restart(c);
     }
+    if (s->stopping && !any_running(s, false))
+        uv_stop(s->loop);
 }
 
 static void on_process_exit(uv_process_t *p, int64_t status, int sig)

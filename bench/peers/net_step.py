@@ -62,8 +62,9 @@ def main():
     torch.manual_seed(0)
     labels = torch.randint(0, 64, (batch,))
     for tuned in (False, True):
-        video = make(load_xdc.Video(depth, video_width), video_width, torch.randn(batch, 3, frames, crop, crop), labels, tuned)
-        audio = make(load_xdc.Audio(depth, audio_width), audio_width, torch.randn(batch, 1, 40, 100), labels, tuned)
+        clips, mels = torch.randn(batch, 3, frames, crop, crop), torch.randn(batch, 1, 40, 100)
+        video = make(load_xdc.Video(depth, video_width), video_width, clips, labels, tuned)
+        audio = make(load_xdc.Audio(depth, audio_width), audio_width, mels, labels, tuned)
         for name in ("features", "train"):
             tv, ta = best(video[name], steps), best(audio[name], steps)
             kind = "tuned" if tuned else "plain"

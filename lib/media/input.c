@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <libavcodec/avcodec.h>
+#include <libavutil/avstring.h>
 #include <math.h>
 #include <string.h>
 #include "lib/media/stream_decoder.h"
@@ -75,11 +76,37 @@ static double duration_of(const struct input *in)
     return s;
 }
 
+static bool names_other_files(const AVInputFormat *format)
+{
+    static const char *const lists[] = {"hls", "dash", "concat", "imf", "sdp", "rtsp", "sap"};
+    if (format->flags & AVFMT_NOFILE)
+        return true;
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        if (av_match_name(lists[i], format->name))
+            return true;
+    return false;
+}
+
+/* What kind of file it is; a playlist is not even parsed. */
+static int find_format(struct input *in, const AVInputFormat **out, struct err *e)
+{
+    int rc = av_probe_input_buffer2(in->file.ctx, out, "", NULL, 0, 0);
+    if (rc < 0)
+        return fault_av(e, rc == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, rc, "read header");
+    if (names_other_files(*out))
+        return fault_set(e, MEDIA_UNREADABLE, "a list of other files (%s)", (*out)->name);
+    return 0;
+}
+
 static int open_demuxer(struct input *in, int fd, struct err *e)
 {
     int rc = avio_file_open(&in->file, fd);
     if (rc < 0)
         return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "open file");
+    const AVInputFormat *format = NULL;
+    rc = find_format(in, &format, e);
+    if (rc)
+        return rc;
     in->ic = avformat_alloc_context();
     if (!in->ic)
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open file");
@@ -87,7 +114,7 @@ static int open_demuxer(struct input *in, int fd, struct err *e)
     in->ic->flags |= AVFMT_FLAG_CUSTOM_IO;
     in->ic->io_open = on_nested_open;
     in->ic->protocol_whitelist = av_strdup("none"); /* some demuxers open sockets past io_open */
-    rc = avformat_open_input(&in->ic, NULL, NULL, NULL);
+    rc = avformat_open_input(&in->ic, NULL, format, NULL);
     if (rc < 0)
         return fault_av(e, rc == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, rc, "read header");
     if (in->full || !header_suffices(in->ic)) {

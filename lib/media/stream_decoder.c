@@ -5,6 +5,15 @@
 #define MAX_PIXELS (1 << 26)
 #define MAX_FAULTS 100000 /* a decoder that fails for ever without taking a packet ends here */
 
+static int on_get_buffer(AVCodecContext *codec, AVFrame *frame, int flags)
+{
+    struct stream_decoder *d = codec->opaque;
+    int rc = avcodec_default_get_buffer2(codec, frame, flags);
+    if (rc == AVERROR(ENOMEM))
+        d->out_of_memory = true;
+    return rc;
+}
+
 int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, struct err *e)
 {
     *d = (struct stream_decoder){.in = in, .stream = stream};
@@ -21,6 +30,8 @@ int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, 
     if (rc < 0)
         return fault_av(e, MEDIA_UNSUPPORTED_CODEC, rc, "set up decoder");
     d->codec->pkt_timebase = st->time_base;
+    d->codec->opaque = d;
+    d->codec->get_buffer2 = on_get_buffer;
     d->codec->thread_count = 1;
     d->codec->max_pixels = MAX_PIXELS;
     /* Without a look at the stream the H.264 decoder does not know how far frames are reordered: it then
@@ -73,8 +84,8 @@ int stream_decoder_next(struct stream_decoder *d, AVFrame *frame)
         int rc = avcodec_receive_frame(d->codec, frame);
         if (rc >= 0)
             return 1;
-        if (rc == AVERROR(ENOMEM))
-            return rc;
+        if (rc == AVERROR(ENOMEM) || d->out_of_memory)
+            return AVERROR(ENOMEM);
         if (rc == AVERROR_EOF || (rc == AVERROR(EAGAIN) && d->draining))
             return 0;
         if (rc != AVERROR(EAGAIN)) {

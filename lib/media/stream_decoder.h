@@ -11,12 +11,14 @@ struct stream_decoder {
     AVCodecContext *codec; /* owned */
     AVPacket *pkt;         /* owned */
     bool draining;
-    bool read_failed; /* the demuxer ended with an error, not with the end of the file */
-    unsigned faults;  /* packets that did not decode */
-    int last_fault;   /* AVERROR of the last of them */
+    bool read_failed;   /* the demuxer ended with an error, not with the end of the file */
+    bool out_of_memory; /* for a frame; some codecs turn that into an error of another name */
+    unsigned faults;    /* packets that did not decode */
+    int last_fault;     /* AVERROR of the last of them */
 };
 
-/* 0 or an enum media_reason; stream_decoder_close cleans up after either. */
+/* 0 or an enum media_reason; the struct must not move until stream_decoder_close, which cleans up after
+ * either. */
 int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void stream_decoder_close(struct stream_decoder *d);

@@ -50,18 +50,29 @@ static double figure(const json_t *source, const char *key)
     return v ? json_number_value(v) : NAN;
 }
 
+/* "-" where there was nothing to compare with. */
+static const char *ami_text(const json_t *source, const char *key, char out[16])
+{
+    double v = figure(source, key);
+    if (isnan(v))
+        return "-";
+    snprintf(out, 16, "%.3f", v);
+    return out;
+}
+
 static void log_table(const struct clusterer *c)
 {
     const char *name;
-    json_t *source;
-    json_object_foreach(json_object_get(c->last, "sources"), name, source)
+    json_t *s;
+    char previous[16], other[16], truth[16];
+    json_object_foreach(json_object_get(c->last, "sources"), name, s)
     {
         log_info("round %u, %s: k %.0f over %.0f clips, objective %.6g after %.0f iterations; AMI previous "
-                 "%.3f, other "
-                 "%.3f, truth %.3f",
-                 c->job.round, name, figure(source, "k"), figure(source, "n"), figure(source, "objective"),
-                 figure(source, "iterations"), figure(source, "ami_previous"), figure(source, "ami_other"),
-                 figure(source, "ami_truth"));
+                 "%s, other "
+                 "modality %s, truth %s",
+                 c->job.round, name, figure(s, "k"), figure(s, "n"), figure(s, "objective"),
+                 figure(s, "iterations"), ami_text(s, "ami_previous", previous),
+                 ami_text(s, "ami_other", other), ami_text(s, "ami_truth", truth));
     }
 }
 

@@ -275,8 +275,9 @@ int quality_agreement(const uint32_t *a, const uint32_t *b, uint64_t n, struct q
         double above = mean - expected;
         if (fabs(above) < DBL_EPSILON)
             above = above < 0 ? -DBL_EPSILON : DBL_EPSILON;
-        out->nmi = out->mi > DBL_EPSILON ? out->mi / mean : 0;
-        out->ami = (out->mi - expected) / above;
+        /* equal labelings may miss 1 by rounding */
+        out->nmi = out->mi > DBL_EPSILON ? fmin(out->mi / mean, 1) : 0;
+        out->ami = fmin((out->mi - expected) / above, 1);
     }
     contingency_close(&t);
     return rc ? err_sys(e, -rc, "agreement of two labelings of %llu clips", (unsigned long long)n) : 0;

@@ -39,7 +39,7 @@ static void put(const char *dir, const char *encoder, const char *name, enum ten
 static void write_encoder(struct net *net, enum net_encoder enc, const char *dir, const struct net_batch *b)
 {
     const char *name = enc == NET_VIDEO ? "video" : "audio";
-    const struct net_sgd sgd = {.lr = 0.02, .momentum = 0.9, .weight_decay = 1e-2, .nesterov = true};
+    const struct net_sgd sgd = {.lr = 0.002, .momentum = 0.9, .weight_decay = 1e-2, .nesterov = true};
     const uint32_t classes[] = {CLASSES};
     const uint64_t seeds[] = {3};
     const int64_t y[N] = {0, 4, -1, 2};

@@ -34,7 +34,7 @@ def train(net, head, x, folder, encoder):
     params = list(net.parameters()) + list(head.parameters())
     groups = [{"params": [p for p in params if p.dim() > 1], "weight_decay": 1e-2},
               {"params": [p for p in params if p.dim() == 1], "weight_decay": 0.0}]
-    sgd = torch.optim.SGD(groups, lr=0.02, momentum=0.9, nesterov=True)
+    sgd = torch.optim.SGD(groups, lr=0.002, momentum=0.9, nesterov=True)
     losses = []
     net.train()
     for _ in range(3):
@@ -61,16 +61,21 @@ def check(folder, encoder, parameters):
     head = torch.nn.Linear(*reversed(state[f"{encoder}.heads.0.weight"].shape))
     head.load_state_dict({k: state[f"{encoder}.heads.0.{k}"] for k in ("weight", "bias")})
     x = inputs(folder, encoder)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
     losses = train(net, head, x, folder, encoder)
     compare(f"{encoder} losses", torch.from_numpy(numpy.load(folder / f"{encoder}-losses.npy")),
             torch.tensor(losses, dtype=torch.float64), 1e-3)
     after, metadata = load_xdc.read(folder / f"{encoder}-after.safetensors")
     assert metadata["encoder"] == encoder
     assert list(after) == [k for k in net.state_dict()], f"{encoder}: the keys or their order differ"
+    # A ReLU at 0 may open in one and close in the other, so single gradients differ by up to some 0.1 %.
+    worst = 0.0
     for name, value in net.state_dict().items():
-        scale = max(1.0, float(value.abs().max()))
-        distance = float((after[name] - value).abs().max()) / scale
-        assert distance <= 2e-3, f"{encoder} {name} after training: {distance}"
+        moved = (value - before[name]).double()
+        distance = float((after[name] - value).double().norm() / moved.norm())
+        worst = max(worst, distance)
+        assert distance <= 0.05, f"{encoder} {name}: training went {distance:.2g} of its way apart"
+    print(f"{encoder} training: at most {worst:.2g} of a tensor's way apart, allowed 0.05")
     ours = load_xdc.load(folder / f"{encoder}-after.safetensors")
     features = torch.from_numpy(numpy.load(folder / f"{encoder}-features.npy"))
     with torch.no_grad():

@@ -40,7 +40,7 @@ class Place:
 
     def xdc(self, *args, expect=0):
         p = subprocess.run([os.path.join(self.bin, "xdc"), *map(str, args)], env=self.env, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
         if p.returncode != expect:
             raise AssertionError(f"xdc {' '.join(map(str, args))}: status {p.returncode}, expected {expect}\n"
                                  f"{p.stdout}\n{p.stderr}")

@@ -42,7 +42,7 @@ static double distance(const float *a, const float *b, uint32_t d)
 static void same_on_any_threads(void **state)
 {
     (void)state;
-    const uint64_t n = 5003;
+    const uint64_t n = 2051;
     const uint32_t d = 70, k = 270;
     const unsigned threads[] = {1, 2, 3, 5};
     float *x = clouds(n, d, 40, 0.8);
@@ -131,13 +131,13 @@ static void finds_separate_clouds(void **state)
 static void objective_never_rises(void **state)
 {
     (void)state;
-    const uint64_t n = 4000;
+    const uint64_t n = 2000;
     const uint32_t d = 33, k = 40;
     float *x = clouds(n, d, 25, 1.0);
     struct kmeans_options o = options(k);
     struct kmeans_result r;
     double before = INFINITY;
-    for (uint32_t i = 0; i < 12; i++) {
+    for (uint32_t i = 0; i < 8; i++) {
         o.iterations = i;
         assert_int_equal(kmeans_run(x, n, d, &o, &r, NULL), 0);
         assert_int_equal(r.empty_splits, 0);
@@ -185,7 +185,7 @@ static void ties_go_to_the_lowest(void **state)
         x[2 * i] = (float)(i % 3);
         x[2 * i + 1] = (float)((i % 3) * (i % 3));
     }
-    struct kmeans_options o = options(520);
+    struct kmeans_options o = options(270);
     struct kmeans_result r;
     assert_int_equal(kmeans_run(x, n, 2, &o, &r, NULL), 0);
     assert_true(r.objective == 0);

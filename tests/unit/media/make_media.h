@@ -1,6 +1,7 @@
 /* make_media: writes small real media files for tests, whose frames and samples tell their own place.
- * Used by the media tests; each includes it once. Fails the test on any error. Frame n is uniform grey of luma
- * 16 + 4 n, so frame_number() reads n back from decoded RGB; sample n of the sound is given by a function. */
+ * Used by the media tests; each includes it once. Fails the test on any error. Frame n is uniform grey of
+ * luma 16 + 4 n, so frame_number() reads n back from decoded RGB; sample n of the sound is given by a
+ * function. */
 #pragma once
 #include <fcntl.h>
 #include <libavcodec/avcodec.h>
@@ -17,18 +18,18 @@
 
 struct make_media {
     const char *path;
-    int frames;               /* 0: no video; at most 55 */
-    int fps;                  /* of the frames where times_ms is NULL */
-    const int *times_ms;      /* of every frame: a variable frame rate */
-    int start_ms;             /* of both streams */
-    int width, height;        /* 0: 64 x 48 */
-    const char *video_codec;  /* NULL: mpeg4 */
-    int gop;                  /* 0: 12 */
-    int degrees;              /* clockwise, from the stored to the displayed picture */
-    double audio_s;           /* 0: no sound */
-    int audio_start_ms;       /* beside start_ms */
-    int rate, channels;       /* 0: 16000, 1 */
-    enum AVCodecID audio_codec; /* 0: PCM of 16 bits */
+    int frames;                           /* 0: no video; at most 55 */
+    int fps;                              /* of the frames where times_ms is NULL */
+    const int *times_ms;                  /* of every frame: a variable frame rate */
+    int start_ms;                         /* of both streams */
+    int width, height;                    /* 0: 64 x 48 */
+    const char *video_codec;              /* NULL: mpeg4 */
+    int gop;                              /* 0: 12 */
+    int degrees;                          /* clockwise, from the stored to the displayed picture */
+    double audio_s;                       /* 0: no sound */
+    int audio_start_ms;                   /* beside start_ms */
+    int rate, channels;                   /* 0: 16000, 1 */
+    enum AVCodecID audio_codec;           /* 0: PCM of 16 bits */
     double (*sample)(int n, int channel); /* NULL: silence */
 };
 
@@ -75,7 +76,8 @@ static void make_media_open(AVFormatContext *oc, struct make_media_stream *s, co
     CHECK_AV(avcodec_parameters_from_context(s->st->codecpar, s->codec));
 }
 
-static void make_media_video_open(AVFormatContext *oc, struct make_media_stream *s, const struct make_media *m)
+static void make_media_video_open(AVFormatContext *oc, struct make_media_stream *s,
+                                  const struct make_media *m)
 {
     const AVCodec *codec = avcodec_find_encoder_by_name(m->video_codec ? m->video_codec : "mpeg4");
     if (!codec)
@@ -97,7 +99,9 @@ static void make_media_video_open(AVFormatContext *oc, struct make_media_stream 
     make_media_open(oc, s, codec);
     if (m->degrees > 0) {
         int32_t *matrix = (int32_t *)(void *)av_stream_new_side_data(s->st, AV_PKT_DATA_DISPLAYMATRIX, 36);
-        const int32_t c = m->degrees == 180 ? -65536 : 0, n = m->degrees == 90 ? 65536 : m->degrees == 270 ? -65536 : 0;
+        const int32_t c = m->degrees == 180 ? -65536 : 0, n = m->degrees == 90    ? 65536
+                                                              : m->degrees == 270 ? -65536
+                                                                                  : 0;
         const int32_t values[9] = {c, n, 0, -n, c, 0, 0, 0, 1 << 30};
         memcpy(matrix, values, sizeof values);
     }
@@ -123,7 +127,8 @@ static void make_media_video(AVFormatContext *oc, struct make_media_stream *s, c
     av_frame_free(&f);
 }
 
-static void make_media_audio_open(AVFormatContext *oc, struct make_media_stream *s, const struct make_media *m)
+static void make_media_audio_open(AVFormatContext *oc, struct make_media_stream *s,
+                                  const struct make_media *m)
 {
     const AVCodec *codec = avcodec_find_encoder(m->audio_codec ? m->audio_codec : AV_CODEC_ID_PCM_S16LE);
     if (!codec)
@@ -180,7 +185,8 @@ static void make_media(const struct make_media *m)
     CHECK_AV(avformat_alloc_output_context2(&oc, NULL, NULL, m->path));
     oc->flags |= AVFMT_FLAG_BITEXACT;
     oc->avoid_negative_ts = AVFMT_AVOID_NEG_TS_MAKE_NON_NEGATIVE;
-    oc->max_interleave_delta = 0; /* the streams are written one after the other: hold all packets until the end */
+    oc->max_interleave_delta =
+        0; /* the streams are written one after the other: hold all packets until the end */
     if (m->frames)
         make_media_video_open(oc, &video, m);
     if (m->audio_s > 0)
@@ -198,7 +204,8 @@ static void make_media(const struct make_media *m)
     avformat_free_context(oc);
 }
 
-/* The number of a decoded frame, read from its first pixel; -1 for a colour that make_media does not write. */
+/* The number of a decoded frame, read from its first pixel; -1 for a colour that make_media does not write.
+ */
 static inline int frame_number(const uint8_t *rgb)
 {
     double luma = rgb[1] * 219 / 255.0 + 16;

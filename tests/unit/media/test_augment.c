@@ -27,7 +27,7 @@ static void test_evaluation_view(void **state)
         int width, height, scaled_w, scaled_h, x, y;
         uint32_t crop;
     } cases[] = {
-        {320, 240, 171, 128, 29, 8, 112}, {240, 320, 128, 171, 8, 29, 112}, {64, 64, 128, 128, 8, 8, 112},
+        {320, 240, 171, 128, 29, 8, 112},  {240, 320, 128, 171, 8, 29, 112},  {64, 64, 128, 128, 8, 8, 112},
         {128, 128, 128, 128, -1, -1, 129}, {128, 128, 128, 128, -6, -6, 140},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -47,7 +47,8 @@ static void test_evaluation_view(void **state)
     }
 }
 
-/* Over many seeds every value stays in its range, reaches both ends of it, and flips come about as often as asked. */
+/* Over many seeds every value stays in its range, reaches both ends of it, and flips come about as often as
+ * asked. */
 static void test_ranges(void **state)
 {
     (void)state;

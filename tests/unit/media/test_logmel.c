@@ -45,7 +45,8 @@ static void test_golden(void **state)
     logmel_power(l, wave, got);
     for (int i = 0; i < MEDIA_AUDIO_FLOATS; i++)
         if (!(fabsf(got[i] - golden[i]) <= 1e-4f * golden[i]))
-            fail_msg("mel %d frame %d: %g, reference %g", i / 100, i % 100, (double)got[i], (double)golden[i]);
+            fail_msg("mel %d frame %d: %g, reference %g", i / 100, i % 100, (double)got[i],
+                     (double)golden[i]);
     logmel_destroy(l);
 }
 
@@ -68,7 +69,8 @@ static void test_log_floor(void **state)
     logmel_destroy(l);
 }
 
-/* A click lands in the frames whose window covers it and nowhere else: hop 320, window 400, frame t centred on 320 t. */
+/* A click lands in the frames whose window covers it and nowhere else: hop 320, window 400, frame t centred
+ * on 320 t. */
 static void test_time_axis(void **state)
 {
     (void)state;

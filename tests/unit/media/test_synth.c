@@ -1,4 +1,5 @@
-/* Made-up clips: pure functions of their seed, as hard as they are meant to be, and real files when written. */
+/* Made-up clips: pure functions of their seed, as hard as they are meant to be, and real files when written.
+ */
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -85,7 +86,8 @@ static void test_pure(void **state)
     free(frames);
 }
 
-/* Forms stay in their ranges, and both splits have their classes in equal shares, for several numbers of classes. */
+/* Forms stay in their ranges, and both splits have their classes in equal shares, for several numbers of
+ * classes. */
 static void test_forms_and_balance(void **state)
 {
     (void)state;
@@ -216,7 +218,8 @@ static double entropy(const double *counts, double n)
     return h;
 }
 
-/* What the mutual information of two labellings with these counts is by chance: hypergeometric, as scikit-learn has it. */
+/* What the mutual information of two labellings with these counts is by chance: hypergeometric, as
+ * scikit-learn has it. */
 static double expected_information(const double *a, const double *b, double n)
 {
     double sum = 0;
@@ -263,12 +266,14 @@ static void test_ami(void **state)
     assert_true(fabs(ami(x, unlike, 12) - -0.4117748299575841) < 1e-9);
 }
 
-/* Adds a frame's middle square, scaled to SIDE x SIDE by nearest pixels, to rgb [PIXELS, 3] and gray [PIXELS]. */
+/* Adds a frame's middle square, scaled to SIDE x SIDE by nearest pixels, to rgb [PIXELS, 3] and gray
+ * [PIXELS]. */
 static void add_frame(const struct synth_clip *c, const uint8_t *frame, float *rgb, float *gray)
 {
     uint32_t left = (c->width - c->height) / 2;
     for (uint32_t p = 0; p < PIXELS; p++) {
-        uint32_t y = (2 * (p / SIDE) + 1) * c->height / (2 * SIDE), x = (2 * (p % SIDE) + 1) * c->height / (2 * SIDE);
+        uint32_t y = (2 * (p / SIDE) + 1) * c->height / (2 * SIDE),
+                 x = (2 * (p % SIDE) + 1) * c->height / (2 * SIDE);
         const uint8_t *at = frame + ((size_t)y * c->width + left + x) * 3;
         for (int i = 0; i < 3; i++) {
             rgb[p * 3 + (uint32_t)i] += at[i];
@@ -277,7 +282,8 @@ static void add_frame(const struct synth_clip *c, const uint8_t *frame, float *r
     }
 }
 
-/* Mean pictures of eight frames at 10 fps, and the log-mel of the first two seconds, of all clips of a seed. */
+/* Mean pictures of eight frames at 10 fps, and the log-mel of the first two seconds, of all clips of a seed.
+ */
 static void describe(uint64_t seed, float *rgb, float *gray, float *mel, uint32_t *labels)
 {
     uint8_t *frame = must_alloc((size_t)SYNTH_WIDTH_MAX * SYNTH_HEIGHT_MAX, 3);
@@ -312,8 +318,8 @@ static double cluster_quality(const float *rows, uint32_t d, const uint32_t *lab
     return ami(labels, found, VIDEOS);
 }
 
-/* Clustering what meets the eye or the ear finds few of the classes: mean pictures next to none, the spectrogram enough to
- * begin with. A run that ends with good clusters has learnt them. */
+/* Clustering what meets the eye or the ear finds few of the classes: mean pictures next to none, the
+ * spectrogram enough to begin with. A run that ends with good clusters has learnt them. */
 static void test_difficulty(void **state)
 {
     (void)state;
@@ -328,8 +334,8 @@ static void test_difficulty(void **state)
         double by_rgb = cluster_quality(rgb, PIXELS * 3, labels);
         double by_gray = cluster_quality(gray, PIXELS, labels);
         double by_mel = cluster_quality(mel, MEDIA_AUDIO_FLOATS, labels);
-        print_message("seed %d: AMI %.3f by mean picture, %.3f by mean gray picture, %.3f by log-mel\n", (int)seed,
-                      by_rgb, by_gray, by_mel);
+        print_message("seed %d: AMI %.3f by mean picture, %.3f by mean gray picture, %.3f by log-mel\n",
+                      (int)seed, by_rgb, by_gray, by_mel);
         assert_true(by_rgb <= 0.2);
         assert_true(by_gray <= 0.2);
         assert_true(by_mel <= 0.45);
@@ -359,7 +365,8 @@ static double luma_error(const struct synth_clip *c, const AVFrame *f)
     for (uint32_t y = 0; y < c->height; y++) {
         for (uint32_t x = 0; x < c->width; x++) {
             const uint8_t *p = rgb + ((size_t)y * c->width + x) * 3;
-            double luma = 16 + (65.738 * p[0] + 129.057 * p[1] + 25.064 * p[2]) / 256; /* BT.601, limited range */
+            double luma =
+                16 + (65.738 * p[0] + 129.057 * p[1] + 25.064 * p[2]) / 256; /* BT.601, limited range */
             sum += fabs(luma - f->data[0][(size_t)y * (size_t)f->linesize[0] + x]);
         }
     }
@@ -440,7 +447,8 @@ static void path_of(char out[PATH_MAX], const char *name)
     assert_true(snprintf(out, PATH_MAX, "%s/%s", dir, name) < PATH_MAX);
 }
 
-/* A written clip is H.264 at 30 fps and AAC, as long and as large as the clip says, and shows what was drawn. */
+/* A written clip is H.264 at 30 fps and AAC, as long and as large as the clip says, and shows what was drawn.
+ */
 static void test_write(void **state)
 {
     (void)state;
@@ -505,7 +513,8 @@ static void test_flaws(void **state)
             struct found f;
             struct err e = {0};
             char name[64], path[PATH_MAX];
-            snprintf(name, sizeof name, "flaw-%s-%u.mp4", synth_flaw_name((enum synth_flaw)flaw), (unsigned)i);
+            snprintf(name, sizeof name, "flaw-%s-%u.mp4", synth_flaw_name((enum synth_flaw)flaw),
+                     (unsigned)i);
             path_of(path, name);
             synth_clip_init(&c, 5, 40 + i, CLASSES);
             synth_clip_spoil(&c, (enum synth_flaw)flaw, i);
@@ -557,10 +566,10 @@ static void test_write_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pure),       cmocka_unit_test(test_forms_and_balance),
-        cmocka_unit_test(test_ami),        cmocka_unit_test(test_difficulty),
-        cmocka_unit_test(test_write),      cmocka_unit_test(test_write_same_bytes),
-        cmocka_unit_test(test_flaws),      cmocka_unit_test(test_write_fails),
+        cmocka_unit_test(test_pure),  cmocka_unit_test(test_forms_and_balance),
+        cmocka_unit_test(test_ami),   cmocka_unit_test(test_difficulty),
+        cmocka_unit_test(test_write), cmocka_unit_test(test_write_same_bytes),
+        cmocka_unit_test(test_flaws), cmocka_unit_test(test_write_fails),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

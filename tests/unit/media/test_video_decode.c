@@ -56,9 +56,9 @@ static const char *const files[] = {"a.mp4", "a.mkv", "a.avi", "a.mov"};
 static const char *const codecs[] = {"mpeg4", "libx264", "mpeg4", "mpeg4"};
 static const int gops[] = {12, 12, 12, 1};
 
-/* At 10 frames a second, for rates below, at and above it, from every place: frame floor(10 (t + i / fps)), the last one
- * past the end; with B frames and key frames 12 apart or everywhere, in containers that do and do not seek exactly, also where the
- * streams do not start at 0. */
+/* At 10 frames a second, for rates below, at and above it, from every place: frame floor(10 (t + i / fps)),
+ * the last one past the end; with B frames and key frames 12 apart or everywhere, in containers that do and
+ * do not seek exactly, also where the streams do not start at 0. */
 static void test_frame_rule(void **state)
 {
     (void)state;
@@ -96,13 +96,14 @@ static void test_variable_rate(void **state)
     (void)state;
     static const int times_ms[] = {0, 40, 500, 540, 580, 1500, 1510, 1520, 2900, 3000};
     char path[128];
-    make_media(&(struct make_media){.path = media_path(path, "vfr.mkv"), .frames = 10, .times_ms = times_ms, .gop = 4});
+    make_media(&(struct make_media){
+        .path = media_path(path, "vfr.mkv"), .frames = 10, .times_ms = times_ms, .gop = 4});
     static const struct {
         double start, fps;
         int want[6];
     } cases[] = {
-        {0, 10, {0, 1, 1, 1, 1, 2}},     {0.45, 20, {1, 2, 3, 4, 4, 4}}, {1.4, 10, {4, 5, 7, 7, 7, 7}},
-        {2.8, 5, {7, 9, 9, 9, 9, 9}},    {0.5, 0, {2, 3, 4, 5, 6, 7}},   {0.501, 0, {3, 4, 5, 6, 7, 8}},
+        {0, 10, {0, 1, 1, 1, 1, 2}},  {0.45, 20, {1, 2, 3, 4, 4, 4}}, {1.4, 10, {4, 5, 7, 7, 7, 7}},
+        {2.8, 5, {7, 9, 9, 9, 9, 9}}, {0.5, 0, {2, 3, 4, 5, 6, 7}},   {0.501, 0, {3, 4, 5, 6, 7, 8}},
         {2.0, 0, {4, 5, 6, 7, 8, 9}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -113,18 +114,22 @@ static void test_variable_rate(void **state)
     }
 }
 
-/* fps 0: T frames in a row from the first at or after the start; near the end the last T; a shorter video repeats its last. */
+/* fps 0: T frames in a row from the first at or after the start; near the end the last T; a shorter video
+ * repeats its last. */
 static void test_consecutive(void **state)
 {
     (void)state;
     static const struct {
         int start_ms, frames, first;
-    } cases[] = {{0, 8, 0},     {350, 8, 4},   {400, 8, 4},   {2410, 8, 25}, {4200, 8, 42},
+    } cases[] = {{0, 8, 0},     {350, 8, 4},   {400, 8, 4},   {2410, 8, 25},  {4200, 8, 42},
                  {4210, 8, 42}, {4900, 8, 42}, {9000, 8, 42}, {4700, 40, 10}, {100, 60, 0}};
     for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
         char path[128];
-        make_media(&(struct make_media){
-            .path = media_path(path, files[f]), .frames = 50, .fps = 10, .video_codec = codecs[f], .gop = gops[f]});
+        make_media(&(struct make_media){.path = media_path(path, files[f]),
+                                        .frames = 50,
+                                        .fps = 10,
+                                        .video_codec = codecs[f],
+                                        .gop = gops[f]});
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             int want[MAX_T];
             struct media_job job = job_at(cases[i].start_ms / 1000.0, (uint32_t)cases[i].frames, 0);
@@ -139,8 +144,9 @@ static void test_consecutive(void **state)
     }
 }
 
-/* A Matroska file that was cut off: clips in what is left decode, those beyond are truncated if the manifest says that the
- * video was longer; without a manifest the last frame stands. An MP4 without its index is unreadable. */
+/* A Matroska file that was cut off: clips in what is left decode, those beyond are truncated if the manifest
+ * says that the video was longer; without a manifest the last frame stands. An MP4 without its index is
+ * unreadable. */
 static void test_truncated(void **state)
 {
     (void)state;
@@ -237,8 +243,8 @@ static void test_pixels(void **state)
         int turns;
         uint32_t crop;
         bool flip;
-    } cases[] = {{0, 8, false}, {0, 8, true}, {0, 30, false}, {1, 8, false}, {2, 8, false},
-                 {3, 8, false}, {1, 16, true}, {2, 16, true}, {3, 30, true}};
+    } cases[] = {{0, 8, false}, {0, 8, true},  {0, 30, false}, {1, 8, false}, {2, 8, false},
+                 {3, 8, false}, {1, 16, true}, {2, 16, true},  {3, 30, true}};
     AVFrame *f = gradient();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int side = (int)cases[i].crop;
@@ -252,14 +258,15 @@ static void test_pixels(void **state)
         assert_int_equal(picture_make(&p, f, got, &e), 0);
         for (int y = 0; y < side; y++) {
             for (int x = 0; x < side; x++) {
-                int px = within((int)floor((shown_w - side) / 2.0) + (cases[i].flip ? side - 1 - x : x), shown_w);
+                int px =
+                    within((int)floor((shown_w - side) / 2.0) + (cases[i].flip ? side - 1 - x : x), shown_w);
                 int py = within((int)floor((shown_h - side) / 2.0) + y, shown_h);
                 const int sx[] = {px, py, W - 1 - px, W - 1 - py}, sy[] = {py, H - 1 - px, H - 1 - py, px};
                 const uint8_t *g = got + (y * side + x) * 3;
                 const int t = cases[i].turns;
                 if (g[0] != 10 * sx[t] || g[1] != 20 * sy[t] || g[2] != 7)
-                    fail_msg("case %zu: pixel %d, %d is %d %d %d, not %d %d 7", i, x, y, g[0], g[1], g[2], 10 * sx[t],
-                             20 * sy[t]);
+                    fail_msg("case %zu: pixel %d, %d is %d %d %d, not %d %d 7", i, x, y, g[0], g[1], g[2],
+                             10 * sx[t], 20 * sy[t]);
             }
         }
         picture_close(&p);
@@ -267,7 +274,8 @@ static void test_pixels(void **state)
     av_frame_free(&f);
 }
 
-/* The picture is turned as the file's display matrix says: a wide file that is shown upright has a square of its own. */
+/* The picture is turned as the file's display matrix says: a wide file that is shown upright has a square of
+ * its own. */
 static void test_rotation(void **state)
 {
     (void)state;
@@ -340,8 +348,8 @@ static void test_dimensions(void **state)
     static const struct {
         int width, height;
         bool good;
-    } cases[] = {{1, 1, true},         {16384, 4096, true}, {16385, 16, false}, {0, 16, false},
-                 {16, -1, false},      {8192, 8192, true},  {8200, 8192, false}};
+    } cases[] = {{1, 1, true},    {16384, 4096, true}, {16385, 16, false}, {0, 16, false},
+                 {16, -1, false}, {8192, 8192, true},  {8200, 8192, false}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct err e = {0};
         assert_int_equal(picture_check_size(cases[i].width, cases[i].height, &e),
@@ -352,8 +360,10 @@ static void test_dimensions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frame_rule), cmocka_unit_test(test_variable_rate), cmocka_unit_test(test_consecutive),
-        cmocka_unit_test(test_truncated),  cmocka_unit_test(test_damaged),       cmocka_unit_test(test_pixels),
-        cmocka_unit_test(test_rotation),   cmocka_unit_test(test_colour),        cmocka_unit_test(test_dimensions)};
+        cmocka_unit_test(test_frame_rule),  cmocka_unit_test(test_variable_rate),
+        cmocka_unit_test(test_consecutive), cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_damaged),     cmocka_unit_test(test_pixels),
+        cmocka_unit_test(test_rotation),    cmocka_unit_test(test_colour),
+        cmocka_unit_test(test_dimensions)};
     return cmocka_run_group_tests(tests, media_dir_setup, media_dir_teardown);
 }
