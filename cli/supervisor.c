@@ -72,13 +72,18 @@ static void last_line(const char *path, char *out, size_t size)
     free(text);
 }
 
-/* Ends the run because of a child that cannot go on. */
-static void give_up(struct supervisor *s, struct child *c)
+static void say_why(struct supervisor *s, const struct child *c)
 {
     char line[1024];
     last_line(c->log, line, sizeof line);
     snprintf(s->reason, sizeof s->reason, "%s ended with status %d: %s", c->name, c->status, line);
     s->status = c->status > 128 ? 70 : c->status;
+}
+
+/* Ends the run because of a child that cannot go on. */
+static void give_up(struct supervisor *s, struct child *c)
+{
+    say_why(s, c);
     s->stopping = true;
     signal_all(s, SIGTERM, true);
     uv_timer_start(&s->deadline, on_deadline, GRACE_MS, 0);
@@ -129,6 +134,8 @@ static void on_process_closed(uv_handle_t *h)
     struct supervisor *s = c->s;
     c->running = false;
     if (s->stopping) {
+        if (s->asked && c->kind == CHILD_TRAINER && c->status != 0 && c->status != 75)
+            say_why(s, c); /* it could not write the checkpoint, say on a full disk */
         if (!any_running(s, true) && !s->finished)
             signal_all(s, SIGTERM, true);
         if (!any_running(s, false))
@@ -259,11 +266,18 @@ int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c
 
 void supervisor_stop(struct supervisor *s)
 {
-    if (s->stopping && !s->finished) {
+    if (s->finished) { /* nothing is left to do but to go */
+        on_deadline(&s->deadline);
+        return;
+    }
+    if (s->stopping) {
+        if (s->asked) /* else the reason is that of give_up */
+            snprintf(s->reason, sizeof s->reason, "stopped at once; the same command goes on from the last checkpoint");
+        s->asked = false;
         signal_all(s, SIGKILL, true);
         return;
     }
-    s->stopping = true;
+    s->stopping = s->asked = true;
     s->status = 75;
     snprintf(s->reason, sizeof s->reason, "stopped with a checkpoint; the same command goes on");
     if (any_running(s, true)) { /* the decoders live until the trainer has drained */

@@ -35,6 +35,7 @@ struct supervisor {
     struct child *children; /* owned */
     int n;
     bool stopping;         /* no more restarts */
+    bool asked;            /* to stop, and it waits for the checkpoint */
     bool finished;         /* the trainer has finished the run */
     int status;            /* exit status for the whole run */
     char reason[1200];     /* why it stopped, when it did not finish */

@@ -36,6 +36,7 @@ static void set_failed(struct clusterer *c, struct round_entry *entry, const str
 {
     bool known = strncmp(entry->detail, e->msg, sizeof entry->detail - 1) == 0;
     entry->state = ROUND_FAILED;
+    entry->code = e->code;
     entry->retry_s = worth_retrying(e->code) ? progress_now_s() + RETRY_S : INFINITY;
     snprintf(entry->detail, sizeof entry->detail, "%.*s", (int)sizeof entry->detail - 1, e->msg);
     if (!known)

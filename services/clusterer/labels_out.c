@@ -49,8 +49,10 @@ static int send_notice(struct labels_out *l, const struct wire_peer *to, uint32_
         notice.state = states[entry->state];
         notice.table = entry->state == ROUND_READY ? entry->table : 0;
         notice.done = entry->state == ROUND_WORKING ? clusterer_done(l->clusterer) : 0;
-        if (entry->state == ROUND_FAILED)
+        if (entry->state == ROUND_FAILED) {
             memcpy(detail, entry->detail, sizeof detail);
+            notice.code = entry->code;
+        }
     }
     env.run = l->clusterer->run;
     env.body_case = XDC__ENVELOPE__BODY_LABEL_NOTICE;
@@ -74,13 +76,14 @@ static void refuse(struct labels_out *l, const struct wire_peer *to, uint64_t ru
         log_debug("a refusal was not sent");
 }
 
-/* A dump that could not be opened has no hash; what is known of it answers any question about its round. */
+/* A dump that could not be opened has no hash; what is known of it answers any question about its round, unless nobody has
+ * had the time to see whether it is still the same dump. */
 static const struct round_entry *entry_for(struct labels_out *l, uint32_t round, uint64_t features)
 {
     const struct round_entry *entry = rounds_find(&l->clusterer->rounds, round);
-    bool match =
-        entry && (entry->features == features || (entry->state == ROUND_FAILED && entry->features == 0));
-    return match ? entry : NULL;
+    if (!entry || entry->features == features)
+        return entry;
+    return entry->state == ROUND_FAILED && entry->features == 0 && !l->clusterer->working ? entry : NULL;
 }
 
 static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env,
@@ -98,8 +101,10 @@ static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envel
     const Xdc__LabelQuery *q = env->label_query;
     remember(l, from);
     const struct round_entry *entry = entry_for(l, q->round, q->features);
-    if (!entry) /* somebody knows of a dump that this side has not seen */
+    if (!entry || entry->features != q->features) { /* somebody knows of a dump that this side has not seen */
         clusterer_look(l->clusterer);
+        entry = entry_for(l, q->round, q->features);
+    }
     if (send_notice(l, from, q->round, q->features, entry) < 0)
         log_debug("an answer about round %u was not sent; it will be asked again", q->round);
 }

@@ -17,7 +17,8 @@ struct round_entry {
                          changed */
     bool seen;        /* by the scan that is running */
     struct stat dump; /* of the dump's directory: a dump made anew is another directory */
-    char detail[512]; /* why it failed */
+    int code;         /* why it failed */
+    char detail[512]; /* the same in a sentence */
 };
 
 struct rounds {

@@ -26,6 +26,7 @@ static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envel
             l->state = LABELS_READY;
         } else if (n->state == XDC__LABEL_NOTICE__STATE__FAILED) {
             snprintf(l->detail, sizeof l->detail, "%s", n->detail);
+            l->code = n->code < 0 ? n->code : XDC_EFORMAT;
             l->state = LABELS_FAILED;
         }
         pthread_cond_broadcast(&l->changed);
@@ -115,6 +116,8 @@ int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struc
     /* After a restart the table is often there already. */
     if (open_table(t, round, features, out, &before) == 0)
         return 0;
+    if (before.code != -ENOENT)
+        log_warn("%s: it is not used, the clusterer is asked", before.msg);
     pthread_mutex_lock(&l->lock);
     l->state = LABELS_WANTED;
     l->round = round;
@@ -128,7 +131,7 @@ int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struc
     l->state = LABELS_IDLE;
     pthread_mutex_unlock(&l->lock);
     if (state == LABELS_FAILED)
-        return err_set(e, XDC_EFORMAT, "the clusterer has no labels for round %u: %s", round, l->detail);
+        return err_set(e, l->code, "the clusterer has no labels for round %u: %s", round, l->detail);
     if (state != LABELS_READY)
         return err_set(e, XDC_ESTOPPED, "stopped while waiting for labels");
     int rc = open_table(t, round, features, out, e);

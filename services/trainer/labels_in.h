@@ -19,6 +19,7 @@ struct labels_in {
     uint64_t features, table;
     double asked_s;         /* when the clusterer was last asked */
     double done;            /* share of the clustering, as the clusterer says */
+    int code;               /* why the clusterer failed, and its sentence */
     char detail[512];
 };
 
@@ -29,6 +30,6 @@ void labels_in_pump(struct labels_in *l);
 /* Loop thread: ends a waiting training thread. */
 void labels_in_stop(struct labels_in *l);
 /* Training thread: waits for the table of these features and opens it. XDC_ESTOPPED; XDC_EMISMATCH for a table of another
- * manifest, run, round or dump; XDC_EFORMAT with the clusterer's sentence when it cannot make one. */
+ * manifest, run, round or dump; the clusterer's code and sentence when it cannot make one. */
 int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out, struct err *e)
     WARN_UNUSED;

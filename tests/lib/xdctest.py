@@ -1,9 +1,12 @@
 """What the tests of whole programs share: real programs, real files, a temporary directory. Standard library only."""
+import atexit
 import glob
+import hashlib
 import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -34,6 +37,15 @@ class Place:
         os.mkdir(self.runtime, 0o700)
         self.env = dict(os.environ, XDG_RUNTIME_DIR=self.runtime)
         self.env.pop("RUNTIME_DIRECTORY", None)
+        self.started = []
+        atexit.register(self.end_started)
+
+    def end_started(self):
+        """A test that fails leaves no process behind: what `xdc run` started ends with it."""
+        for p in self.started:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
@@ -47,12 +59,50 @@ class Place:
         return p
 
     def start(self, program, *args, **more):
-        return subprocess.Popen([os.path.join(self.bin, program), *map(str, args)], env=self.env, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+        p = subprocess.Popen([os.path.join(self.bin, program), *map(str, args)], env=self.env, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+        self.started.append(p)
+        return p
+
+    def sockets(self, name):
+        return glob.glob(os.path.join(self.runtime, "xdc", "*", name + ".sock"))
+
+    def get(self, name, path):
+        """(HTTP status, body) of what the daemon `name` answers."""
+        c = Unix(self.sockets(name)[0])
+        c.request("GET", path)
+        r = c.getresponse()
+        return r.status, r.read().decode()
+
+    def training(self, run, epoch=0, seconds=120):
+        """Waits until the live run trains in round 0 and is in `epoch` or later."""
+        def there():
+            if run.poll() is not None:
+                raise AssertionError("the run ended too early: " + run.stdout.read())
+            s = self.status("trainer-0")
+            return s and s["phase"] == "train" and s["round"] == 0 and s["epoch"] >= epoch
+        self.wait(f"training in epoch {epoch}", there, seconds)
+
+    def processes(self):
+        """Live processes that this place's programs are or have started: they have its runtime directory in their environment."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*/environ"):
+            try:
+                if ("XDG_RUNTIME_DIR=" + self.runtime).encode() in open(path, "rb").read().split(b"\0"):
+                    found.append(int(path.split("/")[2]))
+            except OSError:
+                pass  # it has ended, or is another user's
+        return [p for p in found if is_alive(p)]
+
+    def stop(self, process, seconds=60):
+        """SIGTERM; returns the exit status and everything it said."""
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=seconds)
+        return process.returncode, out
 
     def status(self, name):
         """What the daemon `name` says of itself, or None."""
-        for path in glob.glob(os.path.join(self.runtime, "xdc", "*", name + ".sock")):
+        for path in self.sockets(name):
             try:
                 c = Unix(path)
                 c.request("GET", "/status")
@@ -72,6 +122,31 @@ class Place:
 
     def close(self):
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def is_alive(pid):
+    """False also for a process that has ended and waits for its parent to notice."""
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def descendants(pid):
+    """The live children of a process, and theirs."""
+    parents = {}
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = open(path).read().rsplit(")", 1)[1].split()
+            parents.setdefault(int(fields[1]), []).append(int(path.split("/")[2]))
+        except OSError:
+            pass
+    found, todo = [], [pid]
+    while todo:
+        more = parents.get(todo.pop(), [])
+        found += more
+        todo += more
+    return [p for p in found if is_alive(p)]
 
 
 def make_manifest(place, videos=40, classes=4, seed=0, flaws=True):
@@ -151,3 +226,23 @@ def outcome_differs(a, b):
     pairs = [tables] + [[os.path.join(p, f) for p in points] for f in ("weights.safetensors", "state.json")]
     return [os.path.basename(x) for x, y in pairs if not same_file(x, y)] + \
         (["step"] if os.path.basename(points[0]) != os.path.basename(points[1]) else [])
+
+
+def log_of(run, name):
+    return open(os.path.join(run, "logs", name + ".log")).read()
+
+
+def last_state(run):
+    return json.load(open(os.path.join(last_checkpoint(run), "state.json")))
+
+
+def snapshot(run):
+    """{path: hash} of all that a run has made; locks and logs, which every start touches, are left out."""
+    files = {}
+    for folder, folders, names in os.walk(run):
+        folders[:] = [d for d in folders if d != "logs"]
+        for name in names:
+            if not name.endswith(".lock"):
+                path = os.path.join(folder, name)
+                files[os.path.relpath(path, run)] = hashlib.sha256(open(path, "rb").read()).hexdigest()
+    return files
