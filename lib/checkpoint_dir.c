@@ -49,6 +49,11 @@ static int is_step(const struct dirent *d)
     return strncmp(d->d_name, "step-", 5) == 0;
 }
 
+static int is_step_or_left(const struct dirent *d)
+{
+    return is_step(d) || strncmp(d->d_name, "tmp-", 4) == 0;
+}
+
 static bool is_done(const char *dir)
 {
     char done[PATH_MAX];
@@ -120,6 +125,16 @@ int checkpoint_dir_latest(const char *run_dir, char out_path[PATH_MAX], json_t *
     return rc == 0 ? 0 : err_sys(e, ENOENT, "no whole checkpoint in %s", dir);
 }
 
+/* The hash counts, not DONE alone: altered ones must not push out what can still be restored. */
+static bool is_whole(const char *dir)
+{
+    json_t *state = NULL;
+    struct err ignored;
+    bool whole = read_whole(dir, &state, &ignored) == 0;
+    json_decref(state);
+    return whole;
+}
+
 int checkpoint_dir_prune(const char *run_dir, unsigned keep, struct err *e)
 {
     char dir[PATH_MAX], path[PATH_MAX];
@@ -127,7 +142,7 @@ int checkpoint_dir_prune(const char *run_dir, unsigned keep, struct err *e)
     int rc = fs_path(dir, e, "%s/checkpoints", run_dir);
     if (rc < 0)
         return rc;
-    int n = scandir(dir, &names, is_step, newest_first);
+    int n = scandir(dir, &names, is_step_or_left, newest_first);
     if (n < 0)
         return err_sys(e, errno, "list %s", dir);
     unsigned whole = 0;
@@ -135,10 +150,10 @@ int checkpoint_dir_prune(const char *run_dir, unsigned keep, struct err *e)
         if (rc == 0)
             rc = fs_path(path, e, "%s/%s", dir, names[i]->d_name);
         if (rc == 0) {
-            bool done = is_done(path);
-            if (done ? whole >= keep : whole > 0)
+            bool good = is_step(names[i]) && whole < keep && is_whole(path);
+            if (!good && (whole > 0 || !is_step(names[i])))
                 rc = fs_remove_tree(path, e);
-            whole += done;
+            whole += good;
         }
         free(names[i]);
     }

@@ -17,5 +17,6 @@ int checkpoint_dir_latest(const char *run_dir, char out_path[PATH_MAX], json_t *
                           struct err *e) WARN_UNUSED;
 /* XXH3 of a file's bytes. */
 int checkpoint_dir_hash(const char *path, uint64_t *out, struct err *e) WARN_UNUSED;
-/* Removes all but the newest `keep` whole checkpoints, and whatever is torn and older than the newest whole one. */
+/* Removes all but the newest `keep` (> 0) whole checkpoints, whatever is torn or altered and older than the newest whole one,
+ * and the tmp-* of interrupted writes. Reads the weights of those that it keeps. For the run's writer alone. */
 int checkpoint_dir_prune(const char *run_dir, unsigned keep, struct err *e) WARN_UNUSED;

@@ -146,6 +146,9 @@ static void examine(struct clusterer *c, struct round_entry *entry)
         labels_out_publish(&c->labels, entry);
         return;
     }
+    if (table_is_there(c, entry->round))
+        log_warn("labels/round-%04u.xdcl is unsound, or of another run, manifest or dump: it is made again",
+                 entry->round);
     start_job(c, entry);
     if (c->working)
         entry->state = ROUND_WORKING;

@@ -1,6 +1,7 @@
 #include "services/trainer/checkpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +97,20 @@ static int write_files(const char *tmp, uint64_t run, const struct train_state *
     return rc;
 }
 
+/* Gives the synced directory `tmp` its name. One of the same step is there until the new one is: it becomes `tmp`, which
+ * pruning removes. */
+static int publish(const char *run_dir, const char *tmp, const char *dir, struct err *e)
+{
+    char parent[PATH_MAX];
+    int rc = fs_path(parent, e, "%s/checkpoints", run_dir);
+    if (rc == 0 && renameat2(AT_FDCWD, tmp, AT_FDCWD, dir, RENAME_EXCHANGE) == 0)
+        return fs_sync_dir(parent, e);
+    /* There is none, or the file system cannot exchange. */
+    if (rc == 0)
+        rc = fs_remove_tree(dir, e);
+    return rc < 0 ? rc : fs_publish_dir(tmp, dir, e);
+}
+
 int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
                      unsigned keep, struct err *e)
 {
@@ -110,9 +125,7 @@ int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state
     if (rc == 0)
         rc = write_files(tmp, run, s, net, q, e);
     if (rc == 0)
-        rc = fs_remove_tree(dir, e);
-    if (rc == 0)
-        rc = fs_publish_dir(tmp, dir, e);
+        rc = publish(run_dir, tmp, dir, e);
     if (rc < 0) {
         struct err ignored;
         if (fs_remove_tree(tmp, &ignored) < 0)

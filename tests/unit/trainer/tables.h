@@ -1,4 +1,5 @@
-/* Label tables for the tests of targets and draw: two or three sources over a few hundred clips, written and opened anew. */
+/* Label tables for the tests of targets and draw: two or three sources over a few hundred clips, written and
+ * opened anew. */
 #pragma once
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,8 @@ static struct label_table *table_make(uint32_t sources, const char *const *names
         snprintf(info.source[s].name, sizeof info.source[s].name, "%s", names[s]);
         info.source[s].k = k[s];
     }
-    if (label_table_write(table_path(), &info, labels, "{}", &hash, &e) < 0 || label_table_open(table_path(), &table, &e) < 0)
+    if (label_table_write(table_path(), &info, labels, "{}", &hash, &e) < 0 ||
+        label_table_open(table_path(), &table, &e) < 0)
         fail_msg("%s", e.msg);
     return table;
 }

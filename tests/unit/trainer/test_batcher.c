@@ -1,5 +1,5 @@
-/* batcher: whatever order samples come in, batches go out in strict order with every position once, and nothing outlives
- * the end of a plan. */
+/* batcher: whatever order samples come in, batches go out in strict order with every position once, and
+ * nothing outlives the end of a plan. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,7 +52,11 @@ static void rig_open(struct rig *r, uint32_t streams, uint64_t positions, uint32
     for (uint64_t v = 0; v < VIDEOS; v++)
         clip_set_add(&r->set, v);
     clip_set_finish(&r->set);
-    r->plan = (struct plan){.phase = PHASE_TRAIN, .streams = streams, .positions = positions, .batch = batch, .check = check,
+    r->plan = (struct plan){.phase = PHASE_TRAIN,
+                            .streams = streams,
+                            .positions = positions,
+                            .batch = batch,
+                            .check = check,
                             .arg = r};
     for (uint32_t s = 0; s < streams; s++) {
         draw_init_shuffled(&r->draw[s], &r->set, 7, "train", 0, s, 0);
@@ -171,7 +175,8 @@ static void taker_start(struct taker *t, struct rig *r, pthread_t *thread)
     assert_int_equal(pthread_create(thread, NULL, take_all, t), 0);
 }
 
-/* The loop thread of a test: up to `room` leases at a time, settled in a random order, one in eight lost, one in nine bad. */
+/* The loop thread of a test: up to `room` leases at a time, settled in a random order, one in eight lost, one
+ * in nine bad. */
 static void serve(struct rig *r, struct taker *t, struct rng *rng, unsigned room)
 {
     struct slot_ref held[64], ref;
@@ -201,8 +206,9 @@ static void serve(struct rig *r, struct taker *t, struct rng *rng, unsigned room
     assert_int_equal(n, 0);
 }
 
-/* Two threads, samples in random order with losses and bad clips: batches come in strict order, each position once, every
- * row with its own clip's bytes, holes in their places; whole, short and resumed plans, one stream and two. */
+/* Two threads, samples in random order with losses and bad clips: batches come in strict order, each position
+ * once, every row with its own clip's bytes, holes in their places; whole, short and resumed plans, one
+ * stream and two. */
 static void random_order_comes_out_strict(void **state)
 {
     (void)state;
@@ -238,8 +244,8 @@ static void random_order_comes_out_strict(void **state)
     }
 }
 
-/* Without a taker exactly BATCHER_DEPTH batches are leased; a batch in the taker's hands still counts; giving it back
- * wakes the loop and makes room for one more. */
+/* Without a taker exactly BATCHER_DEPTH batches are leased; a batch in the taker's hands still counts; giving
+ * it back wakes the loop and makes room for one more. */
 static void window_holds_depth_batches(void **state)
 {
     (void)state;
@@ -337,7 +343,8 @@ static void first_batch_resumes(void **state)
     rig_close(&r);
 }
 
-/* A lost lease is offered again before anything new, with its attempts counted on; a settled position is not. */
+/* A lost lease is offered again before anything new, with its attempts counted on; a settled position is not.
+ */
 static void reopened_positions_are_leased_again(void **state)
 {
     (void)state;
@@ -391,7 +398,8 @@ static void leases_are_listed_and_found(void **state)
     batcher_each_leased(&r.b, on_leased, &seen);
     assert_int_equal(seen.n, 4);
     for (unsigned i = 0; i < seen.n; i++)
-        assert_true(memcmp(&seen.refs[i], &refs[1], sizeof ref) != 0 && memcmp(&seen.refs[i], &refs[4], sizeof ref) != 0);
+        assert_true(memcmp(&seen.refs[i], &refs[1], sizeof ref) != 0 &&
+                    memcmp(&seen.refs[i], &refs[4], sizeof ref) != 0);
     for (unsigned i = 0; i < 6; i++) {
         slot = batcher_find(&r.b, refs[i].stream, refs[i].batch * 2 + refs[i].row, &ref);
         assert_ptr_equal(slot, batcher_slot(&r.b, refs[i]));

@@ -1,10 +1,13 @@
-/* checkpoint: what is written comes back bit for bit, whatever is torn is passed over, and a failed write costs nothing. */
+/* checkpoint: what is written comes back bit for bit, whatever is torn is passed over, and a failed write
+ * costs nothing. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,7 +24,14 @@
 #include "lib/rng.h"
 #include "services/trainer/checkpoint.h"
 
-enum { FRAMES = 4, CROP = 16, N = 4, VIDEO_CLIP = FRAMES * CROP * CROP * 3, AUDIO_CLIP = 40 * 100, RUN = 0x77 };
+enum {
+    FRAMES = 4,
+    CROP = 16,
+    N = 4,
+    VIDEO_CLIP = FRAMES * CROP * CROP * 3,
+    AUDIO_CLIP = 40 * 100,
+    RUN = 0x77
+};
 
 static const struct net_spec tiny = {10, 4, 10, 4, FRAMES, CROP, 5, 1};
 
@@ -66,7 +76,8 @@ static void train(struct net *net, uint64_t from, uint64_t steps)
             audio[i] = (float)rng_normal(&r);
         for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
             struct net_batch b = {N, enc == NET_VIDEO ? (const void *)video : (const void *)audio};
-            if (net_train_step(net, (enum net_encoder)enc, &b, (const int64_t *const[]){y}, NULL, &sgd, &out, &e) < 0)
+            if (net_train_step(net, (enum net_encoder)enc, &b, (const int64_t *const[]){y}, NULL, &sgd, &out,
+                               &e) < 0)
                 fail_msg("%s", e.msg);
         }
     }
@@ -80,7 +91,8 @@ static struct net *make_net(uint64_t steps)
     if (net_create(&tiny, &net, &e) < 0)
         fail_msg("%s", e.msg);
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
-        assert_int_equal(net_reset_heads(net, (enum net_encoder)enc, 1, &classes, (const uint64_t[]){9 + enc}, &e), 0);
+        assert_int_equal(
+            net_reset_heads(net, (enum net_encoder)enc, 1, &classes, (const uint64_t[]){9 + enc}, &e), 0);
     assert_int_equal(net_set_audio_stats(net, -3.1, 2.7, &e), 0);
     train(net, 0, steps);
     return net;
@@ -183,7 +195,8 @@ static void alter(const char *path)
     close(fd);
 }
 
-/* State, quarantine, weights and momentum come back: the next steps give the net that the uninterrupted run has. */
+/* State, quarantine, weights and momentum come back: the next steps give the net that the uninterrupted run
+ * has. */
 static void a_restored_run_goes_on_bit_for_bit(void **state)
 {
     (void)state;
@@ -205,7 +218,8 @@ static void a_restored_run_goes_on_bit_for_bit(void **state)
     assert_int_equal(hash_of(other), hash_of(net));
     assert_int_equal(back.n, q.n);
     for (size_t i = 0; i < q.n; i++)
-        assert_true(back.entries[i].clip == q.entries[i].clip && back.entries[i].reason == q.entries[i].reason);
+        assert_true(back.entries[i].clip == q.entries[i].clip &&
+                    back.entries[i].reason == q.entries[i].reason);
     train(net, 3, 2);
     train(other, 3, 2);
     assert_int_equal(hash_of(other), hash_of(net));
@@ -243,7 +257,8 @@ static char *bytes_of(const char *path, size_t *size)
     return data;
 }
 
-/* Equal states give equal bytes: two nets trained alike, quarantines filled in different orders, two directories. */
+/* Equal states give equal bytes: two nets trained alike, quarantines filled in different orders, two
+ * directories. */
 static void equal_states_give_equal_bytes(void **state)
 {
     (void)state;
@@ -300,13 +315,22 @@ static void the_newest_are_kept(void **state)
     net_destroy(net);
 }
 
-enum damage { TRUNCATE_WEIGHTS, ALTER_WEIGHTS, REMOVE_WEIGHTS, TRUNCATE_STATE, EMPTY_STATE, REMOVE_STATE, REMOVE_DONE };
+enum damage {
+    TRUNCATE_WEIGHTS,
+    ALTER_WEIGHTS,
+    REMOVE_WEIGHTS,
+    TRUNCATE_STATE,
+    EMPTY_STATE,
+    REMOVE_STATE,
+    REMOVE_DONE
+};
 
 static void harm(uint64_t step, enum damage d)
 {
     struct stat st;
-    const char *path =
-        file_of(step, d <= REMOVE_WEIGHTS ? CHECKPOINT_WEIGHTS : d <= REMOVE_STATE ? CHECKPOINT_STATE : CHECKPOINT_DONE);
+    const char *path = file_of(step, d <= REMOVE_WEIGHTS ? CHECKPOINT_WEIGHTS
+                                     : d <= REMOVE_STATE ? CHECKPOINT_STATE
+                                                         : CHECKPOINT_DONE);
     assert_int_equal(stat(path, &st), 0);
     switch (d) {
     case TRUNCATE_WEIGHTS:
@@ -327,7 +351,8 @@ static void harm(uint64_t step, enum damage d)
     }
 }
 
-/* Whatever part of the newest one is torn, altered or gone, the one before is restored and the loss is counted. */
+/* Whatever part of the newest one is torn, altered or gone, the one before is restored and the loss is
+ * counted. */
 static void a_torn_newest_is_passed_over(void **state)
 {
     (void)state;
@@ -352,7 +377,8 @@ static void a_torn_newest_is_passed_over(void **state)
     net_destroy(net);
 }
 
-/* Altered newer ones do not count as kept: what is written after a restore from before them survives its own pruning. */
+/* Altered newer ones do not count as kept: what is written after a restore from before them survives its own
+ * pruning. */
 static void altered_ones_push_out_no_whole_one(void **state)
 {
     (void)state;
@@ -376,7 +402,8 @@ static void altered_ones_push_out_no_whole_one(void **state)
     net_destroy(net);
 }
 
-/* A checkpoint of another run is refused by name, not skipped for an older one, and nothing is loaded from it. */
+/* A checkpoint of another run is refused by name, not skipped for an older one, and nothing is loaded from
+ * it. */
 static void another_run_is_refused(void **state)
 {
     (void)state;
@@ -456,8 +483,9 @@ static void a_state_without_a_field_is_refused(void **state)
     net_destroy(net);
 }
 
-/* A full disk, here a file size limit that the weights meet at any of several places: the write fails with a sentence, no
- * half-written one stays, and the ones before, also of the same step, are restored as they were. */
+/* A full disk, here a file size limit that the weights meet at any of several places: the write fails with a
+ * sentence, no half-written one stays, and the ones before, also of the same step, are restored as they were.
+ */
 static void a_failed_write_costs_nothing(void **state)
 {
     (void)state;
@@ -495,6 +523,47 @@ static void a_failed_write_costs_nothing(void **state)
     net_destroy(net);
 }
 
+struct watcher {
+    atomic_bool stop;
+    unsigned looks, missing;
+};
+
+static void *watch(void *arg)
+{
+    struct watcher *w = arg;
+    char path[160];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/checkpoints/step-%012llu/DONE", dir, 10ull);
+    while (!atomic_load(&w->stop)) {
+        w->looks++;
+        w->missing += stat(path, &st) != 0;
+    }
+    return NULL;
+}
+
+/* Writing the same step again replaces it at one stroke: a complete one has the name at every moment, and a
+ * crash at any moment leaves one. */
+static void the_same_step_is_there_throughout(void **state)
+{
+    (void)state;
+    struct net *net = make_net(0);
+    struct quarantine q;
+    struct watcher w = {0};
+    pthread_t thread;
+    quarantine_init(&q);
+    write_at(10, net, &q, 2);
+    assert_int_equal(pthread_create(&thread, NULL, watch, &w), 0);
+    for (unsigned i = 0; i < 20; i++)
+        write_at(10, net, &q, 2);
+    atomic_store(&w.stop, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(w.looks > 20);
+    assert_int_equal(w.missing, 0);
+    assert_int_equal(entries(), 1);
+    quarantine_close(&q);
+    net_destroy(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +578,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_there_is_enoent, setup, teardown),
         cmocka_unit_test_setup_teardown(a_state_without_a_field_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_write_costs_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_same_step_is_there_throughout, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

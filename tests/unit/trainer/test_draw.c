@@ -1,5 +1,5 @@
-/* draw: what stands at a position is a pure function of the key; shuffled orders are passes over all clips, resampled ones
- * are uniform over the clusters. */
+/* draw: what stands at a position is a pure function of the key; shuffled orders are passes over all clips,
+ * resampled ones are uniform over the clusters. */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -48,8 +48,8 @@ static void clip_order_ascends(void **state)
     clip_set_close(&set);
 }
 
-/* Five passes, asked for in slices that do not fall together with the passes: each pass has each clip once, and no two
- * passes have the same order. */
+/* Five passes, asked for in slices that do not fall together with the passes: each pass has each clip once,
+ * and no two passes have the same order. */
 static void shuffled_passes_are_bijections(void **state)
 {
     (void)state;
@@ -132,7 +132,8 @@ static void every_part_of_the_key_counts(void **state)
 
 enum { K = 9 };
 
-/* Cluster 0 holds most clips, 3 none, 8 one of the set, 5 only clips outside the set; every eleventh has no label. */
+/* Cluster 0 holds most clips, 3 none, 8 one of the set, 5 only clips outside the set; every eleventh has no
+ * label. */
 static uint32_t label_of(uint64_t clip)
 {
     if (clip == 4)
@@ -156,14 +157,16 @@ static struct targets open_targets(void)
     }
     struct targets t;
     struct err e = {0};
-    if (targets_adopt(&t, METHOD_XDC, table_make(2, names, k, (const uint32_t *const[]){video, audio}, CLIPS), &e) < 0)
+    if (targets_adopt(&t, METHOD_XDC, table_make(2, names, k, (const uint32_t *const[]){video, audio}, CLIPS),
+                      &e) < 0)
         fail_msg("%s", e.msg);
     table_drop();
     return t;
 }
 
 /* Chi-square of counts against equal shares, over those that may occur. */
-static double chi_square(const unsigned *counts, const bool *may, size_t n, unsigned draws, unsigned *out_cells)
+static double chi_square(const unsigned *counts, const bool *may, size_t n, unsigned draws,
+                         unsigned *out_cells)
 {
     *out_cells = 0;
     for (size_t i = 0; i < n; i++)
@@ -175,8 +178,9 @@ static double chi_square(const unsigned *counts, const bool *may, size_t n, unsi
     return x;
 }
 
-/* Of 70,000 draws each non-empty cluster gets its equal share, whatever its size, within it each clip; clips without label,
- * outside the set or of an empty cluster never come. Bound: mean + 4 deviations of chi-square at a fixed seed. */
+/* Of 70,000 draws each non-empty cluster gets its equal share, whatever its size, within it each clip; clips
+ * without label, outside the set or of an empty cluster never come. Bound: mean + 4 deviations of chi-square
+ * at a fixed seed. */
 static void resampled_is_uniform_over_clusters(void **state)
 {
     (void)state;
@@ -235,7 +239,8 @@ static void resampled_is_a_function_of_its_key(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct draw base, other;
         assert_int_equal(draw_init_resampled(&base, &set, 1, 2, 0, &t, NET_AUDIO, &e), 0);
-        assert_int_equal(draw_init_resampled(&other, &set, rows[i].seed, rows[i].round, rows[i].offset, &t, rows[i].enc, &e),
+        assert_int_equal(draw_init_resampled(&other, &set, rows[i].seed, rows[i].round, rows[i].offset, &t,
+                                             rows[i].enc, &e),
                          0);
         unsigned same = 0;
         for (uint64_t p = 0; p < 500; p++)
@@ -248,7 +253,8 @@ static void resampled_is_a_function_of_its_key(void **state)
     clip_set_close(&set);
 }
 
-/* A set without a labelled clip, and more clips than a list holds, are refused with a sentence; nothing stays allocated. */
+/* A set without a labelled clip, and more clips than a list holds, are refused with a sentence; nothing stays
+ * allocated. */
 static void what_cannot_be_drawn_is_refused(void **state)
 {
     (void)state;

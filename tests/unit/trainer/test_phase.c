@@ -1,4 +1,5 @@
-/* phase: the names are those of /status and of checkpoints, and every run takes the path that the architecture draws. */
+/* phase: the names are those of /status and of checkpoints, and every run takes the path that the
+ * architecture draws. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +42,8 @@ static void strangers_are_unknown(void **state)
     assert_string_equal(phase_ends((enum phase)(PHASE_DONE + 1)), "unknown");
 }
 
-/* The table of what follows what, for runs that cluster and runs that do not, before and after the last round. */
+/* The table of what follows what, for runs that cluster and runs that do not, before and after the last
+ * round. */
 static void every_phase_leads_on(void **state)
 {
     (void)state;
@@ -68,9 +70,9 @@ static void every_phase_leads_on(void **state)
 static void the_last_training_is_measured(void **state)
 {
     (void)state;
-    static const enum phase path[] = {PHASE_STATS,  PHASE_WARM,   PHASE_EXTRACT, PHASE_LABELS,  PHASE_TRAIN,
-                                      PHASE_EXTRACT, PHASE_LABELS, PHASE_TRAIN,   PHASE_EXTRACT, PHASE_LABELS,
-                                      PHASE_EXPORT, PHASE_DONE};
+    static const enum phase path[] = {PHASE_STATS,   PHASE_WARM,    PHASE_EXTRACT, PHASE_LABELS,
+                                      PHASE_TRAIN,   PHASE_EXTRACT, PHASE_LABELS,  PHASE_TRAIN,
+                                      PHASE_EXTRACT, PHASE_LABELS,  PHASE_EXPORT,  PHASE_DONE};
     enum phase p = PHASE_STATS;
     unsigned trained = 0;
     for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {

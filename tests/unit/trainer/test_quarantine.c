@@ -1,4 +1,5 @@
-/* quarantine: a clip is in it once with its first reason, sorted whatever the order, and goes through JSON unharmed. */
+/* quarantine: a clip is in it once with its first reason, sorted whatever the order, and goes through JSON
+ * unharmed. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,7 +35,8 @@ static void added_clips_are_found(void **state)
     fill(&q, 17);
     assert_int_equal(quarantine_count(&q), CLIPS);
     for (uint64_t clip = 0; clip < 3 * CLIPS + 5; clip++)
-        assert_int_equal(quarantine_reason(&q, clip), clip % 3 == 0 && clip < 3 * CLIPS ? 1 + clip / 3 % 7 : 0);
+        assert_int_equal(quarantine_reason(&q, clip),
+                         clip % 3 == 0 && clip < 3 * CLIPS ? 1 + clip / 3 % 7 : 0);
     for (size_t i = 1; i < q.n; i++)
         assert_true(q.entries[i - 1].clip < q.entries[i].clip);
     quarantine_close(&q);
@@ -53,7 +55,8 @@ static void the_first_reason_stays(void **state)
     quarantine_close(&q);
 }
 
-/* Two fillings in different orders give the same JSON text, and it restores the same contents over older ones. */
+/* Two fillings in different orders give the same JSON text, and it restores the same contents over older
+ * ones. */
 static void json_brings_it_back(void **state)
 {
     (void)state;
@@ -86,7 +89,8 @@ static void wrong_json_is_refused(void **state)
     (void)state;
     static const struct {
         const char *text, *says;
-    } rows[] = {{"{}", "not a list"}, {"[[1, 2], 3]", "entry 1"}, {"[[1]]", "entry 0"}, {"[[\"a\", 2]]", "entry 0"}};
+    } rows[] = {
+        {"{}", "not a list"}, {"[[1, 2], 3]", "entry 1"}, {"[[1]]", "entry 0"}, {"[[\"a\", 2]]", "entry 0"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct quarantine q;
         struct err e = {0};
@@ -132,8 +136,8 @@ static void readers_run_beside_the_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(added_clips_are_found),    cmocka_unit_test(the_first_reason_stays),
-        cmocka_unit_test(json_brings_it_back),      cmocka_unit_test(wrong_json_is_refused),
+        cmocka_unit_test(added_clips_are_found),         cmocka_unit_test(the_first_reason_stays),
+        cmocka_unit_test(json_brings_it_back),           cmocka_unit_test(wrong_json_is_refused),
         cmocka_unit_test(readers_run_beside_the_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,7 +95,8 @@ static void the_first_start_writes_it(void **state)
     assert_string_equal(json_string_value(json_object_get(config, "method")), "xdc");
     assert_string_equal(json_string_value(json_object_get(j, "run")), "1122334455667788");
     assert_string_equal(json_string_value(json_object_get(j, "manifest")), "aabbccddeeff0011");
-    assert_string_equal(json_string_value(json_object_get(json_object_get(j, "versions"), "xdc")), XDC_VERSION);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(j, "versions"), "xdc")),
+                        XDC_VERSION);
     json_decref(j);
     free(text);
 }

@@ -1,4 +1,5 @@
-/* schedule: batches are counted without loss, and the learning rate follows the cosine that the method names. */
+/* schedule: batches are counted without loss, and the learning rate follows the cosine that the method names.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,13 @@ static void batches_hold_every_position(void **state)
         uint64_t positions;
         uint32_t batch;
         uint64_t want;
-    } rows[] = {{0, 32, 0}, {1, 32, 1}, {31, 32, 1}, {32, 32, 1}, {33, 32, 2}, {7, 1, 7}, {65000000000, 32, 2031250000}};
+    } rows[] = {{0, 32, 0},
+                {1, 32, 1},
+                {31, 32, 1},
+                {32, 32, 1},
+                {33, 32, 2},
+                {7, 1, 7},
+                {65000000000, 32, 2031250000}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         assert_int_equal(schedule_batches(rows[i].positions, rows[i].batch), rows[i].want);
 }
@@ -39,8 +46,8 @@ static void cosine_goes_down_to_the_share(void **state)
         double lr = 0.2, last = lr;
         assert_true(fabs(schedule_lr(lr, shares[i], 0, 101) - lr) < 1e-15);
         assert_true(fabs(schedule_lr(lr, shares[i], 50, 101) - lr * (1 + shares[i]) / 2) < 1e-15);
-        assert_true(fabs(schedule_lr(lr, shares[i], 25, 101) - lr * (shares[i] + (1 - shares[i]) * 0.5 * (1 + sqrt(0.5)))) <
-                    1e-15);
+        assert_true(fabs(schedule_lr(lr, shares[i], 25, 101) -
+                         lr * (shares[i] + (1 - shares[i]) * 0.5 * (1 + sqrt(0.5)))) < 1e-15);
         assert_true(fabs(schedule_lr(lr, shares[i], 100, 101) - lr * shares[i]) < 1e-15);
         for (uint64_t step = 1; step <= 100; step++) {
             double now = schedule_lr(lr, shares[i], step, 101);

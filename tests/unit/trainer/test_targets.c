@@ -1,5 +1,5 @@
-/* targets: the table of methods is the one of the architecture, labels come from the sources it names, and what does not
- * fit is refused by name. */
+/* targets: the table of methods is the one of the architecture, labels come from the sources it names, and
+ * what does not fit is refused by name. */
 #include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
@@ -31,7 +31,8 @@ static struct label_table *make(uint32_t sources)
     for (uint32_t s = 0; s < 3; s++)
         for (uint64_t c = 0; c < CLIPS; c++)
             labels[s][c] = label_of(s, c);
-    return table_make(sources, all_names, all_k, (const uint32_t *const[]){labels[0], labels[1], labels[2]}, CLIPS);
+    return table_make(sources, all_names, all_k, (const uint32_t *const[]){labels[0], labels[1], labels[2]},
+                      CLIPS);
 }
 
 static struct targets adopt(int64_t method, struct label_table *table)
@@ -71,7 +72,8 @@ static void methods_are_the_architectures(void **state)
     }
 }
 
-/* Every method's labels, classes and counts are those of the sources that it names, in a table that has all of them. */
+/* Every method's labels, classes and counts are those of the sources that it names, in a table that has all
+ * of them. */
 static void labels_come_from_the_named_sources(void **state)
 {
     (void)state;
@@ -132,7 +134,8 @@ static uint64_t train_video(const struct targets *t)
     struct net *net;
     struct err e = {0};
     uint64_t seed = 8, hash;
-    if (net_create(&spec, &net, &e) < 0 || net_reset_heads(net, NET_VIDEO, 1, t->classes[NET_VIDEO], &seed, &e) < 0)
+    if (net_create(&spec, &net, &e) < 0 ||
+        net_reset_heads(net, NET_VIDEO, 1, t->classes[NET_VIDEO], &seed, &e) < 0)
         fail_msg("%s", e.msg);
     for (uint64_t step = 0; step < STEPS; step++) {
         int64_t y[B];
@@ -154,7 +157,8 @@ static uint64_t train_video(const struct targets *t)
     return hash;
 }
 
-/* algorithms.md 9, method wiring: XDC's video encoder on y^a is SDC's on y^v := y^a, bit for bit; on its own y^v it is not. */
+/* algorithms.md 9, method wiring: XDC's video encoder on y^a is SDC's on y^v := y^a, bit for bit; on its own
+ * y^v it is not. */
 static void xdc_is_sdc_on_the_other_labels(void **state)
 {
     (void)state;
@@ -164,8 +168,9 @@ static void xdc_is_sdc_on_the_other_labels(void **state)
         labels[1][c] = label_of(1, c);
     }
     struct targets xdc = adopt(METHOD_XDC, make(2)), own = adopt(METHOD_SDC, make(2));
-    struct targets sdc = adopt(METHOD_SDC, table_make(2, all_names, (const uint32_t[]){K_AUDIO, K_VIDEO},
-                                                      (const uint32_t *const[]){labels[1], labels[0]}, CLIPS));
+    struct targets sdc =
+        adopt(METHOD_SDC, table_make(2, all_names, (const uint32_t[]){K_AUDIO, K_VIDEO},
+                                     (const uint32_t *const[]){labels[1], labels[0]}, CLIPS));
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
         assert_int_equal(xdc.classes[enc][0], sdc.classes[enc][0]);
         assert_memory_equal(xdc.counts[enc][0], sdc.counts[enc][0], xdc.classes[enc][0] * sizeof(uint64_t));
@@ -222,8 +227,8 @@ static void a_source_without_labels_is_refused(void **state)
     table_drop();
 }
 
-/* A label that is not below k would index beyond the head: refused with clip and k, also when the file changes under the
- * map after it was opened and checked. */
+/* A label that is not below k would index beyond the head: refused with clip and k, also when the file
+ * changes under the map after it was opened and checked. */
 static void labels_beyond_k_are_refused(void **state)
 {
     (void)state;
@@ -285,7 +290,8 @@ static struct manifest *make_manifest(uint32_t n, bool classes)
     return m;
 }
 
-/* Truth is the manifest's label for all clips of a video, the same for both encoders; its hash is of the labels. */
+/* Truth is the manifest's label for all clips of a video, the same for both encoders; its hash is of the
+ * labels. */
 static void truth_is_the_manifests(void **state)
 {
     (void)state;
@@ -331,16 +337,11 @@ static void truth_needs_labels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods_are_the_architectures),
-        cmocka_unit_test(labels_come_from_the_named_sources),
-        cmocka_unit_test(labelled_means_any_head),
-        cmocka_unit_test(xdc_is_sdc_on_the_other_labels),
-        cmocka_unit_test(missing_sources_are_named),
-        cmocka_unit_test(a_source_without_labels_is_refused),
-        cmocka_unit_test(labels_beyond_k_are_refused),
-        cmocka_unit_test(weights_even_out_the_classes),
-        cmocka_unit_test(truth_is_the_manifests),
-        cmocka_unit_test(truth_needs_labels),
+        cmocka_unit_test(methods_are_the_architectures), cmocka_unit_test(labels_come_from_the_named_sources),
+        cmocka_unit_test(labelled_means_any_head),       cmocka_unit_test(xdc_is_sdc_on_the_other_labels),
+        cmocka_unit_test(missing_sources_are_named),     cmocka_unit_test(a_source_without_labels_is_refused),
+        cmocka_unit_test(labels_beyond_k_are_refused),   cmocka_unit_test(weights_even_out_the_classes),
+        cmocka_unit_test(truth_is_the_manifests),        cmocka_unit_test(truth_needs_labels),
     };
     return cmocka_run_group_tests(tests, tables_setup, tables_teardown);
 }
