@@ -1,5 +1,5 @@
-/* cli: the subcommands of xdc. One file each; every function gets argv from its own name on and returns the exit status
- * (sysexits.h). Each answers --help with examples first. */
+/* cli: the subcommands of xdc. One file each; every function gets argv from its own name on and returns the
+ * exit status (sysexits.h). Each answers --help with examples first. */
 #pragma once
 #include "lib/conf.h"
 
@@ -18,7 +18,11 @@ int cli_synth(int argc, char **argv);
 int cli_fail(const char *command, const struct err *e);
 /* Prints "xdc <command>: <what>; see xdc <command> --help" and returns 64. */
 int cli_usage(const char *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* A whole number in [lo, hi], or a number in [lo, hi]; false for anything else, out then untouched. */
+bool cli_parse_count(const char *text, uint64_t lo, uint64_t hi, uint64_t *out);
+bool cli_parse_real(const char *text, double lo, double hi, double *out);
 /* The effective configuration of the run in `run_dir`, out of its run.json. */
 int cli_run_conf(const char *run_dir, struct conf *out, struct err *e) WARN_UNUSED;
 /* Parses a round: a number, or "last" = the newest of <run_dir>/labels (`what` "labels") or features. */
-int cli_round(const char *run_dir, const char *what, const char *text, uint32_t *out, struct err *e) WARN_UNUSED;
+int cli_round(const char *run_dir, const char *what, const char *text, uint32_t *out,
+              struct err *e) WARN_UNUSED;

@@ -28,6 +28,28 @@ int cli_usage(const char *command, const char *fmt, ...)
     return 64;
 }
 
+bool cli_parse_count(const char *text, uint64_t lo, uint64_t hi, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    uint64_t v = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || v < lo || v > hi)
+        return false;
+    *out = v;
+    return true;
+}
+
+bool cli_parse_real(const char *text, double lo, double hi, double *out)
+{
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (end == text || *end || errno || !(v >= lo && v <= hi))
+        return false;
+    *out = v;
+    return true;
+}
+
 static void on_fault(void *arg, const char *where, const char *what)
 {
     fprintf(stderr, "%s: %s: %s\n", (const char *)arg, where, what);

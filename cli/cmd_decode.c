@@ -42,26 +42,9 @@ static const struct media_child_limits limits = {.cpu_s = 30, .memory_mib = 1024
 struct decode_options {
     const char *file, *video_out, *audio_out;
     double start_s, fps;
-    uint32_t frames, size, resize;
+    uint64_t frames, size, resize;
     bool json;
 };
-
-static bool parse_real(const char *text, double lo, double hi, double *out)
-{
-    char *end;
-    errno = 0;
-    *out = strtod(text, &end);
-    return end != text && !*end && !errno && *out >= lo && *out <= hi;
-}
-
-static bool parse_count(const char *text, double hi, uint32_t *out)
-{
-    double v;
-    bool good = parse_real(text, 1, hi, &v) && v == floor(v);
-    if (good)
-        *out = (uint32_t)v;
-    return good;
-}
 
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct decode_options *o)
@@ -85,19 +68,19 @@ static int parse(int argc, char **argv, struct decode_options *o)
         bool good = true;
         switch (c) {
         case 's':
-            good = parse_real(optarg, 0, 1e9, &o->start_s);
+            good = cli_parse_real(optarg, 0, 1e9, &o->start_s);
             break;
         case 't':
-            good = parse_count(optarg, 1024, &o->frames);
+            good = cli_parse_count(optarg, 1, 1024, &o->frames);
             break;
         case 'p':
-            good = parse_count(optarg, 2048, &o->size);
+            good = cli_parse_count(optarg, 1, 2048, &o->size);
             break;
         case 'r':
-            good = parse_count(optarg, 4096, &o->resize);
+            good = cli_parse_count(optarg, 1, 4096, &o->resize);
             break;
         case 'f':
-            good = parse_real(optarg, 0, 1000, &o->fps);
+            good = cli_parse_real(optarg, 0, 1000, &o->fps);
             break;
         case 'v':
             o->video_out = optarg;
@@ -127,7 +110,7 @@ static int parse(int argc, char **argv, struct decode_options *o)
     if (!o->resize)
         o->resize = o->size;
     if (o->resize < o->size) {
-        fprintf(stderr, "xdc decode: --resize %u is smaller than --size %u\n", o->resize, o->size);
+        fprintf(stderr, "xdc decode: --resize %d is smaller than --size %d\n", (int)o->resize, (int)o->size);
         return 64;
     }
     return -1;
@@ -143,11 +126,11 @@ static int decode_once(const struct decode_options *o, bool video, bool audio, s
         .video_stream = -1,
         .audio_stream = -1,
         .start_s = o->start_s,
-        .recipe = {.frames = o->frames,
+        .recipe = {.frames = (uint32_t)o->frames,
                    .fps = o->fps,
-                   .resize_min = o->resize,
-                   .resize_max = o->resize,
-                   .crop = o->size,
+                   .resize_min = (uint32_t)o->resize,
+                   .resize_max = (uint32_t)o->resize,
+                   .crop = (uint32_t)o->size,
                    .want_video = video,
                    .want_audio = audio},
     };

@@ -10,13 +10,16 @@ static const char help[] =
     "  xdc export run --encoder video --out video.safetensors\n"
     "  xdc export run --encoder audio --out audio.safetensors\n\n"
     "usage: xdc export RUN --encoder video|audio --out F.safetensors\n\n"
-    "RUN is a run directory (run.dir), finished or not: the newest whole checkpoint counts. The file has torchvision's key\n"
+    "RUN is a run directory (run.dir), finished or not: the newest whole checkpoint counts. The file has "
+    "torchvision's key\n"
     "names and loads with strict=True (deploy/python/load_xdc.py); the recipe is in its metadata.\n";
 
 int cli_export(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"encoder", required_argument, NULL, 'e'}, {"out", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"encoder", required_argument, NULL, 'e'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     const char *encoder = NULL, *out = NULL;
     int c;
     while ((c = getopt_long(argc, argv, "e:o:h", options, NULL)) != -1) {

@@ -10,13 +10,13 @@
 #include "lib/fsutil.h"
 #include "lib/tensor.h"
 
-static const char help[] =
-    "examples:\n"
-    "  xdc features run --round 3 --modality video --out f.npy\n"
-    "  xdc features run --round last --modality audio --out f.npy\n\n"
-    "usage: xdc features RUN --round R|last --modality video|audio --out F.npy\n\n"
-    "f32 [clips, dim], rows in the order of clip ids (video index x clips_per_video + j); the rows of clips without features\n"
-    "are NaN.\n";
+static const char help[] = "examples:\n"
+                           "  xdc features run --round 3 --modality video --out f.npy\n"
+                           "  xdc features run --round last --modality audio --out f.npy\n\n"
+                           "usage: xdc features RUN --round R|last --modality video|audio --out F.npy\n\n"
+                           "f32 [clips, dim], rows in the order of clip ids (video index x clips_per_video + "
+                           "j); the rows of clips without features\n"
+                           "are NaN.\n";
 
 static int write_rows(struct feature_store *s, uint32_t enc, const char *out, struct err *e)
 {
@@ -39,7 +39,8 @@ static int write_rows(struct feature_store *s, uint32_t enc, const char *out, st
     return rc;
 }
 
-static int features(const char *run, const char *round_text, const char *modality, const char *out, struct err *e)
+static int features(const char *run, const char *round_text, const char *modality, const char *out,
+                    struct err *e)
 {
     char dir[PATH_MAX];
     uint32_t round = 0, enc = 0;

@@ -80,8 +80,7 @@ static int parse(int argc, char **argv, struct index_options *o)
         {NULL, 0, NULL, 0},
     };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    char *end = NULL;
-    unsigned long jobs = cpus > 0 ? (unsigned long)cpus : 1;
+    uint64_t jobs = cpus > 0 ? (uint64_t)cpus : 1;
     int c;
     *o = (struct index_options){0};
     optind = 0;
@@ -94,8 +93,7 @@ static int parse(int argc, char **argv, struct index_options *o)
             o->labels = optarg;
             break;
         case 'j':
-            jobs = strtoul(optarg, &end, 10);
-            if (*end || jobs < 1 || jobs > 1024) {
+            if (!cli_parse_count(optarg, 1, 1024, &jobs)) {
                 fprintf(stderr, "xdc index: --jobs %s: not a number from 1 to 1024\n", optarg);
                 return 64;
             }

@@ -12,13 +12,13 @@
 #include "lib/manifest.h"
 #include "lib/tensor.h"
 
-static const char help[] =
-    "examples:\n"
-    "  xdc labels run --round last --format csv --out labels.csv\n"
-    "  xdc labels run --round 0 --format npy --out labels.npy\n\n"
-    "usage: xdc labels RUN --round R|last [--format csv|npy] --out F\n\n"
-    "csv: clip,path,start_s, then one column a source (video, audio, joint); empty where a clip has no label.\n"
-    "npy: i64 [clips, sources], -1 where a clip has no label.\n";
+static const char help[] = "examples:\n"
+                           "  xdc labels run --round last --format csv --out labels.csv\n"
+                           "  xdc labels run --round 0 --format npy --out labels.npy\n\n"
+                           "usage: xdc labels RUN --round R|last [--format csv|npy] --out F\n\n"
+                           "csv: clip,path,start_s, then one column a source (video, audio, joint); empty "
+                           "where a clip has no label.\n"
+                           "npy: i64 [clips, sources], -1 where a clip has no label.\n";
 
 static void print_field(FILE *f, const char *text)
 {
@@ -35,7 +35,8 @@ static void print_field(FILE *f, const char *text)
     putc('"', f);
 }
 
-static int write_csv(FILE *f, const struct conf *c, const struct label_table *t, struct manifest *m, struct err *e)
+static int write_csv(FILE *f, const struct conf *c, const struct label_table *t, struct manifest *m,
+                     struct err *e)
 {
     const struct label_info *info = label_table_info(t);
     struct manifest_video *v = malloc(sizeof *v);
@@ -51,7 +52,8 @@ static int write_csv(FILE *f, const struct conf *c, const struct label_table *t,
         double fps = c->video.fps > 0 ? c->video.fps : v->fps > 0 ? v->fps : 30.0;
         fprintf(f, "%llu,", (unsigned long long)clip);
         print_field(f, v->uri);
-        fprintf(f, ",%.6f", clip_start_s((uint64_t)c->run.seed, clip, v->duration_s, (double)c->video.frames / fps));
+        fprintf(f, ",%.6f",
+                clip_start_s((uint64_t)c->run.seed, clip, v->duration_s, (double)c->video.frames / fps));
         for (uint32_t s = 0; s < info->sources; s++) {
             uint32_t label = label_table_get(t, s, clip);
             if (label == LABEL_NONE)
@@ -77,7 +79,8 @@ static int write_npy(const char *out, const struct label_table *t, struct err *e
             data[clip * info->sources + s] = label == LABEL_NONE ? -1 : (int64_t)label;
         }
     }
-    struct tensor tensor = {.dtype = TENSOR_I64, .ndim = 2, .shape = {info->clips, info->sources}, .data = data};
+    struct tensor tensor = {
+        .dtype = TENSOR_I64, .ndim = 2, .shape = {info->clips, info->sources}, .data = data};
     int rc = npy_write(out, &tensor, e);
     free(data);
     return rc;

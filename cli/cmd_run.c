@@ -18,12 +18,16 @@
 
 static const char help[] =
     "examples:\n"
-    "  xdc run -c xdc.yaml                                      train; the same command goes on where a run stopped\n"
+    "  xdc run -c xdc.yaml                                      train; the same command goes on where a run "
+    "stopped\n"
     "  xdc run -c xdc.yaml --set train.rounds=8                 the same with one value changed\n"
     "  xdc run -c xdc.yaml -n                                   check the configuration and exit\n\n"
-    "Starts run.decoders decoders, the trainer and a clusterer as child processes, starts again what dies, shows a line per\n"
-    "phase and ends with a table. Ctrl-C finishes the step, writes a checkpoint and exits 75; a second one stops now.\n"
-    "The daemons' logs are in <run.dir>/logs; `xdc status RUN` asks them. xdc run --help-config lists every key.\n";
+    "Starts run.decoders decoders, the trainer and a clusterer as child processes, starts again what dies, "
+    "shows a line per\n"
+    "phase and ends with a table. Ctrl-C finishes the step, writes a checkpoint and exits 75; a second one "
+    "stops now.\n"
+    "The daemons' logs are in <run.dir>/logs; `xdc status RUN` asks them. xdc run --help-config lists every "
+    "key.\n";
 
 struct run {
     struct daemon d;
@@ -58,8 +62,9 @@ static void on_poll(uv_timer_t *timer)
 static void on_stop(void *arg)
 {
     struct run *r = arg;
-    run_view_note(&r->view, r->supervisor.stopping ? "stopping now" : "stopping: the step is finished and a checkpoint "
-                                                                      "written; once more to stop now");
+    run_view_note(&r->view, r->supervisor.stopping ? "stopping now"
+                                                   : "stopping: the step is finished and a checkpoint "
+                                                     "written; once more to stop now");
     supervisor_stop(&r->supervisor);
 }
 
@@ -76,7 +81,8 @@ static json_t *read_json(const char *dir, const char *name)
     return j;
 }
 
-/* True when this very run has been trained for all its rounds. Another configuration is the trainer's to refuse. */
+/* True when this very run has been trained for all its rounds. Another configuration is the trainer's to
+ * refuse. */
 static bool is_finished(const struct conf *c, uint64_t run)
 {
     json_t *finished = read_json(c->run.dir, "finished.json");
@@ -154,8 +160,9 @@ static int run_locked(struct run *r, int argc, char **argv)
         return conclude(r);
     }
     char **args = child_args(argc, argv);
-    int rc = args ? daemon_status_path(&r->d.conf, "trainer-0", r->trainer_socket, sizeof r->trainer_socket, &e)
-                  : err_sys(&e, ENOMEM, "arguments");
+    int rc =
+        args ? daemon_status_path(&r->d.conf, "trainer-0", r->trainer_socket, sizeof r->trainer_socket, &e)
+             : err_sys(&e, ENOMEM, "arguments");
     if (rc == 0)
         rc = supervise(r, args, &e);
     free(args);

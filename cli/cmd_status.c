@@ -34,21 +34,29 @@ static void print_line(const char *name, const json_t *j)
 {
     printf("%-14s pid %-8.0f ", name, number(j, "pid"));
     if (strcmp(text(j, "daemon"), "trainer") == 0)
-        printf("%s, round %.0f of %.0f, epoch %.0f of %.0f, %.0f of %.0f clips, %.1f clips/s, %.0f quarantined\n",
-               text(j, "phase"), number(j, "round"), number(j, "rounds"), number(j, "epoch") + 1, number(j, "epochs"),
-               number(j, "done"), number(j, "total"), number(j, "clips_per_s"), number(j, "quarantined"));
+        printf("%s, round %.0f of %.0f, epoch %.0f of %.0f, %.0f of %.0f clips, %.1f clips/s, %.0f "
+               "quarantined\n",
+               text(j, "phase"), number(j, "round"), number(j, "rounds"), number(j, "epoch") + 1,
+               number(j, "epochs"), number(j, "done"), number(j, "total"), number(j, "clips_per_s"),
+               number(j, "quarantined"));
     else if (strcmp(text(j, "daemon"), "decoder") == 0)
         printf("%s, %.0f workers, %.0f slots, %.0f held, %.0f decoded, %.1f clips/s\n", text(j, "state"),
-               number(j, "workers"), number(j, "slots"), number(j, "held"), number(j, "decoded"), number(j, "clips_per_s"));
+               number(j, "workers"), number(j, "slots"), number(j, "held"), number(j, "decoded"),
+               number(j, "clips_per_s"));
     else
-        printf("%s, round %.0f, %.0f tables, %.0f %% done\n", text(j, "state"), number(j, "round"), number(j, "tables"),
-               100 * number(j, "done"));
+        printf("%s, round %.0f, %.0f tables, %.0f %% done\n", text(j, "state"), number(j, "round"),
+               number(j, "tables"), 100 * number(j, "done"));
 }
 
+/* Of a daemon's status; the edges' own sockets lie beside them. */
 static int is_socket(const struct dirent *d)
 {
+    static const char *const daemons[] = {"clusterer", "decoder-", "trainer-"};
     size_t n = strlen(d->d_name);
-    return n > 5 && strcmp(d->d_name + n - 5, ".sock") == 0;
+    for (size_t i = 0; i < sizeof daemons / sizeof daemons[0]; i++)
+        if (n > 5 && strcmp(d->d_name + n - 5, ".sock") == 0 && strncmp(d->d_name, daemons[i], strlen(daemons[i])) == 0)
+            return 1;
+    return 0;
 }
 
 /* Asks one daemon; adds its answer to `all`, or prints its line. */
@@ -59,7 +67,8 @@ static int ask(const char *dir, const char *file, json_t *all)
     int http = 0;
     struct err e;
     snprintf(name, sizeof name, "%.*s", (int)strlen(file) - 5, file);
-    if (fs_path(path, &e, "%s/%s", dir, file) < 0 || status_get(path, "/status", 1000, &body, &http, &e) < 0) {
+    if (fs_path(path, &e, "%s/%s", dir, file) < 0 ||
+        status_get(path, "/status", 1000, &body, &http, &e) < 0) {
         if (!all)
             printf("%-14s does not answer\n", name);
         return 0;
@@ -76,7 +85,8 @@ static int ask(const char *dir, const char *file, json_t *all)
 
 int cli_status(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     bool json = false;
     int c;
     while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {

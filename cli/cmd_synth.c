@@ -65,17 +65,6 @@ struct synth_job {
     struct err error;
 };
 
-static bool parse_count(const char *text, uint64_t lo, uint64_t hi, uint64_t *out)
-{
-    char *end;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (end == text || *end || errno || strchr(text, '-') || v < lo || v > hi)
-        return false;
-    *out = v;
-    return true;
-}
-
 static int usage(const char *what)
 {
     fprintf(stderr, "xdc synth: %s; see xdc synth --help\n", what);
@@ -102,19 +91,19 @@ static int parse(int argc, char **argv, struct synth_options *o)
             o->dir = optarg;
             break;
         case 'n':
-            if (!parse_count(optarg, 1, 99999, &o->videos))
+            if (!cli_parse_count(optarg, 1, 99999, &o->videos))
                 return usage("--videos takes a number from 1 to 99999");
             break;
         case 'c':
-            if (!parse_count(optarg, 2, SYNTH_CLASSES_MAX, &classes))
+            if (!cli_parse_count(optarg, 2, SYNTH_CLASSES_MAX, &classes))
                 return usage("--classes takes a number from 2 to 64");
             break;
         case 's':
-            if (!parse_count(optarg, 0, UINT64_MAX, &o->seed))
+            if (!cli_parse_count(optarg, 0, UINT64_MAX, &o->seed))
                 return usage("--seed takes a whole number from 0");
             break;
         case 'j':
-            if (!parse_count(optarg, 1, JOBS_MAX, &jobs))
+            if (!cli_parse_count(optarg, 1, JOBS_MAX, &jobs))
                 return usage("--jobs takes a number from 1 to 256");
             break;
         case 'f':

@@ -22,7 +22,8 @@ static void print_help(FILE *f)
     fputs("xdc - cross-modal deep clustering: unlabelled video in, a video and an audio encoder out\n\n"
           "  xdc synth --out clips --videos 240 --classes 8 --seed 0    make something to train on\n"
           "  xdc index clips --out clips.lmdb                           list the videos\n"
-          "  xdc run -c xdc.yaml                                        train; Ctrl-C stops, the same command goes on\n"
+          "  xdc run -c xdc.yaml                                        train; Ctrl-C stops, the same "
+          "command goes on\n"
           "  xdc export RUN --encoder video --out video.safetensors     take the encoder away\n\ncommands:\n",
           f);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)

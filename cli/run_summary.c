@@ -1,4 +1,5 @@
-/* The table at the end of a run. Events may repeat after a restart: the last of each kind and round counts. */
+/* The table at the end of a run. Events may repeat after a restart: the last of each kind and round counts.
+ */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -95,8 +96,10 @@ int run_view_summary(const char *run_dir, FILE *out, struct err *e)
             sort_event(rounds, &n, event);
         json_decref(event);
     }
-    fputs("      AMI with truth     AMI other  AMI with previous   last loss          clips/s               label\n"
-          "round    video    audio   modality    video    audio    video    audio    extract      train   seconds\n",
+    fputs("      AMI with truth     AMI other  AMI with previous   last loss          clips/s               "
+          "label\n"
+          "round    video    audio   modality    video    audio    video    audio    extract      train   "
+          "seconds\n",
           out);
     for (size_t i = 0; i < n; i++) {
         print_round(out, i, &rounds[i]);

@@ -43,12 +43,14 @@ static void format_line(const json_t *t, char *out, size_t size)
     format_time(number(t, "left_s"), left);
     int n = snprintf(out, size, "%-8s round %.0f/%.0f", phase, number(t, "round"), number(t, "rounds"));
     if (strcmp(phase, "train") == 0)
-        n += snprintf(out + n, size - (size_t)n, " epoch %.0f/%.0f", number(t, "epoch") + 1, number(t, "epochs"));
+        n += snprintf(out + n, size - (size_t)n, " epoch %.0f/%.0f", number(t, "epoch") + 1,
+                      number(t, "epochs"));
     if (number(t, "total") > 0)
         n += snprintf(out + n, size - (size_t)n, "  %.0f/%.0f clips  %.1f/s  left %s", number(t, "done"),
                       number(t, "total"), number(t, "clips_per_s"), left);
     if (strcmp(phase, "train") == 0)
-        n += snprintf(out + n, size - (size_t)n, "  loss %.3f %.3f", number(loss, "video"), number(loss, "audio"));
+        n += snprintf(out + n, size - (size_t)n, "  loss %.3f %.3f", number(loss, "video"),
+                      number(loss, "audio"));
     if (number(t, "quarantined") > 0)
         snprintf(out + n, size - (size_t)n, "  %.0f quarantined", number(t, "quarantined"));
 }

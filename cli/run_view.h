@@ -1,5 +1,5 @@
-/* run_view: what a person sees of a live run: one line a phase, rewritten while it lasts, and the table at its end.
- * Used by cmd_run. One thread. */
+/* run_view: what a person sees of a live run: one line a phase, rewritten while it lasts, and the table at
+ * its end. Used by cmd_run. One thread. */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 struct run_view {
     FILE *out;
     bool terminal;
-    char key[64];       /* phase, round, epoch of the line that is open */
+    char key[64]; /* phase, round, epoch of the line that is open */
     char line[256];
     double printed_s;
 };
@@ -21,5 +21,6 @@ void run_view_show(struct run_view *v, const json_t *trainer);
 void run_view_note(struct run_view *v, const char *text);
 /* Ends the open line. */
 void run_view_end(struct run_view *v);
-/* The table of the run out of <run_dir>/events.jsonl: per round losses, AMI of the sources, clips/s of the phases. */
+/* The table of the run out of <run_dir>/events.jsonl: per round losses, AMI of the sources, clips/s of the
+ * phases. */
 int run_view_summary(const char *run_dir, FILE *out, struct err *e) WARN_UNUSED;

@@ -14,7 +14,8 @@
 
 #define GRACE_MS 10000 /* from the first SIGTERM to SIGKILL */
 #define RESTART_MS 200
-#define QUIET_END_MS 3000 /* a decoder that ended with 0 has heard of the end of the run: the trainer ends soon too */
+#define QUIET_END_MS \
+    3000 /* a decoder that ended with 0 has heard of the end of the run: the trainer ends soon too */
 #define FAREWELL_MS 1500 /* decoders and clusterer hear from the trainer that the run is finished */
 
 static void note(struct supervisor *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -121,11 +122,12 @@ static void restart(struct child *c)
     uv_timer_start(&c->again, on_again, RESTART_MS, 0);
 }
 
-/* Statuses that another start would only repeat: usage, data, input, I/O (a full disk), permission, configuration. */
+/* Statuses that another start would only repeat: usage, data, input, I/O (a full disk), permission,
+ * configuration. */
 static bool is_final(int status)
 {
-    return status == 64 || status == 65 || status == 66 || status == 73 || status == 74 || status == 77 || status == 78 ||
-           status == 127;
+    return status == 64 || status == 65 || status == 66 || status == 73 || status == 74 || status == 77 ||
+           status == 78 || status == 127;
 }
 
 static void on_process_closed(uv_handle_t *h)
@@ -243,7 +245,8 @@ static int find_bin_dir(char out[PATH_MAX], struct err *e)
 int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c, char **args,
                      void (*on_note)(void *arg, const char *text), void *arg, struct err *e)
 {
-    *s = (struct supervisor){.loop = loop, .run_dir = c->run.dir, .args = args, .on_note = on_note, .arg = arg};
+    *s = (struct supervisor){
+        .loop = loop, .run_dir = c->run.dir, .args = args, .on_note = on_note, .arg = arg};
     char pid[16], dir[PATH_MAX];
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     setenv("XDC_SUPERVISOR_PID", pid, 1);
@@ -272,7 +275,8 @@ void supervisor_stop(struct supervisor *s)
     }
     if (s->stopping) {
         if (s->asked) /* else the reason is that of give_up */
-            snprintf(s->reason, sizeof s->reason, "stopped at once; the same command goes on from the last checkpoint");
+            snprintf(s->reason, sizeof s->reason,
+                     "stopped at once; the same command goes on from the last checkpoint");
         s->asked = false;
         signal_all(s, SIGKILL, true);
         return;

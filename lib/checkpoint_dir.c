@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 #include "lib/fsutil.h"
@@ -54,32 +53,48 @@ static int is_step_or_left(const struct dirent *d)
     return is_step(d) || strncmp(d->d_name, "tmp-", 4) == 0;
 }
 
-static bool is_done(const char *dir)
+static int parse_hash(const char *text, uint64_t *out)
 {
-    char done[PATH_MAX];
-    struct stat st;
-    return fs_path(done, NULL, "%s/" CHECKPOINT_DONE, dir) == 0 && stat(done, &st) == 0;
+    return text && sscanf(text, "%16" SCNx64, out) == 1 ? 0 : -EINVAL;
 }
 
-/* Reads the state and compares the weights' hash; 0 when the checkpoint is whole. */
+/* The hash of the state that DONE names. */
+static int read_done(const char *dir, uint64_t *out, struct err *e)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    size_t size;
+    int rc = fs_path(path, e, "%s/" CHECKPOINT_DONE, dir);
+    if (rc == 0)
+        rc = fs_read(path, 64, &text, &size, e);
+    if (rc == 0 && parse_hash(text, out) < 0)
+        rc = err_set(e, XDC_EFORMAT, "%s names no hash", path);
+    free(text);
+    return rc;
+}
+
+/* Reads the state, compares its hash and the weights'; 0 when the checkpoint is whole. */
 static int read_whole(const char *dir, json_t **out_state, struct err *e)
 {
     char path[PATH_MAX];
     char *text = NULL;
     size_t size;
-    uint64_t hash, want = 0;
-    if (!is_done(dir))
-        return err_set(e, XDC_EFORMAT, "%s is not complete", dir);
-    int rc = fs_path(path, e, "%s/" CHECKPOINT_STATE, dir);
+    uint64_t hash, want = 0, want_state = 0;
+    int rc = read_done(dir, &want_state, e);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/" CHECKPOINT_STATE, dir);
     if (rc == 0)
         rc = fs_read(path, STATE_MAX, &text, &size, e);
     if (rc < 0)
         return rc;
+    if (XXH3_64bits(text, size) != want_state) {
+        free(text);
+        return err_set(e, XDC_EFORMAT, "%s is altered: its hash is not the one in " CHECKPOINT_DONE, path);
+    }
     json_error_t je;
     json_t *state = json_loads(text, 0, &je);
     free(text);
-    const char *hex = json_string_value(json_object_get(state, "weights_xxh3"));
-    if (!hex || sscanf(hex, "%16" SCNx64, &want) != 1) {
+    if (parse_hash(json_string_value(json_object_get(state, "weights_xxh3")), &want) < 0) {
         json_decref(state);
         return err_set(e, XDC_EFORMAT, "%s: not a checkpoint's state", path);
     }

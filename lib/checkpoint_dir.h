@@ -1,6 +1,6 @@
 /* checkpoint_dir: which checkpoints a run has: checkpoints/step-NNNNNNNNNNNN/{weights.safetensors, state.json, DONE}.
- * Used by the trainer and by `xdc export`. Blocking; any thread. DONE is written last and state.json holds the weights' hash,
- * so that a torn or altered checkpoint is never taken. */
+ * Used by the trainer and by `xdc export`. Blocking; any thread. DONE is written last and holds the state's hash, state.json
+ * the weights', each as 16 hexadecimal digits of XXH3, so that a torn or altered checkpoint is never taken. */
 #pragma once
 #include <jansson.h>
 #include <limits.h>
@@ -11,7 +11,7 @@
 #define CHECKPOINT_STATE "state.json"
 #define CHECKPOINT_DONE "DONE"
 
-/* Finds the newest whole checkpoint whose weights have the hash that its state names. *out_state is a new reference.
+/* Finds the newest checkpoint that is whole: the hashes of its state and weights are those written. *out_state is a new reference.
  * -ENOENT when there is none. *out_skipped counts newer ones that were torn or altered (may be NULL). */
 int checkpoint_dir_latest(const char *run_dir, char out_path[PATH_MAX], json_t **out_state, unsigned *out_skipped,
                           struct err *e) WARN_UNUSED;

@@ -54,7 +54,8 @@ static int read_record(const char *run_dir, json_t **out, struct err *e)
 }
 
 /* The part of the recipe that a user of the encoder needs, out of run.json and the checkpoint. */
-static void fill_meta(struct meta *m, const char *encoder, const json_t *record, const json_t *state, const double stats[2])
+static void fill_meta(struct meta *m, const char *encoder, const json_t *record, const json_t *state,
+                      const double stats[2])
 {
     static const char *const shared[][2] = {{"xdc.method", "method"}, {"xdc.k", "cluster.k"}};
     static const char *const pictures[][2] = {{"xdc.frames", "video.frames"},
@@ -79,11 +80,13 @@ static void fill_meta(struct meta *m, const char *encoder, const json_t *record,
         snprintf(text, sizeof text, "{\"mean\": %.17g, \"deviation\": %.17g}", stats[0], stats[1]);
         meta_add(m, "xdc.log_mel", strdup(text));
         meta_add(m, "xdc.front_end",
-                 strdup("16 kHz mono, n_fft 512, win 400 Hann periodic, hop 320, 40 HTK mels 0-8000 Hz, power 2, centred, "
+                 strdup("16 kHz mono, n_fft 512, win 400 Hann periodic, hop 320, 40 HTK mels 0-8000 Hz, "
+                        "power 2, centred, "
                         "ln(x + 1e-6), first 100 frames of 2 s"));
         return;
     }
-    meta_add(m, "xdc.rgb", strdup("{\"mean\": [0.43216, 0.394666, 0.37645], \"deviation\": [0.22803, 0.22145, 0.216989]}"));
+    meta_add(m, "xdc.rgb",
+             strdup("{\"mean\": [0.43216, 0.394666, 0.37645], \"deviation\": [0.22803, 0.22145, 0.216989]}"));
     for (size_t i = 0; i < sizeof pictures / sizeof pictures[0]; i++)
         meta_add(m, pictures[i][0], text_of(json_object_get(c, pictures[i][1])));
 }
@@ -106,8 +109,32 @@ static size_t select_tensors(const struct safetensors *s, const char *encoder, s
     return n;
 }
 
-static int write_encoder(const struct safetensors *s, const char *encoder, const json_t *record, const json_t *state,
-                         const char *out, struct err *e)
+static int write_tensors(const struct safetensors *s, const char *encoder, const char *const (*metadata)[2],
+                         size_t n_meta, const char *out, struct err *e)
+{
+    struct tensor *list = malloc((safetensors_count(s) + 1) * sizeof *list);
+    if (!list)
+        return err_sys(e, ENOMEM, "export");
+    size_t n = select_tensors(s, encoder, list);
+    int rc = n ? safetensors_write(out, list, n, metadata, n_meta, e)
+               : err_set(e, XDC_EFORMAT, "the weights have no %s encoder", encoder);
+    free(list);
+    return rc;
+}
+
+int export_weights(const char *weights, const char *encoder, const char *const (*metadata)[2], size_t n,
+                   const char *out, struct err *e)
+{
+    struct safetensors *s = NULL;
+    int rc = safetensors_open(weights, &s, e);
+    if (rc == 0)
+        rc = write_tensors(s, encoder, metadata, n, out, e);
+    safetensors_close(s);
+    return rc;
+}
+
+static int write_encoder(const struct safetensors *s, const char *encoder, const json_t *record,
+                         const json_t *state, const char *out, struct err *e)
 {
     struct meta meta = {0};
     double stats[2] = {0, 1};
@@ -115,16 +142,9 @@ static int write_encoder(const struct safetensors *s, const char *encoder, const
     if (measured && measured->dtype == TENSOR_F64 && tensor_count(measured) == 2)
         memcpy(stats, measured->data, sizeof stats);
     fill_meta(&meta, encoder, record, state, stats);
-    struct tensor *list = malloc((safetensors_count(s) + 1) * sizeof *list);
-    int rc = list ? 0 : err_sys(e, ENOMEM, "export");
-    size_t n = list ? select_tensors(s, encoder, list) : 0;
-    if (rc == 0 && n == 0)
-        rc = err_set(e, XDC_EFORMAT, "the checkpoint has no %s encoder", encoder);
-    if (rc == 0)
-        rc = safetensors_write(out, list, n, (const char *const(*)[2])meta.pairs, meta.n, e);
+    int rc = write_tensors(s, encoder, (const char *const(*)[2])meta.pairs, meta.n, out, e);
     for (size_t i = 0; i < meta.n; i++)
         free(meta.owned[i]);
-    free(list);
     return rc;
 }
 

@@ -208,15 +208,4 @@ int net_load(struct net *net, const char *path, struct err *e)
     });
 }
 
-int net_export(struct net *net, enum net_encoder enc, const char *path, const char *const (*metadata)[2],
-               size_t n, struct err *e)
-{
-    return guard(e, "export an encoder", [&] {
-        listing list;
-        for (const entry &s : net->encoder[enc].state)
-            list.add(s.name, s.value);
-        return safetensors_write(path, list.views.data(), list.views.size(), metadata, n, e);
-    });
-}
-
 } // extern "C"

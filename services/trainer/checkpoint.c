@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 #include "lib/checkpoint_dir.h"
 #include "lib/fsutil.h"
 
@@ -66,7 +67,7 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
 static int write_files(const char *tmp, uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
                        struct err *e)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], done[32];
     uint64_t hash = 0, again = 0;
     int rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, tmp);
     if (rc == 0)
@@ -83,6 +84,7 @@ static int write_files(const char *tmp, uint64_t run, const struct train_state *
     rc = fs_path(path, e, "%s/" CHECKPOINT_STATE, tmp);
     if (rc == 0)
         rc = fs_write_atomic(path, text, strlen(text), e);
+    uint64_t state_hash = XXH3_64bits(text, strlen(text));
     free(text);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, tmp);
@@ -92,9 +94,10 @@ static int write_files(const char *tmp, uint64_t run, const struct train_state *
         rc = err_set(e, -EIO, "%s reads back differently", path);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_DONE, tmp);
-    if (rc == 0)
-        rc = fs_write_atomic(path, "", 0, e);
-    return rc;
+    if (rc < 0)
+        return rc;
+    int n = snprintf(done, sizeof done, "%016" PRIx64 "\n", state_hash);
+    return fs_write_atomic(path, done, (size_t)n, e);
 }
 
 /* Gives the synced directory `tmp` its name. One of the same step is there until the new one is: it becomes `tmp`, which

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/rng.h"
+#include "lib/export.h"
 #include "lib/tensor.h"
 #include "lib/torch/net.h"
 
@@ -36,6 +37,14 @@ static void put(const char *dir, const char *encoder, const char *name, enum ten
     check(npy_write(path, &t, &e));
 }
 
+static void export(const char *weights, const char *dir, const char *encoder, const char *name)
+{
+    const char *const metadata[][2] = {{"encoder", encoder}};
+    char path[512];
+    path_of(path, dir, encoder, name);
+    check(export_weights(weights, encoder, metadata, 1, path, &e));
+}
+
 static void write_encoder(struct net *net, enum net_encoder enc, const char *dir, const struct net_batch *b)
 {
     const char *name = enc == NET_VIDEO ? "video" : "audio";
@@ -46,21 +55,21 @@ static void write_encoder(struct net *net, enum net_encoder enc, const char *dir
     const float w[N] = {1, 0.5f, 9, 2};
     const int64_t *labels[] = {y};
     const float *weights[] = {w};
-    const char *const metadata[][2] = {{"encoder", name}};
     char path[512];
     check(net_reset_heads(net, enc, 1, classes, seeds, &e));
     path_of(path, dir, name, "checkpoint.safetensors");
     check(net_save(net, path, &e));
-    path_of(path, dir, name, "before.safetensors");
-    check(net_export(net, enc, path, metadata, 1, &e));
+    export(path, dir, name, "before.safetensors");
     double losses[STEPS];
     for (int i = 0; i < STEPS; i++) {
         struct net_step out;
         check(net_train_step(net, enc, b, labels, weights, &sgd, &out, &e));
         losses[i] = out.loss[0];
     }
-    path_of(path, dir, name, "after.safetensors");
-    check(net_export(net, enc, path, metadata, 1, &e));
+    char trained[512];
+    path_of(trained, dir, name, "trained.safetensors");
+    check(net_save(net, trained, &e));
+    export(trained, dir, name, "after.safetensors");
     uint32_t dim = net_feature_dim(net, enc);
     float *features = calloc((size_t)N * dim, sizeof *features);
     if (!features)

@@ -144,14 +144,16 @@ def foreign_table_and_dump(place, manifest, base, foreign, calm):
     finishes(place, config, run, calm)
 
 
-def altered_checkpoint(place, manifest, base, calm):
-    run, config = copy_of(place, base, "altered", manifest)
+def altered_checkpoint(place, manifest, base, calm, name, alter):
+    """The run goes on from the checkpoint before the altered one, and says so."""
+    run, config = copy_of(place, base, "altered-" + name, manifest)
     newest = last_checkpoint(run)
-    path = os.path.join(newest, "weights.safetensors")
-    data = bytearray(open(path, "rb").read())
-    data[-1000] ^= 1
+    path = os.path.join(newest, name)
+    before = open(path, "rb").read()
+    after = alter(before)
+    assert len(after) == len(before) and after != before
     with open(path, "wb") as f:
-        f.write(data)
+        f.write(after)
     assert len(glob.glob(os.path.join(run, "checkpoints", "step-*", "DONE"))) >= 2
     finishes(place, config, run, calm)
     log = log_of(run, "trainer-0")
@@ -185,7 +187,9 @@ def main():
     print("foreign_table is good", flush=True)
     foreign_table_and_dump(place, manifest, base, other_run, calm)
     print("foreign_table_and_dump is good", flush=True)
-    altered_checkpoint(place, manifest, base, calm)
+    altered_checkpoint(place, manifest, base, calm, "weights.safetensors", lambda data: data[:-1000] + bytes(
+        [data[-1000] ^ 1]) + data[-999:])
+    altered_checkpoint(place, manifest, base, calm, "state.json", lambda data: data.replace(b'"round": 0', b'"round": 1'))
     print("altered_checkpoint is good", flush=True)
     assert not place.processes(), place.processes()
     place.close()

@@ -46,6 +46,18 @@ static void put(const char *name, const char *file, const char *text)
         fail_msg("%s", e.msg);
 }
 
+/* The state, and a DONE that fits it. */
+static void put_state(const char *name, const char *text)
+{
+    char done[32];
+    uint64_t hash;
+    struct err e;
+    put(name, CHECKPOINT_STATE, text);
+    assert_int_equal(checkpoint_dir_hash(file_of(name, CHECKPOINT_STATE), &hash, &e), 0);
+    snprintf(done, sizeof done, "%016llx\n", (unsigned long long)hash);
+    put(name, CHECKPOINT_DONE, done);
+}
+
 /* A whole checkpoint whose weights are its own name. */
 static void make(const char *name)
 {
@@ -56,8 +68,7 @@ static void make(const char *name)
     put(name, CHECKPOINT_WEIGHTS, name);
     assert_int_equal(checkpoint_dir_hash(file_of(name, CHECKPOINT_WEIGHTS), &hash, &e), 0);
     snprintf(state, sizeof state, "{\"weights_xxh3\": \"%016llx\"}", (unsigned long long)hash);
-    put(name, CHECKPOINT_STATE, state);
-    put(name, CHECKPOINT_DONE, "");
+    put_state(name, state);
 }
 
 static bool there(const char *name)
@@ -128,17 +139,21 @@ static void torn_ones_are_passed_over(void **state)
     make("step-000000000002");
     put("step-000000000002", CHECKPOINT_WEIGHTS, "others");
     make("step-000000000003");
-    put("step-000000000003", CHECKPOINT_STATE, "{\"weights_xxh3\": \"zz\"}");
+    put_state("step-000000000003", "{\"weights_xxh3\": \"zz\"}");
     make("step-000000000004");
-    put("step-000000000004", CHECKPOINT_STATE, "{\"weights_xx");
+    put_state("step-000000000004", "{\"weights_xx");
     make("step-000000000005");
-    put("step-000000000005", CHECKPOINT_STATE, "[1, 2]");
+    put_state("step-000000000005", "[1, 2]");
     make("step-000000000006");
     assert_int_equal(unlink(file_of("step-000000000006", CHECKPOINT_DONE)), 0);
     make("step-000000000007");
     assert_int_equal(unlink(file_of("step-000000000007", CHECKPOINT_WEIGHTS)), 0);
     assert_int_equal(fs_mkdirs(file_of("step-000000000008", ""), &e), 0);
-    assert_latest("step-000000000001", 7);
+    make("step-000000000009");
+    put("step-000000000009", CHECKPOINT_DONE, "");
+    make("step-000000000010");
+    put("step-000000000010", CHECKPOINT_DONE, "0123456789abcdef\n");
+    assert_latest("step-000000000001", 9);
 }
 
 /* No directory, an empty one, and one with torn ones only: -ENOENT, and the output is no reference. */

@@ -94,8 +94,10 @@ static void make_checkpoint(uint64_t step)
              (unsigned long long)hash);
     snprintf(name, sizeof name, "checkpoints/step-%012llu/" CHECKPOINT_STATE, (unsigned long long)step);
     assert_int_equal(fs_write_atomic(at(name), text, strlen(text), &e), 0);
+    assert_int_equal(checkpoint_dir_hash(at(name), &hash, &e), 0);
+    snprintf(text, sizeof text, "%016llx\n", (unsigned long long)hash);
     snprintf(name, sizeof name, "checkpoints/step-%012llu/" CHECKPOINT_DONE, (unsigned long long)step);
-    assert_int_equal(fs_write_atomic(at(name), "", 0, &e), 0);
+    assert_int_equal(fs_write_atomic(at(name), text, strlen(text), &e), 0);
 }
 
 static void make_record(void)
