@@ -283,7 +283,7 @@ void supervisor_stop(struct supervisor *s)
     }
     s->stopping = s->asked = true;
     s->status = 75;
-    snprintf(s->reason, sizeof s->reason, "stopped with a checkpoint; the same command goes on");
+    snprintf(s->reason, sizeof s->reason, "stopped; the same command goes on");
     if (any_running(s, true)) { /* the decoders live until the trainer has drained */
         for (int i = 0; i < s->n; i++)
             if (s->children[i].running && s->children[i].kind == CHILD_TRAINER)

@@ -11,6 +11,7 @@ from xdctest import (Place, check_ledger, descendants, is_alive, last_state, log
                      outcome_differs, write_config)
 
 EPOCHS = 8
+PHASES = ["stats", "warm", "extract", "labels"]
 LONG = ("--set", f"train.epochs={EPOCHS}")
 
 
@@ -39,7 +40,7 @@ def interrupt_once(place, manifest, calm):
     start = time.monotonic()
     out, _ = run.communicate(timeout=25)
     assert run.returncode == 75, (run.returncode, out)
-    assert "stopped with a checkpoint; the same command goes on" in out, out
+    assert "xdc run: stopped; the same command goes on" in out, out
     print(f"SIGINT: stopped after {time.monotonic() - start:.1f} s", flush=True)
     nothing_left(place, family, 5)
     state = last_state(run_dir)
@@ -51,6 +52,23 @@ def interrupt_once(place, manifest, calm):
     out = place.xdc("run", "-c", config, *LONG).stdout
     assert "is finished" in out and "train.rounds" in out, out
     assert not place.processes()
+
+
+def interrupt_early(place, manifest, calm, phase):
+    """Before there is anything to store, and while the trainer waits for labels."""
+    run_dir = place.path("early-" + phase)
+    config = write_config(place, manifest, run_dir, phase + ".yaml")
+    run = place.start("xdc", "run", "-c", config, *LONG)
+    clusterer = place.wait("the clusterer answers", lambda: place.status("clusterer"), 60)["pid"]
+    os.kill(clusterer, signal.SIGSTOP)  # no labels come: the phase lasts
+    phases = PHASES[PHASES.index(phase):]
+    place.wait(f"phase {phase}", lambda: (place.status("trainer-0") or {}).get("phase") in phases, 60)
+    run.send_signal(signal.SIGINT)
+    os.kill(clusterer, signal.SIGCONT)
+    out, _ = run.communicate(timeout=25)
+    assert run.returncode == 75 and "xdc run: stopped; the same command goes on" in out, (run.returncode, out)
+    assert not place.processes(), place.processes()
+    goes_on(place, config, run_dir, calm)
 
 
 def interrupt_twice(place, manifest, calm):
@@ -76,7 +94,7 @@ def interrupt_twice(place, manifest, calm):
     run.send_signal(signal.SIGINT)
     out, _ = run.communicate(timeout=8)
     assert run.returncode == 75, (run.returncode, out)
-    assert "stopping now" in out and "stopped with a checkpoint" not in out, out
+    assert "stopping now" in out and "xdc run: stopped at once" in out, out
     nothing_left(place, family, 5)
     goes_on(place, config, run_dir, calm)
 
@@ -98,6 +116,9 @@ def main():
     manifest = make_manifest(place, videos=28)
     calm = place.path("calm")
     place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"), *LONG)
+    for phase in ("stats", "labels"):
+        interrupt_early(place, manifest, calm, phase)
+    print("interrupt_early is good", flush=True)
     for part in (interrupt_once, interrupt_twice, kill_supervisor):
         part(place, manifest, calm)
         print(part.__name__, "is good", flush=True)
