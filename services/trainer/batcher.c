@@ -110,7 +110,8 @@ static void complete(struct batcher *b, struct batch *batch, struct batch_slot *
         pthread_cond_broadcast(&b->changed);
 }
 
-/* Draws the clips of batch `tail` and makes its known holes. Under the lock; buffers are allocated on first use. */
+/* Draws the clips of batch `tail` and makes its known holes. Under the lock; buffers are allocated on first
+ * use. */
 static bool open_batch(struct batcher *b)
 {
     struct batch *batch = &b->ring[b->tail % BATCHER_DEPTH];
@@ -171,14 +172,17 @@ struct batch_slot *batcher_slot(struct batcher *b, struct slot_ref ref)
     return &b->ring[ref.batch % BATCHER_DEPTH].stream[ref.stream].slots[ref.row];
 }
 
-struct batch_slot *batcher_find(struct batcher *b, uint32_t stream, uint64_t position, struct slot_ref *out)
+struct batch_slot *batcher_find(struct batcher *b, const struct plan_key *key, uint64_t position,
+                                struct slot_ref *out)
 {
     struct batch_slot *slot = NULL;
     pthread_mutex_lock(&b->lock);
-    if (b->active && stream < b->plan.streams && position < b->plan.positions) {
-        uint64_t i = position / b->plan.batch;
+    const struct plan *p = &b->plan;
+    if (b->active && key->phase == (uint32_t)p->phase && key->round == p->round && key->epoch == p->epoch &&
+        key->stream < p->streams && position < p->positions) {
+        uint64_t i = position / p->batch;
         if (i >= b->head && i < b->tail) {
-            *out = (struct slot_ref){i, stream, (uint32_t)(position % b->plan.batch)};
+            *out = (struct slot_ref){i, key->stream, (uint32_t)(position % p->batch)};
             slot = batcher_slot(b, *out);
         }
     }
@@ -219,7 +223,8 @@ void batcher_hole(struct batcher *b, struct slot_ref ref, uint32_t disposition, 
     pthread_mutex_unlock(&b->lock);
 }
 
-void batcher_each_leased(struct batcher *b, void (*f)(void *arg, struct slot_ref ref, struct batch_slot *slot), void *arg)
+void batcher_each_leased(struct batcher *b,
+                         void (*f)(void *arg, struct slot_ref ref, struct batch_slot *slot), void *arg)
 {
     pthread_mutex_lock(&b->lock);
     uint64_t head = b->head, tail = b->active ? b->tail : b->head;

@@ -1,6 +1,7 @@
-/* batcher: turns positions of a plan into batches in strict order. The loop thread fills positions as samples come, in any
- * order; the training thread takes whole batches in order. A reorder window of `depth` batches bounds the memory.
- * Owns the batches' buffers. Positions that cannot be filled become holes with a disposition. */
+/* batcher: turns positions of a plan into batches in strict order. The loop thread fills positions as samples
+ * come, in any order; the training thread takes whole batches in order. A reorder window of `depth` batches
+ * bounds the memory. Owns the batches' buffers. Positions that cannot be filled become holes with a
+ * disposition. */
 #pragma once
 #include <pthread.h>
 #include <stdbool.h>
@@ -67,13 +68,13 @@ struct batcher {
     /* under the lock: */
     struct plan plan;
     bool active;
-    bool stopped;         /* take returns XDC_ESTOPPED */
-    uint64_t head, tail;  /* batches [head, tail) are open or complete and not yet taken */
-    uint64_t batches;     /* of the plan */
+    bool stopped;        /* take returns XDC_ESTOPPED */
+    uint64_t head, tail; /* batches [head, tail) are open or complete and not yet taken */
+    uint64_t batches;    /* of the plan */
     struct batch ring[BATCHER_DEPTH];
-    uint64_t filled;      /* positions done, all plans */
+    uint64_t filled; /* positions done, all plans */
     /* set once: */
-    size_t video_bytes;   /* of one sample */
+    size_t video_bytes; /* of one sample */
     uint32_t batch_max;
     void (*wake)(void *arg); /* tells the loop thread that there is room or a new plan; any thread */
     void *wake_arg;
@@ -82,6 +83,11 @@ struct batcher {
 struct slot_ref {
     uint64_t batch;
     uint32_t stream, row;
+};
+
+/* Which plan a lease was for. */
+struct plan_key {
+    uint32_t phase, round, epoch, stream;
 };
 
 int batcher_init(struct batcher *b, uint32_t batch_max, size_t video_bytes, void (*wake)(void *), void *arg,
@@ -103,16 +109,20 @@ void batcher_end(struct batcher *b);
 void batcher_stop(struct batcher *b);
 /* The next position to lease: *out_slot and its clip. False when there is none now. */
 bool batcher_next(struct batcher *b, struct slot_ref *out, struct batch_slot **out_slot);
-/* The slot at a position, or NULL when it is not in the window. */
-struct batch_slot *batcher_find(struct batcher *b, uint32_t stream, uint64_t position, struct slot_ref *out);
+/* The slot at a position of the plan of this phase, round and epoch, or NULL when it is not in the window.
+ * While the slot is leased the plan stays. */
+struct batch_slot *batcher_find(struct batcher *b, const struct plan_key *key, uint64_t position,
+                                struct slot_ref *out);
 struct batch_slot *batcher_slot(struct batcher *b, struct slot_ref ref);
 /* The lease is lost: the position may be leased again. */
 void batcher_reopen(struct batcher *b, struct slot_ref ref);
 /* Puts a sample (sizes are checked by the caller) and completes the position. */
-void batcher_fill(struct batcher *b, struct slot_ref ref, const void *video, const void *audio, uint64_t hash);
+void batcher_fill(struct batcher *b, struct slot_ref ref, const void *video, const void *audio,
+                  uint64_t hash);
 /* Completes the position without a sample. */
 void batcher_hole(struct batcher *b, struct slot_ref ref, uint32_t disposition, uint32_t reason);
 /* Calls f for every leased slot in the window. */
-void batcher_each_leased(struct batcher *b, void (*f)(void *arg, struct slot_ref ref, struct batch_slot *slot), void *arg);
+void batcher_each_leased(struct batcher *b,
+                         void (*f)(void *arg, struct slot_ref ref, struct batch_slot *slot), void *arg);
 /* Copies of what /status shows. */
 void batcher_progress(struct batcher *b, uint64_t *out_ready, uint64_t *out_open, uint64_t *out_filled);

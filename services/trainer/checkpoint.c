@@ -24,16 +24,19 @@ static uint64_t from_hex(const json_t *j, const char *key)
     return text ? strtoull(text, NULL, 16) : 0;
 }
 
-static json_t *state_to_json(uint64_t run, const struct train_state *s, uint64_t weights, struct quarantine *q)
+static json_t *state_to_json(uint64_t run, const struct train_state *s, uint64_t weights,
+                             struct quarantine *q)
 {
-    return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], s:[I,I], s:o, s:o}",
-                     "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round, "epoch",
-                     (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step, "labels", hex(s->labels),
-                     "features", hex(s->features), "ledger", "epoch", (int)s->ledger.epoch, "size_bytes",
-                     (json_int_t)s->ledger.size_bytes, "hash", hex(s->ledger.hash), "loss", s->loss[0], s->loss[1],
-                     "labelled", (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
-                     (json_int_t)s->correct[0], (json_int_t)s->correct[1], "weights_xxh3", hex(weights), "quarantine",
-                     quarantine_to_json(q));
+    return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], "
+                     "s:[I,I], s:o, s:o}",
+                     "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round,
+                     "epoch", (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step,
+                     "labels", hex(s->labels), "features", hex(s->features), "ledger", "epoch",
+                     (int)s->ledger.epoch, "size_bytes", (json_int_t)s->ledger.size_bytes, "hash",
+                     hex(s->ledger.hash), "loss", s->loss[0], s->loss[1], "labelled",
+                     (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
+                     (json_int_t)s->correct[0], (json_int_t)s->correct[1], "weights_xxh3", hex(weights),
+                     "quarantine", quarantine_to_json(q));
 }
 
 static int state_from_json(const json_t *j, struct train_state *s, struct err *e)
@@ -42,9 +45,10 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
     int round, epoch, ledger_epoch;
     json_int_t batch, step, size, labelled[2], correct[2];
     const json_t *ledger;
-    int rc = json_unpack((json_t *)j, "{s:s, s:i, s:i, s:I, s:I, s:o, s:[F,F], s:[I,I], s:[I,I]}", "phase", &phase, "round",
-                         &round, "epoch", &epoch, "batch", &batch, "step", &step, "ledger", &ledger, "loss", &s->loss[0],
-                         &s->loss[1], "labelled", &labelled[0], &labelled[1], "correct", &correct[0], &correct[1]);
+    int rc = json_unpack((json_t *)j, "{s:s, s:i, s:i, s:I, s:I, s:o, s:[F,F], s:[I,I], s:[I,I]}", "phase",
+                         &phase, "round", &round, "epoch", &epoch, "batch", &batch, "step", &step, "ledger",
+                         &ledger, "loss", &s->loss[0], &s->loss[1], "labelled", &labelled[0], &labelled[1],
+                         "correct", &correct[0], &correct[1]);
     if (rc == 0)
         rc = json_unpack((json_t *)ledger, "{s:i, s:I}", "epoch", &ledger_epoch, "size_bytes", &size);
     if (rc < 0 || phase_parse(phase, &s->phase) < 0)
@@ -64,8 +68,8 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
 }
 
 /* Weights, state, DONE: in this order, into the directory `tmp`. */
-static int write_files(const char *tmp, uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
-                       struct err *e)
+static int write_files(const char *tmp, uint64_t run, const struct train_state *s, struct net *net,
+                       struct quarantine *q, struct err *e)
 {
     char path[PATH_MAX], done[32];
     uint64_t hash = 0, again = 0;
@@ -100,8 +104,8 @@ static int write_files(const char *tmp, uint64_t run, const struct train_state *
     return fs_write_atomic(path, done, (size_t)n, e);
 }
 
-/* Gives the synced directory `tmp` its name. One of the same step is there until the new one is: it becomes `tmp`, which
- * pruning removes. */
+/* Gives the synced directory `tmp` its name. One of the same step is there until the new one is: it becomes
+ * `tmp`, which pruning removes. */
 static int publish(const char *run_dir, const char *tmp, const char *dir, struct err *e)
 {
     char parent[PATH_MAX];
@@ -114,8 +118,8 @@ static int publish(const char *run_dir, const char *tmp, const char *dir, struct
     return rc < 0 ? rc : fs_publish_dir(tmp, dir, e);
 }
 
-int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
-                     unsigned keep, struct err *e)
+int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state *s, struct net *net,
+                     struct quarantine *q, unsigned keep, struct err *e)
 {
     char dir[PATH_MAX], tmp[PATH_MAX];
     int rc = fs_path(dir, e, "%s/checkpoints/step-%012" PRIu64, run_dir, s->step);
@@ -138,8 +142,8 @@ int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state
     return checkpoint_dir_prune(run_dir, keep, e);
 }
 
-int checkpoint_restore(const char *run_dir, uint64_t run, struct train_state *s, struct net *net, struct quarantine *q,
-                       unsigned *out_skipped, struct err *e)
+int checkpoint_restore(const char *run_dir, uint64_t run, struct train_state *s, struct net *net,
+                       struct quarantine *q, unsigned *out_skipped, struct err *e)
 {
     char dir[PATH_MAX], path[PATH_MAX];
     json_t *state = NULL;

@@ -9,8 +9,8 @@ void draw_init_clip_order(struct draw *d, const struct clip_set *set)
     *d = (struct draw){.kind = DRAW_CLIP_ORDER, .set = set};
 }
 
-void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose, uint32_t round,
-                        uint32_t stream, uint64_t offset)
+void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose,
+                        uint32_t round, uint32_t stream, uint64_t offset)
 {
     *d = (struct draw){.kind = DRAW_SHUFFLED,
                        .set = set,
@@ -51,10 +51,11 @@ static void sort_members(struct draw *d, const struct targets *t, enum net_encod
     d->first[d->clusters] = begin;
 }
 
-int draw_init_resampled(struct draw *d, const struct clip_set *set, uint64_t seed, uint32_t round, uint64_t offset,
-                        const struct targets *t, enum net_encoder enc, struct err *e)
+int draw_init_resampled(struct draw *d, const struct clip_set *set, uint64_t seed, uint32_t round,
+                        uint64_t offset, const struct targets *t, enum net_encoder enc, struct err *e)
 {
-    *d = (struct draw){.kind = DRAW_RESAMPLED, .set = set, .seed = seed, .round = round, .stream = enc, .offset = offset};
+    *d = (struct draw){
+        .kind = DRAW_RESAMPLED, .set = set, .seed = seed, .round = round, .stream = enc, .offset = offset};
     uint64_t n = clip_set_size(set);
     if (t->clips > UINT32_MAX)
         return err_set(e, -EOVERFLOW, "balance: resample holds at most 2^32 clips; use balance: weight");

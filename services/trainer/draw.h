@@ -1,5 +1,5 @@
-/* draw: which clip stands at a position of a phase's order. Used by the batcher (loop thread), made by the training thread.
- * Read-only while a plan uses it. Owns the cluster lists of balance: resample. */
+/* draw: which clip stands at a position of a phase's order. Used by the batcher (loop thread), made by the
+ * training thread. Read-only while a plan uses it. Owns the cluster lists of balance: resample. */
 #pragma once
 #include "lib/clip.h"
 #include "services/trainer/targets.h"
@@ -16,7 +16,7 @@ struct draw {
     uint64_t seed;
     const char *purpose; /* of the key: "train", "stats", ... */
     uint32_t round, stream;
-    uint64_t offset;     /* added to every position: epochs are slices of one order */
+    uint64_t offset; /* added to every position: epochs are slices of one order */
     struct clip_order order;
     uint64_t order_pass; /* which pass `order` is of */
     uint32_t clusters;   /* non-empty */
@@ -25,11 +25,12 @@ struct draw {
 };
 
 void draw_init_clip_order(struct draw *d, const struct clip_set *set);
-void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose, uint32_t round,
-                        uint32_t stream, uint64_t offset);
+void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose,
+                        uint32_t round, uint32_t stream, uint64_t offset);
 /* Draws by the first head of `enc`. Takes 4 bytes a clip. */
-int draw_init_resampled(struct draw *d, const struct clip_set *set, uint64_t seed, uint32_t round, uint64_t offset,
-                        const struct targets *t, enum net_encoder enc, struct err *e) WARN_UNUSED;
+int draw_init_resampled(struct draw *d, const struct clip_set *set, uint64_t seed, uint32_t round,
+                        uint64_t offset, const struct targets *t, enum net_encoder enc,
+                        struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void draw_close(struct draw *d);
 uint64_t draw_at(struct draw *d, uint64_t position);

@@ -25,7 +25,8 @@ int events_write(struct events *ev, const char *event, json_t *fields, struct er
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    json_t *line = json_pack("{s:s, s:f}", "event", event, "time", (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
+    json_t *line =
+        json_pack("{s:s, s:f}", "event", event, "time", (double)now.tv_sec + (double)now.tv_nsec * 1e-9);
     char *text = NULL;
     int rc = -ENOMEM;
     if (line && fields && json_object_update(line, fields) == 0 && (text = json_dumps(line, JSON_COMPACT))) {

@@ -1,5 +1,5 @@
-/* events: events.jsonl, one JSON object a line with the wall time: phases, epochs, labels, checkpoints. For people and plots;
- * nothing in a run depends on it. Training thread only. */
+/* events: events.jsonl, one JSON object a line with the wall time: phases, epochs, labels, checkpoints. For
+ * people and plots; nothing in a run depends on it. Training thread only. */
 #pragma once
 #include <jansson.h>
 #include "lib/err.h"

@@ -22,8 +22,8 @@ static void send_sealed(struct features_out *f, const struct wire_peer *to, uint
         log_debug("a dump notice was not sent; the clusterer finds the dump by itself");
 }
 
-static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env, const struct wire_frame *raw,
-                       size_t n_raw)
+static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env,
+                       const struct wire_frame *raw, size_t n_raw)
 {
     struct features_out *f = arg;
     (void)raw;
@@ -31,7 +31,8 @@ static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envel
     if (env->body_case != XDC__ENVELOPE__BODY_FEATURES_HELLO)
         return;
     uint32_t i = 0;
-    while (i < f->n_peers && (f->peers[i].size != from->size || memcmp(f->peers[i].id, from->id, from->size) != 0))
+    while (i < f->n_peers &&
+           (f->peers[i].size != from->size || memcmp(f->peers[i].id, from->id, from->size) != 0))
         i++;
     if (i == f->n_peers) {
         if (f->n_peers == FEATURES_PEERS_MAX)
@@ -112,16 +113,17 @@ int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, con
                         struct feature_store **out, struct err *e)
 {
     char dir[PATH_MAX], parent[PATH_MAX];
-    struct feature_info info = {.manifest = t->manifest_id,
-                                .run = t->run,
-                                .weights = weights,
-                                .rows = t->set.videos * t->set.clips_per_video,
-                                .round = round,
-                                .rank = t->rank,
-                                .ranks = 1,
-                                .dtype = t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32,
-                                .encoders = 2,
-                                .encoder = {{.name = "video", .dim = dims[0]}, {.name = "audio", .dim = dims[1]}}};
+    struct feature_info info = {
+        .manifest = t->manifest_id,
+        .run = t->run,
+        .weights = weights,
+        .rows = t->set.videos * t->set.clips_per_video,
+        .round = round,
+        .rank = t->rank,
+        .ranks = 1,
+        .dtype = t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32,
+        .encoders = 2,
+        .encoder = {{.name = "video", .dim = dims[0]}, {.name = "audio", .dim = dims[1]}}};
     int rc = features_out_dir(t, round, dir, e);
     if (rc == 0)
         rc = fs_path(parent, e, "%s/features/round-%04u", t->conf.run.dir, round);
@@ -130,10 +132,12 @@ int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, con
     uint64_t available = 0, element = info.dtype == FEATURE_F16 ? 2 : 4;
     if (rc == 0)
         rc = fs_free_bytes(parent, &available, e);
-    uint64_t need = info.rows * element * (dims[0] + dims[1]) + ((uint64_t)t->conf.limits.disk_reserve_mib << 20);
+    uint64_t need =
+        info.rows * element * (dims[0] + dims[1]) + ((uint64_t)t->conf.limits.disk_reserve_mib << 20);
     if (rc == 0 && available < need)
         rc = err_set(e, -ENOSPC,
-                     "the dump of round %u needs %llu MiB with the reserve, %llu MiB are free in %s: make room and start "
+                     "the dump of round %u needs %llu MiB with the reserve, %llu MiB are free in %s: make "
+                     "room and start "
                      "again",
                      round, (unsigned long long)(need >> 20), (unsigned long long)(available >> 20), parent);
     if (rc == 0)

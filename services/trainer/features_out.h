@@ -1,5 +1,6 @@
-/* features_out: the trainer's end of the edge features: writes a round's dump and tells the clusterer that it is sealed.
- * The dump is written by the training thread, the notices are the loop's. A notice is only a hint. */
+/* features_out: the trainer's end of the edge features: writes a round's dump and tells the clusterer that it
+ * is sealed. The dump is written by the training thread, the notices are the loop's. A notice is only a hint.
+ */
 #pragma once
 #include <pthread.h>
 #include "lib/feature_store.h"
@@ -11,11 +12,11 @@ struct trainer;
 
 struct features_out {
     struct trainer *trainer;
-    struct wire *wire;                            /* loop thread */
-    struct wire_peer peers[FEATURES_PEERS_MAX];   /* loop thread */
+    struct wire *wire;                          /* loop thread */
+    struct wire_peer peers[FEATURES_PEERS_MAX]; /* loop thread */
     uint32_t n_peers;
     pthread_mutex_t lock;
-    bool sealed, pending;                         /* under the lock; pending: not yet announced */
+    bool sealed, pending; /* under the lock; pending: not yet announced */
     uint32_t round;
     uint64_t hash;
 };
@@ -31,6 +32,7 @@ void features_out_sealed(struct features_out *f, uint32_t round, uint64_t hash);
 
 /* Training thread: path of a round's dump directory. */
 int features_out_dir(const struct trainer *t, uint32_t round, char out[4096], struct err *e) WARN_UNUSED;
-/* Begins the dump of a round for both encoders. -ENOSPC, naming the free space, below limits.disk_reserve_mib. */
+/* Begins the dump of a round for both encoders. -ENOSPC, naming the free space, below
+ * limits.disk_reserve_mib. */
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
                         struct feature_store **out, struct err *e) WARN_UNUSED;

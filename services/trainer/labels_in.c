@@ -8,8 +8,8 @@
 #include "lib/progress.h"
 #include "services/trainer/trainer.h"
 
-static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env, const struct wire_frame *raw,
-                       size_t n_raw)
+static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env,
+                       const struct wire_frame *raw, size_t n_raw)
 {
     struct labels_in *l = arg;
     (void)from;
@@ -87,7 +87,8 @@ void labels_in_stop(struct labels_in *l)
 }
 
 /* Opens the table file and checks that it is of this run, manifest, round and dump. */
-static int open_table(struct trainer *t, uint32_t round, uint64_t features, struct label_table **out, struct err *e)
+static int open_table(struct trainer *t, uint32_t round, uint64_t features, struct label_table **out,
+                      struct err *e)
 {
     char path[PATH_MAX];
     int rc = fs_path(path, e, "%s/labels/round-%04u.xdcl", t->conf.run.dir, round);
@@ -96,12 +97,12 @@ static int open_table(struct trainer *t, uint32_t round, uint64_t features, stru
     if (rc < 0)
         return rc;
     const struct label_info *i = label_table_info(*out);
-    const char *what = i->manifest != t->manifest_id                           ? "manifest"
-                       : i->run != t->run                                      ? "run"
-                       : i->round != round                                     ? "round"
-                       : i->features != features                               ? "feature dump"
+    const char *what = i->manifest != t->manifest_id                        ? "manifest"
+                       : i->run != t->run                                   ? "run"
+                       : i->round != round                                  ? "round"
+                       : i->features != features                            ? "feature dump"
                        : i->clips != t->set.videos * t->set.clips_per_video ? "number of clips"
-                                                                               : NULL;
+                                                                            : NULL;
     if (!what)
         return 0;
     label_table_close(*out);
@@ -109,7 +110,8 @@ static int open_table(struct trainer *t, uint32_t round, uint64_t features, stru
     return err_set(e, XDC_EMISMATCH, "%s is of another %s", path, what);
 }
 
-int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out, struct err *e)
+int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out,
+                   struct err *e)
 {
     struct trainer *t = l->trainer;
     struct err before = {0};

@@ -1,5 +1,5 @@
-/* labels_in: the trainer's end of the edge labels: asks the clusterer for the table of a dump until it is there.
- * The question is the loop's, the waiting the training thread's. Bulk is the label table file. */
+/* labels_in: the trainer's end of the edge labels: asks the clusterer for the table of a dump until it is
+ * there. The question is the loop's, the waiting the training thread's. Bulk is the label table file. */
 #pragma once
 #include <pthread.h>
 #include "lib/label_table.h"
@@ -11,15 +11,15 @@ enum labels_state { LABELS_IDLE, LABELS_WANTED, LABELS_READY, LABELS_FAILED };
 
 struct labels_in {
     struct trainer *trainer;
-    struct wire *wire;      /* loop thread */
+    struct wire *wire; /* loop thread */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     enum labels_state state; /* under the lock, as all below */
     uint32_t round;
     uint64_t features, table;
-    double asked_s;         /* when the clusterer was last asked */
-    double done;            /* share of the clustering, as the clusterer says */
-    int code;               /* why the clusterer failed, and its sentence */
+    double asked_s; /* when the clusterer was last asked */
+    double done;    /* share of the clustering, as the clusterer says */
+    int code;       /* why the clusterer failed, and its sentence */
     char detail[512];
 };
 
@@ -29,7 +29,8 @@ void labels_in_close(struct labels_in *l);
 void labels_in_pump(struct labels_in *l);
 /* Loop thread: ends a waiting training thread. */
 void labels_in_stop(struct labels_in *l);
-/* Training thread: waits for the table of these features and opens it. XDC_ESTOPPED; XDC_EMISMATCH for a table of another
- * manifest, run, round or dump; the clusterer's code and sentence when it cannot make one. */
-int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out, struct err *e)
-    WARN_UNUSED;
+/* Training thread: waits for the table of these features and opens it. XDC_ESTOPPED; XDC_EMISMATCH for a
+ * table of another manifest, run, round or dump; the clusterer's code and sentence when it cannot make one.
+ */
+int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out,
+                   struct err *e) WARN_UNUSED;

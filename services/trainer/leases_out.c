@@ -22,7 +22,8 @@ static int send_to(struct leases_out *l, const struct wire_peer *to, Xdc__Envelo
 static struct lease_decoder *find(struct leases_out *l, const struct wire_peer *peer)
 {
     for (uint32_t i = 0; i < l->n; i++)
-        if (l->decoders[i].peer.size == peer->size && memcmp(l->decoders[i].peer.id, peer->id, peer->size) == 0)
+        if (l->decoders[i].peer.size == peer->size &&
+            memcmp(l->decoders[i].peer.id, peer->id, peer->size) == 0)
             return &l->decoders[i];
     return NULL;
 }
@@ -112,7 +113,8 @@ static void on_hello(struct leases_out *l, const struct wire_peer *from, const X
     if (hello->golden != l->golden) {
         char why[256];
         snprintf(why, sizeof why,
-                 "the built-in golden clip decodes to %016llx here, %016llx at the first decoder of this run: use the "
+                 "the built-in golden clip decodes to %016llx here, %016llx at the first decoder of this "
+                 "run: use the "
                  "same build of xdc and FFmpeg on every host",
                  (unsigned long long)hello->golden, (unsigned long long)l->golden);
         log_warn("decoder %.63s refused: %s", hello->decoder, why);
@@ -226,7 +228,8 @@ static int grant(struct leases_out *l, struct lease_decoder *d, struct slot_ref 
     lease.audio_stream = v->audio_stream;
     lease.duration_s = v->duration_s;
     double fps = p->recipe.fps > 0 ? p->recipe.fps : v->fps > 0 ? v->fps : 30.0;
-    lease.start_s = clip_start_s((uint64_t)t->conf.run.seed, slot->clip, v->duration_s, p->recipe.frames / fps);
+    lease.start_s =
+        clip_start_s((uint64_t)t->conf.run.seed, slot->clip, v->duration_s, p->recipe.frames / fps);
     lease.recipe = &recipe;
     env.body_case = XDC__ENVELOPE__BODY_LEASE_GRANT;
     env.lease_grant = &lease;

@@ -1,5 +1,6 @@
-/* leases_out: the trainer's end of the edge leases: which decoder may make which sample. Grants within the slots that each
- * decoder announces; grants again what a silent or forgetful decoder held. Loop thread only. */
+/* leases_out: the trainer's end of the edge leases: which decoder may make which sample. Grants within the
+ * slots that each decoder announces; grants again what a silent or forgetful decoder held. Loop thread only.
+ */
 #pragma once
 #include <stdint.h>
 #include "lib/manifest.h"
@@ -24,7 +25,7 @@ struct leases_out {
     struct trainer *trainer;
     struct lease_decoder decoders[LEASES_DECODERS_MAX];
     uint32_t n;
-    uint64_t golden;      /* of the first decoder; others must agree */
+    uint64_t golden;             /* of the first decoder; others must agree */
     struct manifest_video video; /* scratch: too large for the stack */
     uint64_t granted, regranted, refused, lost_decoders;
 };

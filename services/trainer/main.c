@@ -6,11 +6,13 @@
 
 static const char help[] =
     "xdc-trainer - trains both encoders of a run\n\n"
-    "  xdc-trainer -c xdc.yaml             rank 0 of the run that xdc.yaml describes; goes on where it stopped\n"
+    "  xdc-trainer -c xdc.yaml             rank 0 of the run that xdc.yaml describes; goes on where it "
+    "stopped\n"
     "  xdc-trainer -c xdc.yaml -n          check the configuration and exit\n"
     "  kill -USR1 PID                      write a checkpoint now\n"
     "  kill -TERM PID                      write a checkpoint and exit 75; start again to go on\n\n"
-    "Needs at least one xdc-decoder and an xdc-clusterer with the same configuration; the order does not matter.\n";
+    "Needs at least one xdc-decoder and an xdc-clusterer with the same configuration; the order does not "
+    "matter.\n";
 
 int main(int argc, char **argv)
 {
@@ -28,8 +30,8 @@ int main(int argc, char **argv)
     }
     rc = daemon_signals(&d, &t->loop, trainer_stop, trainer_checkpoint, t, &e);
     if (rc == 0) {
-        log_info("rank %u of run %016llx in %s: %llu clips", t->rank, (unsigned long long)t->run, d.conf.run.dir,
-                 (unsigned long long)clip_set_size(&t->set));
+        log_info("rank %u of run %016llx in %s: %llu clips", t->rank, (unsigned long long)t->run,
+                 d.conf.run.dir, (unsigned long long)clip_set_size(&t->set));
         daemon_ready("training");
     } else {
         trainer_stop(t);

@@ -11,5 +11,6 @@ const char *phase_name(enum phase p);
 const char *phase_ends(enum phase p);
 /* -EINVAL for a name that is none. */
 int phase_parse(const char *name, enum phase *out) WARN_UNUSED;
-/* The phase after `p` has ended. `clusters`: the method makes its labels by clustering; `last`: no training round is left. */
+/* The phase after `p` has ended. `clusters`: the method makes its labels by clustering; `last`: no training
+ * round is left. */
 enum phase phase_next(enum phase p, bool clusters, bool last);

@@ -1,5 +1,5 @@
-/* quarantine: clips that their own file keeps from being used, with a reason each. Written by the training thread, read by
- * the loop; a lock inside. Owns its array, sorted by clip. */
+/* quarantine: clips that their own file keeps from being used, with a reason each. Written by the training
+ * thread, read by the loop; a lock inside. Owns its array, sorted by clip. */
 #pragma once
 #include <jansson.h>
 #include <pthread.h>

@@ -20,8 +20,9 @@ static json_t *make_record(const struct conf *c, uint64_t run, uint64_t manifest
         conf_print_value(c, &conf_schema[i], value, sizeof value);
         json_object_set_new(config, conf_schema[i].key, json_string(value));
     }
-    return json_pack("{s:i, s:s, s:s, s:o, s:{s:s, s:s}}", "format", 1, "run", run_hex, "manifest", manifest_hex, "config",
-                     config, "versions", "xdc", XDC_VERSION, "libtorch", net_torch_version());
+    return json_pack("{s:i, s:s, s:s, s:o, s:{s:s, s:s}}", "format", 1, "run", run_hex, "manifest",
+                     manifest_hex, "config", config, "versions", "xdc", XDC_VERSION, "libtorch",
+                     net_torch_version());
 }
 
 /* Appends "key: there, here" for every key of the identity that differs. */
@@ -40,11 +41,13 @@ static int compare(const char *path, const json_t *there, const json_t *here, st
         a = json_string_value(json_object_get(old, conf_schema[i].key));
         b = json_string_value(json_object_get(now, conf_schema[i].key));
         if (a && strcmp(a, b) != 0 && used < sizeof diff - 1)
-            used += (size_t)snprintf(diff + used, sizeof diff - used, " %s %s, now %s;", conf_schema[i].key, a, b);
+            used += (size_t)snprintf(diff + used, sizeof diff - used, " %s %s, now %s;", conf_schema[i].key,
+                                     a, b);
     }
     if (diff[0] == '\0')
         return 0;
-    return err_set(e, XDC_ECONF, "%s is of another run:%s use another run.dir, or put these back", path, diff);
+    return err_set(e, XDC_ECONF, "%s is of another run:%s use another run.dir, or put these back", path,
+                   diff);
 }
 
 int run_record_check(const struct conf *c, uint64_t run, uint64_t manifest, struct err *e)
@@ -62,7 +65,8 @@ int run_record_check(const struct conf *c, uint64_t run, uint64_t manifest, stru
     if (rc == 0) {
         json_error_t je;
         json_t *there = json_loads(text, 0, &je);
-        rc = there ? compare(path, there, here, e) : err_set(e, XDC_EFORMAT, "%s:%d: %s", path, je.line, je.text);
+        rc = there ? compare(path, there, here, e)
+                   : err_set(e, XDC_EFORMAT, "%s:%d: %s", path, je.line, je.text);
         json_decref(there);
     } else if (rc == -ENOENT) {
         free(text);

@@ -12,9 +12,9 @@ static struct batch_slot *leased_slot(struct trainer *t, const Xdc__LeaseKey *k,
 {
     if (!k || k->incarnation != t->incarnation)
         return NULL;
-    struct batch_slot *slot = batcher_find(&t->batcher, k->stream, k->position, ref);
-    const struct plan *p = &t->batcher.plan;
-    if (!slot || k->phase != (uint32_t)p->phase || k->round != p->round || k->epoch != p->epoch)
+    const struct plan_key plan = {k->phase, k->round, k->epoch, k->stream};
+    struct batch_slot *slot = batcher_find(&t->batcher, &plan, k->position, ref);
+    if (!slot)
         return NULL;
     if (slot->state != SLOT_LEASED || slot->attempt != k->attempt || slot->clip != k->clip)
         return NULL;
@@ -31,8 +31,9 @@ static bool all_finite(const void *data)
 }
 
 /* The frames that the plan needs, in order; false when a size or the hash is not what it must be. */
-static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sample *s, const struct wire_frame *raw,
-                         size_t n_raw, const void **out_video, const void **out_audio)
+static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sample *s,
+                         const struct wire_frame *raw, size_t n_raw, const void **out_video,
+                         const void **out_audio)
 {
     const struct plan_stream *ps = &t->batcher.plan.stream[stream];
     size_t used = 0;
@@ -52,8 +53,8 @@ static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sa
         used++;
     }
     if (good && ps->audio) {
-        good = n_raw > used && raw[used].size == sizeof(float) * MEDIA_AUDIO_FLOATS && s->audio_bytes == raw[used].size &&
-               all_finite(raw[used].data);
+        good = n_raw > used && raw[used].size == sizeof(float) * MEDIA_AUDIO_FLOATS &&
+               s->audio_bytes == raw[used].size && all_finite(raw[used].data);
         if (good) {
             *out_audio = raw[used].data;
             XXH3_64bits_update(state, raw[used].data, raw[used].size);
@@ -65,7 +66,8 @@ static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sa
     return good;
 }
 
-void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struct wire_frame *raw, size_t n_raw)
+void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struct wire_frame *raw,
+                        size_t n_raw)
 {
     const Xdc__Sample *s = env->sample;
     struct slot_ref ref;
@@ -81,8 +83,8 @@ void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struc
         batcher_reopen(&t->batcher, ref);
     } else if (s->reason != MEDIA_OK) {
         t->samples.quarantined++;
-        log_warn("clip %llu is quarantined: %s: %s", (unsigned long long)slot->clip, media_reason_name(s->reason),
-                 s->detail);
+        log_warn("clip %llu is quarantined: %s: %s", (unsigned long long)slot->clip,
+                 media_reason_name(s->reason), s->detail);
         batcher_hole(&t->batcher, ref, LEDGER_QUARANTINED, s->reason);
     } else if (check_frames(t, ref.stream, s, raw, n_raw, &video, &audio)) {
         t->samples.taken++;

@@ -1,5 +1,5 @@
-/* samples_in: the trainer's end of the edge samples: checks a sample against its lease and puts it into its batch.
- * Loop thread only. What does not fit is counted and dropped; a late double is dropped by its key. */
+/* samples_in: the trainer's end of the edge samples: checks a sample against its lease and puts it into its
+ * batch. Loop thread only. What does not fit is counted and dropped; a late double is dropped by its key. */
 #pragma once
 #include "lib/wire.h"
 
@@ -10,4 +10,5 @@ struct samples_in_counters {
 };
 
 /* `env` carries a Sample. */
-void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struct wire_frame *raw, size_t n_raw);
+void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struct wire_frame *raw,
+                        size_t n_raw);

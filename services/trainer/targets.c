@@ -38,7 +38,8 @@ static int count_classes(struct targets *t, struct err *e)
                 t->labelled[enc][h]++;
             }
             if (t->labelled[enc][h] == 0)
-                return err_set(e, XDC_EMISMATCH, "no clip has a label of source %s", t->method->source[enc][h]);
+                return err_set(e, XDC_EMISMATCH, "no clip has a label of source %s",
+                               t->method->source[enc][h]);
         }
     }
     return 0;
@@ -68,12 +69,14 @@ int targets_adopt(struct targets *t, int64_t method, struct label_table *table, 
     return rc;
 }
 
-int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video, struct err *e)
+int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video,
+                  struct err *e)
 {
     *t = (struct targets){.method = targets_method(method)};
     uint32_t classes = manifest_classes(m);
     if (classes == 0)
-        return err_set(e, XDC_ECONF, "method supervised needs labels: make the manifest with xdc index --labels");
+        return err_set(e, XDC_ECONF,
+                       "method supervised needs labels: make the manifest with xdc index --labels");
     t->clips = manifest_count(m) * clips_per_video;
     t->truth = malloc((t->clips ? t->clips : 1) * sizeof *t->truth);
     struct manifest_video *v = malloc(sizeof *v);

@@ -1,6 +1,6 @@
-/* targets: the table of methods, and the labels that each encoder learns in a round. The only place that knows the methods.
- * Used by train_loop, draw and the checkpoint. Made by the training thread; read-only, hence any thread, once adopted.
- * Owns the label table and the per-cluster counts. */
+/* targets: the table of methods, and the labels that each encoder learns in a round. The only place that
+ * knows the methods. Used by train_loop, draw and the checkpoint. Made by the training thread; read-only,
+ * hence any thread, once adopted. Owns the label table and the per-cluster counts. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,7 +14,7 @@
 /* Which sources each encoder learns under a method. */
 struct targets_method {
     const char *name;
-    bool clusters;                                  /* labels are made by the clusterer, not by the manifest */
+    bool clusters; /* labels are made by the clusterer, not by the manifest */
     uint32_t heads[NET_ENCODERS];
     const char *source[NET_ENCODERS][TARGETS_MAX];
 };
@@ -24,21 +24,21 @@ const struct targets_method *targets_method(int64_t method);
 
 struct targets {
     const struct targets_method *method;
-    struct label_table *table;                      /* owned; NULL for truth */
-    uint32_t *truth;                                /* owned; u32 [clips], for truth */
+    struct label_table *table; /* owned; NULL for truth */
+    uint32_t *truth;           /* owned; u32 [clips], for truth */
     uint64_t clips;
-    uint64_t hash;                                  /* of the label table, or of the truth labels */
-    int source[NET_ENCODERS][TARGETS_MAX];          /* index in the table */
+    uint64_t hash;                         /* of the label table, or of the truth labels */
+    int source[NET_ENCODERS][TARGETS_MAX]; /* index in the table */
     uint32_t classes[NET_ENCODERS][TARGETS_MAX];
-    uint64_t *counts[NET_ENCODERS][TARGETS_MAX];    /* owned; clips of each class */
+    uint64_t *counts[NET_ENCODERS][TARGETS_MAX]; /* owned; clips of each class */
     uint64_t labelled[NET_ENCODERS][TARGETS_MAX];
 };
 
 /* Takes the table (also on failure). XDC_EMISMATCH when it lacks a source that the method needs. */
 int targets_adopt(struct targets *t, int64_t method, struct label_table *table, struct err *e) WARN_UNUSED;
 /* The labels of the manifest, for supervised training. XDC_ECONF when it has none. */
-int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video, struct err *e)
-    WARN_UNUSED;
+int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video,
+                  struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void targets_close(struct targets *t);
 

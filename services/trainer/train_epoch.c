@@ -13,10 +13,10 @@ struct epoch {
     struct draw draw[BATCHER_STREAMS_MAX];
     bool weigh;
     uint64_t batches;
-    uint32_t *rows;                 /* owned; [batch] */
-    int64_t *labels[TARGETS_MAX];   /* owned; [batch] */
-    float *weights[TARGETS_MAX];    /* owned; [batch] */
-    struct ledger_record *records;  /* owned; [streams x batch] */
+    uint32_t *rows;                /* owned; [batch] */
+    int64_t *labels[TARGETS_MAX];  /* owned; [batch] */
+    float *weights[TARGETS_MAX];   /* owned; [batch] */
+    struct ledger_record *records; /* owned; [streams x batch] */
 };
 
 /* The encoder that a stream trains when there are two. */
@@ -65,16 +65,15 @@ static int make_plan(struct epoch *x, struct err *e)
                             .arg = x};
     x->batches = schedule_batches(n, x->plan.batch);
     for (uint32_t s = 0; s < x->plan.streams; s++) {
-        x->plan.stream[s] = (struct plan_stream){.video = !resample || s == NET_VIDEO,
-                                                 .audio = !resample || s == NET_AUDIO,
-                                                 .draw = &x->draw[s]};
+        x->plan.stream[s] = (struct plan_stream){
+            .video = !resample || s == NET_VIDEO, .audio = !resample || s == NET_AUDIO, .draw = &x->draw[s]};
         uint64_t offset = (uint64_t)l->state.epoch * n;
         if (!resample) {
             draw_init_shuffled(&x->draw[s], &t->set, seed, "train", l->state.round, s, offset);
             continue;
         }
-        int rc = draw_init_resampled(&x->draw[s], &t->set, seed, l->state.round, offset, &l->targets, (enum net_encoder)s,
-                                     e);
+        int rc = draw_init_resampled(&x->draw[s], &t->set, seed, l->state.round, offset, &l->targets,
+                                     (enum net_encoder)s, e);
         if (rc < 0)
             return rc;
     }
@@ -116,21 +115,22 @@ static int record(struct epoch *x, const struct batch *b, struct err *e)
     for (uint32_t s = 0; s < x->plan.streams; s++) {
         for (uint32_t row = 0; row < b->n; row++) {
             const struct batch_slot *slot = &b->stream[s].slots[row];
-            x->records[n++] = (struct ledger_record){.step = x->l->state.step,
-                                                     .position = b->first + row,
-                                                     .clip = slot->clip,
-                                                     .labels = x->l->targets.hash,
-                                                     .sample = slot->disposition == LEDGER_TRAINED ? slot->hash : 0,
-                                                     .stream = s,
-                                                     .disposition = slot->disposition};
+            x->records[n++] =
+                (struct ledger_record){.step = x->l->state.step,
+                                       .position = b->first + row,
+                                       .clip = slot->clip,
+                                       .labels = x->l->targets.hash,
+                                       .sample = slot->disposition == LEDGER_TRAINED ? slot->hash : 0,
+                                       .stream = s,
+                                       .disposition = slot->disposition};
         }
     }
     return ledger_append(x->l->ledger, x->records, n, e);
 }
 
 /* One step of one encoder on the compacted rows of its stream. */
-static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batch *b, uint32_t stream, uint32_t n,
-                        const struct net_sgd *sgd, struct err *e)
+static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batch *b, uint32_t stream,
+                        uint32_t n, const struct net_sgd *sgd, struct err *e)
 {
     struct train_loop *l = x->l;
     uint32_t heads = l->method->heads[enc];
@@ -139,10 +139,12 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
         for (uint32_t i = 0; i < n; i++) {
             uint32_t label = targets_label(&l->targets, enc, h, b->stream[stream].slots[x->rows[i]].clip);
             x->labels[h][i] = label == LABEL_NONE ? -1 : (int64_t)label;
-            x->weights[h][i] = label == LABEL_NONE || !x->weigh ? 1.0f : targets_weight(&l->targets, enc, h, label);
+            x->weights[h][i] =
+                label == LABEL_NONE || !x->weigh ? 1.0f : targets_weight(&l->targets, enc, h, label);
         }
     }
-    struct net_batch in = {n, enc == NET_VIDEO ? (const void *)b->stream[stream].video : b->stream[stream].audio};
+    struct net_batch in = {n, enc == NET_VIDEO ? (const void *)b->stream[stream].video
+                                               : b->stream[stream].audio};
     int rc = net_train_step(l->net, enc, &in, (const int64_t *const *)x->labels,
                             x->weigh ? (const float *const *)x->weights : NULL, sgd, &out, e);
     if (rc < 0)
@@ -196,7 +198,9 @@ static int train_batches(struct epoch *x, struct err *e)
     if (rc != XDC_ESTOPPED)
         return rc < 0 ? rc : 0;
     rc = train_checkpoint(l, e);
-    return rc < 0 ? rc : err_set(e, XDC_ESTOPPED, "stopped at step %llu with a checkpoint", (unsigned long long)l->state.step);
+    return rc < 0 ? rc
+                  : err_set(e, XDC_ESTOPPED, "stopped at step %llu with a checkpoint",
+                            (unsigned long long)l->state.step);
 }
 
 /* Logs and records the epoch, and moves the state to the next one's start. */
@@ -214,13 +218,14 @@ static int finish(struct epoch *x, struct err *e)
         s->labelled[i] = s->correct[i] = 0;
     }
     double rate = (double)l->phase_clips / (seconds * x->plan.streams);
-    log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round, s->epoch, loss[0],
-             loss[1], accuracy[0], accuracy[1], rate);
+    log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round,
+             s->epoch, loss[0], loss[1], accuracy[0], accuracy[1], rate);
     int rc = events_write(&l->events, "epoch",
-                          json_pack("{s:i, s:i, s:I, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:i}", "round", (int)s->round,
-                                    "epoch", (int)s->epoch, "step", (json_int_t)s->step, "loss", "video", loss[0], "audio",
-                                    loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "seconds", seconds,
-                                    "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                          json_pack("{s:i, s:i, s:I, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:i}", "round",
+                                    (int)s->round, "epoch", (int)s->epoch, "step", (json_int_t)s->step,
+                                    "loss", "video", loss[0], "audio", loss[1], "accuracy", "video",
+                                    accuracy[0], "audio", accuracy[1], "seconds", seconds, "clips_per_s",
+                                    rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
                           e);
     s->epoch++;
     s->batch = 0;

@@ -22,10 +22,12 @@ static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
     return quarantine_reason(&t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
 }
 
-/* The quarantine as it is when a dump is sealed lies beside it: a resume that reuses the dump knows what it knew. */
+/* The quarantine as it is when a dump is sealed lies beside it: a resume that reuses the dump knows what it
+ * knew. */
 static int quarantine_path(const struct train_loop *l, char path[PATH_MAX], struct err *e)
 {
-    return fs_path(path, e, "%s/features/round-%04u/quarantine-%u.json", l->t->conf.run.dir, l->state.round, l->t->rank);
+    return fs_path(path, e, "%s/features/round-%04u/quarantine-%u.json", l->t->conf.run.dir, l->state.round,
+                   l->t->rank);
 }
 
 static int save_quarantine(struct train_loop *l, struct err *e)
@@ -58,7 +60,8 @@ static int load_quarantine(struct train_loop *l, struct err *e)
     return rc;
 }
 
-/* 1 when the round's dump was sealed before an interruption by these very weights; one by others moves out of the way. */
+/* 1 when the round's dump was sealed before an interruption by these very weights; one by others moves out of
+ * the way. */
 static int reuse(struct train_loop *l, const char *dir, uint64_t weights, struct err *e)
 {
     struct feature_store *s = NULL;
@@ -78,12 +81,13 @@ static int reuse(struct train_loop *l, const char *dir, uint64_t weights, struct
     return fs_remove_tree(dir, e);
 }
 
-static int put_rows(struct extract *x, enum net_encoder enc, const struct batch *b, const struct net_batch *in,
-                    struct err *e)
+static int put_rows(struct extract *x, enum net_encoder enc, const struct batch *b,
+                    const struct net_batch *in, struct err *e)
 {
     int rc = net_features(x->l->net, enc, in, x->out, e);
     for (uint32_t i = 0; rc == 0 && i < in->n; i++)
-        rc = feature_store_put(x->store, enc, b->stream[0].slots[x->rows[i]].clip, x->out + (size_t)i * x->dims[enc], e);
+        rc = feature_store_put(x->store, enc, b->stream[0].slots[x->rows[i]].clip,
+                               x->out + (size_t)i * x->dims[enc], e);
     return rc;
 }
 

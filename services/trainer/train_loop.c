@@ -15,12 +15,14 @@ int train_checkpoint(struct train_loop *l, struct err *e)
     double start = progress_now_s();
     int rc = ledger_sync(l->ledger, &l->state.ledger, e);
     if (rc == 0)
-        rc = checkpoint_write(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, (unsigned)t->conf.train.keep, e);
+        rc = checkpoint_write(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine,
+                              (unsigned)t->conf.train.keep, e);
     if (rc < 0)
         return rc;
     atomic_store(&t->checkpoint, false);
-    return events_write(&l->events, "checkpoint",
-                        json_pack("{s:I, s:f}", "step", (json_int_t)l->state.step, "seconds", progress_now_s() - start), e);
+    return events_write(
+        &l->events, "checkpoint",
+        json_pack("{s:I, s:f}", "step", (json_int_t)l->state.step, "seconds", progress_now_s() - start), e);
 }
 
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
@@ -70,13 +72,15 @@ int train_note_batch(struct train_loop *l, const struct plan *p, const struct ba
     uint64_t bad = quarantine_count(&t->quarantine), all = clip_set_size(&t->set);
     if ((double)bad > t->conf.limits.max_bad_share * (double)all)
         return err_set(e, XDC_EMEDIA,
-                       "%" PRIu64 " of %" PRIu64 " clips are quarantined, more than limits.max_bad_share = %g allows: see "
+                       "%" PRIu64 " of %" PRIu64
+                       " clips are quarantined, more than limits.max_bad_share = %g allows: see "
                        "the warnings above for the reasons",
                        bad, all, t->conf.limits.max_bad_share);
     return 0;
 }
 
-uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t n, bool video, bool audio, uint32_t *rows)
+uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t n, bool video, bool audio,
+                       uint32_t *rows)
 {
     uint32_t kept = 0;
     size_t vb = t->batcher.video_bytes, ab = sizeof(float) * MEDIA_AUDIO_FLOATS;
@@ -86,7 +90,8 @@ uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t
         if (video && kept != row)
             memcpy(s->video + kept * vb, s->video + row * vb, vb);
         if (audio && kept != row)
-            memcpy(s->audio + (size_t)kept * MEDIA_AUDIO_FLOATS, s->audio + (size_t)row * MEDIA_AUDIO_FLOATS, ab);
+            memcpy(s->audio + (size_t)kept * MEDIA_AUDIO_FLOATS, s->audio + (size_t)row * MEDIA_AUDIO_FLOATS,
+                   ab);
         rows[kept++] = row;
     }
     return kept;
@@ -99,7 +104,8 @@ static int reset_heads(struct train_loop *l, struct err *e)
         uint64_t seeds[TARGETS_MAX];
         for (uint32_t h = 0; h < l->method->heads[enc]; h++)
             seeds[h] = rng_key((uint64_t)l->t->conf.run.seed, "head", l->state.round, enc, h);
-        int rc = net_reset_heads(l->net, (enum net_encoder)enc, l->method->heads[enc], l->targets.classes[enc], seeds, e);
+        int rc = net_reset_heads(l->net, (enum net_encoder)enc, l->method->heads[enc],
+                                 l->targets.classes[enc], seeds, e);
         if (rc < 0)
             return rc;
     }
@@ -117,11 +123,13 @@ static int note_table(struct train_loop *l, struct label_table *table, struct er
     log_info("round %u: labels adopted: %s", l->state.round, label_table_quality(table));
     return events_write(&l->events, "labels",
                         json_pack("{s:i, s:f, s:o}", "round", (int)l->state.round, "seconds",
-                                  progress_now_s() - l->phase_start_s, "quality", quality ? quality : json_null()),
+                                  progress_now_s() - l->phase_start_s, "quality",
+                                  quality ? quality : json_null()),
                         e);
 }
 
-/* Gets the round's labels from the clusterer; *out_new when they are not those of the state (which a resume has). */
+/* Gets the round's labels from the clusterer; *out_new when they are not those of the state (which a resume
+ * has). */
 static int adopt_table(struct train_loop *l, struct err *e)
 {
     struct label_table *table = NULL;
@@ -130,8 +138,8 @@ static int adopt_table(struct train_loop *l, struct err *e)
         return rc;
     if (l->state.labels && l->state.labels != label_table_info(table)->hash) {
         label_table_close(table);
-        return err_set(e, XDC_EMISMATCH, "labels of round %u are not those that the checkpoint was trained on",
-                       l->state.round);
+        return err_set(e, XDC_EMISMATCH,
+                       "labels of round %u are not those that the checkpoint was trained on", l->state.round);
     }
     if (l->state.labels == 0)
         rc = note_table(l, table, e);
@@ -232,8 +240,8 @@ static int resume(struct train_loop *l, struct err *e)
     } else if (rc == 0) {
         if (l->state.phase == PHASE_EXPORT && l->state.round < t->conf.train.rounds)
             l->state.phase = PHASE_TRAIN; /* supervised, continued with more rounds */
-        log_info("resumed at step %" PRIu64 ": %s, round %u, epoch %u", l->state.step, phase_name(l->state.phase),
-                 l->state.round, l->state.epoch);
+        log_info("resumed at step %" PRIu64 ": %s, round %u, epoch %u", l->state.step,
+                 phase_name(l->state.phase), l->state.round, l->state.epoch);
     }
     char dir[PATH_MAX];
     if (rc == 0)

@@ -1,5 +1,5 @@
-/* train_loop: the training thread: goes from phase to phase, straight down. Ordinary blocking code: batches come from the
- * batcher, labels from labels_in. Owns net, targets, ledger, events. */
+/* train_loop: the training thread: goes from phase to phase, straight down. Ordinary blocking code: batches
+ * come from the batcher, labels from labels_in. Owns net, targets, ledger, events. */
 #pragma once
 #include "lib/ledger.h"
 #include "lib/progress.h"
@@ -13,13 +13,13 @@ struct trainer;
 struct train_loop {
     struct trainer *t;
     const struct targets_method *method;
-    struct net *net;             /* owned */
+    struct net *net; /* owned */
     struct targets targets;
-    struct ledger *ledger;       /* owned */
+    struct ledger *ledger; /* owned */
     struct events events;
     struct train_state state;
     double phase_start_s;
-    uint64_t phase_clips;        /* samples that the phase used, for its rate */
+    uint64_t phase_clips; /* samples that the phase used, for its rate */
 };
 
 /* The thread's whole life. 0 when the run is finished, XDC_ESTOPPED when it was stopped with a checkpoint. */
@@ -30,9 +30,11 @@ int train_loop_run(struct trainer *t, struct err *e) WARN_UNUSED;
 /* train_measure.c: PHASE_STATS and PHASE_WARM (algorithms.md 1.5 [R], 1.8). */
 int train_measure_stats(struct train_loop *l, struct err *e) WARN_UNUSED;
 int train_measure_warm(struct train_loop *l, struct err *e) WARN_UNUSED;
-/* train_extract.c: PHASE_EXTRACT: the features of all clips of the set, sealed; state.features is their hash. */
+/* train_extract.c: PHASE_EXTRACT: the features of all clips of the set, sealed; state.features is their hash.
+ */
 int train_extract(struct train_loop *l, struct err *e) WARN_UNUSED;
-/* train_epoch.c: one epoch from state.batch on, ledger and all; then the state stands at the next epoch's start. */
+/* train_epoch.c: one epoch from state.batch on, ledger and all; then the state stands at the next epoch's
+ * start. */
 int train_epoch(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* export.c: PHASE_EXPORT: <run.dir>/export/video.safetensors and audio.safetensors. */
 int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
@@ -45,7 +47,10 @@ int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total);
 /* Shows progress: `done` positions. */
 void train_show_done(struct train_loop *l, uint64_t done);
-/* Puts the batch's failed clips into the quarantine; XDC_EMEDIA when too many are in it. Counts the samples used. */
-int train_note_batch(struct train_loop *l, const struct plan *p, const struct batch *b, struct err *e) WARN_UNUSED;
+/* Puts the batch's failed clips into the quarantine; XDC_EMEDIA when too many are in it. Counts the samples
+ * used. */
+int train_note_batch(struct train_loop *l, const struct plan *p, const struct batch *b,
+                     struct err *e) WARN_UNUSED;
 /* Moves the rows with a sample to the front: *out_rows is their number; rows[i] is the original row. */
-uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t n, bool video, bool audio, uint32_t *rows);
+uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t n, bool video, bool audio,
+                       uint32_t *rows);

@@ -41,7 +41,8 @@ int train_measure_stats(struct train_loop *l, struct err *e)
     while ((rc = batcher_take(&t->batcher, &b)) == 0) {
         for (uint32_t row = 0; row < b->n; row++) {
             const float *x = b->stream[0].audio + (size_t)row * MEDIA_AUDIO_FLOATS;
-            for (unsigned i = 0; b->stream[0].slots[row].disposition == LEDGER_TRAINED && i < MEDIA_AUDIO_FLOATS; i++) {
+            for (unsigned i = 0;
+                 b->stream[0].slots[row].disposition == LEDGER_TRAINED && i < MEDIA_AUDIO_FLOATS; i++) {
                 sum += x[i];
                 squares += (double)x[i] * x[i];
                 count++;
@@ -59,11 +60,12 @@ int train_measure_stats(struct train_loop *l, struct err *e)
     if (count == 0)
         return err_set(e, XDC_EMEDIA, "no clip of the manifest can be decoded with sound");
     double mean = sum / (double)count, deviation = sqrt(fmax(squares / (double)count - mean * mean, 1e-12));
-    log_info("log-mel of %llu clips: mean %.4f, deviation %.4f", (unsigned long long)(count / MEDIA_AUDIO_FLOATS), mean,
-             deviation);
+    log_info("log-mel of %llu clips: mean %.4f, deviation %.4f",
+             (unsigned long long)(count / MEDIA_AUDIO_FLOATS), mean, deviation);
     rc = net_set_audio_stats(l->net, mean, deviation, e);
     return rc < 0 ? rc
-                  : events_write(&l->events, "stats", json_pack("{s:f, s:f}", "mean", mean, "deviation", deviation), e);
+                  : events_write(&l->events, "stats",
+                                 json_pack("{s:f, s:f}", "mean", mean, "deviation", deviation), e);
 }
 
 int train_measure_warm(struct train_loop *l, struct err *e)
@@ -71,7 +73,8 @@ int train_measure_warm(struct train_loop *l, struct err *e)
     struct trainer *t = l->t;
     struct draw draw;
     draw_init_shuffled(&draw, &t->set, (uint64_t)t->conf.run.seed, "warm", 0, 0, 0);
-    struct plan plan = measuring_plan(l, &draw, (uint64_t)(t->conf.stats.batches * t->conf.train.batch), true);
+    struct plan plan =
+        measuring_plan(l, &draw, (uint64_t)(t->conf.stats.batches * t->conf.train.batch), true);
     uint32_t *rows = malloc((size_t)t->conf.train.batch * sizeof *rows);
     if (!rows)
         return err_set(e, -ENOMEM, "no memory");

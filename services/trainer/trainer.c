@@ -122,7 +122,8 @@ static int fill_set(struct trainer *t, struct err *e)
         return rc;
     clip_set_finish(&t->set);
     if (clip_set_size(&t->set) == 0)
-        return err_set(e, XDC_ECONF, "%s has no video with split train: nothing to train on", t->conf.data.manifest);
+        return err_set(e, XDC_ECONF, "%s has no video with split train: nothing to train on",
+                       t->conf.data.manifest);
     return 0;
 }
 
@@ -179,8 +180,8 @@ static int open_batcher(struct trainer *t, struct err *e)
     t->recipe_eval = make_recipe(&t->conf, false);
     t->recipe_train = make_recipe(&t->conf, true);
     size_t crop = (size_t)t->conf.video.crop;
-    return batcher_init(&t->batcher, (uint32_t)t->conf.train.batch, (size_t)t->conf.video.frames * crop * crop * 3,
-                        on_wake_up, t, e);
+    return batcher_init(&t->batcher, (uint32_t)t->conf.train.batch,
+                        (size_t)t->conf.video.frames * crop * crop * 3, on_wake_up, t, e);
 }
 
 int trainer_open(struct trainer *t, const struct conf *c, uint32_t rank, struct err *e)

@@ -1,5 +1,6 @@
-/* trainer: the state of one trainer process. The loop thread owns sockets, leases and status; the training thread runs the
- * phases (train_loop.c) and owns net, targets, ledger and checkpoints. They meet in the batcher, in `shared` and in `wake`. */
+/* trainer: the state of one trainer process. The loop thread owns sockets, leases and status; the training
+ * thread runs the phases (train_loop.c) and owns net, targets, ledger and checkpoints. They meet in the
+ * batcher, in `shared` and in `wake`. */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,10 +24,10 @@ struct trainer_shared {
     uint32_t round, epoch;
     uint64_t step, done, total; /* positions of the phase */
     double phase_start_s;
-    uint64_t phase_first;       /* `done` when the phase began here */
-    double loss[NET_ENCODERS];  /* running mean of the epoch */
+    uint64_t phase_first;      /* `done` when the phase began here */
+    double loss[NET_ENCODERS]; /* running mean of the epoch */
     double accuracy[NET_ENCODERS];
-    json_t *quality;            /* owned; of the last table, or NULL */
+    json_t *quality; /* owned; of the last table, or NULL */
 };
 
 struct trainer {
@@ -39,7 +40,7 @@ struct trainer {
 
     /* loop thread */
     uv_loop_t loop;
-    uv_async_t wake;   /* any thread may send */
+    uv_async_t wake; /* any thread may send */
     uv_timer_t tick;
     struct manifest *manifest; /* owned */
     struct wire_context *wires;
@@ -55,12 +56,12 @@ struct trainer {
     /* both */
     struct batcher batcher;
     struct trainer_shared shared;
-    atomic_bool stop;          /* finish the step, checkpoint, end */
-    atomic_bool checkpoint;    /* write one now */
+    atomic_bool stop;       /* finish the step, checkpoint, end */
+    atomic_bool checkpoint; /* write one now */
 
     /* training thread */
     pthread_t thread;
-    atomic_bool finished;      /* the thread has ended: result and err are set */
+    atomic_bool finished; /* the thread has ended: result and err are set */
     int result;
     struct err err;
 };

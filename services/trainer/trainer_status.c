@@ -8,9 +8,9 @@ static json_t *wire_json(const struct wire *w)
 {
     const struct wire_counters *c = wire_counters(w);
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "received", (json_int_t)c->received, "sent",
-                     (json_int_t)c->sent, "bytes_in", (json_int_t)c->bytes_in, "bytes_out", (json_int_t)c->bytes_out,
-                     "malformed", (json_int_t)c->malformed, "oversized", (json_int_t)c->oversized, "unsent",
-                     (json_int_t)c->unsent);
+                     (json_int_t)c->sent, "bytes_in", (json_int_t)c->bytes_in, "bytes_out",
+                     (json_int_t)c->bytes_out, "malformed", (json_int_t)c->malformed, "oversized",
+                     (json_int_t)c->oversized, "unsent", (json_int_t)c->unsent);
 }
 
 static json_t *decoders_json(const struct leases_out *l)
@@ -18,8 +18,9 @@ static json_t *decoders_json(const struct leases_out *l)
     json_t *list = json_array();
     for (uint32_t i = 0; i < l->n; i++)
         if (l->decoders[i].alive)
-            json_array_append_new(list, json_pack("{s:s, s:i, s:i}", "name", l->decoders[i].name, "slots",
-                                                  (int)l->decoders[i].slots, "leased", (int)l->decoders[i].leased));
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:i, s:i}", "name", l->decoders[i].name, "slots",
+                                            (int)l->decoders[i].slots, "leased", (int)l->decoders[i].leased));
     return list;
 }
 
@@ -30,12 +31,13 @@ static json_t *phase_json(struct trainer *t)
     double seconds = progress_now_s() - s->phase_start_s;
     double rate = seconds > 0 ? (double)(s->done - s->phase_first) / seconds : 0;
     double left = rate > 0 ? (double)(s->total - s->done) / rate : -1;
-    json_t *j = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?}",
-                          "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round,
-                          "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs",
-                          (int)t->conf.train.epochs, "step", (json_int_t)s->step, "done", (json_int_t)s->done, "total",
-                          (json_int_t)s->total, "clips_per_s", rate, "left_s", left, "loss", "video", s->loss[0], "audio",
-                          s->loss[1], "accuracy", "video", s->accuracy[0], "audio", s->accuracy[1], "quality", s->quality);
+    json_t *j = json_pack(
+        "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?}", "phase",
+        phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round, "rounds",
+        (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs, "step",
+        (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total, "clips_per_s", rate,
+        "left_s", left, "loss", "video", s->loss[0], "audio", s->loss[1], "accuracy", "video", s->accuracy[0],
+        "audio", s->accuracy[1], "quality", s->quality);
     pthread_mutex_unlock(&s->lock);
     return j;
 }
@@ -48,17 +50,18 @@ json_t *trainer_status(void *trainer)
     snprintf(run, sizeof run, "%016" PRIx64, t->run);
     batcher_progress(&t->batcher, &ready, &open, &filled);
     json_t *j = phase_json(t);
-    json_t *more = json_pack("{s:s, s:i, s:i, s:s, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, "
-                             "s:{s:I, s:I, s:I, s:I, s:I}, s:i, s:o}",
-                             "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->rank, "run", run, "stopping",
-                             (int)atomic_load(&t->stop), "decoders", decoders_json(&t->leases), "batches", "ready",
-                             (json_int_t)ready, "open", (json_int_t)open, "positions_done", (json_int_t)filled, "leases",
-                             "granted", (json_int_t)t->leases.granted, "regranted", (json_int_t)t->leases.regranted,
-                             "refused", (json_int_t)t->leases.refused, "decoders_lost", (json_int_t)t->leases.lost_decoders,
-                             "samples", "taken", (json_int_t)t->samples.taken, "stale", (json_int_t)t->samples.stale,
-                             "malformed", (json_int_t)t->samples.malformed, "lost", (json_int_t)t->samples.lost,
-                             "quarantined", (json_int_t)t->samples.quarantined, "quarantined",
-                             (int)quarantine_count(&t->quarantine), "wire", wire_json(t->clips));
+    json_t *more =
+        json_pack("{s:s, s:i, s:i, s:s, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, "
+                  "s:{s:I, s:I, s:I, s:I, s:I}, s:i, s:o}",
+                  "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->rank, "run", run, "stopping",
+                  (int)atomic_load(&t->stop), "decoders", decoders_json(&t->leases), "batches", "ready",
+                  (json_int_t)ready, "open", (json_int_t)open, "positions_done", (json_int_t)filled, "leases",
+                  "granted", (json_int_t)t->leases.granted, "regranted", (json_int_t)t->leases.regranted,
+                  "refused", (json_int_t)t->leases.refused, "decoders_lost",
+                  (json_int_t)t->leases.lost_decoders, "samples", "taken", (json_int_t)t->samples.taken,
+                  "stale", (json_int_t)t->samples.stale, "malformed", (json_int_t)t->samples.malformed,
+                  "lost", (json_int_t)t->samples.lost, "quarantined", (json_int_t)t->samples.quarantined,
+                  "quarantined", (int)quarantine_count(&t->quarantine), "wire", wire_json(t->clips));
     if (j && more)
         json_object_update(j, more);
     json_decref(more);

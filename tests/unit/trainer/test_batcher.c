@@ -28,6 +28,18 @@ struct rig {
     uint64_t modulus; /* clips divisible by it are unlabelled; 0: none */
 };
 
+static struct batch_slot *find(struct batcher *b, uint32_t stream, uint64_t position, struct slot_ref *ref)
+{
+    const struct plan_key key = {(uint32_t)b->plan.phase, b->plan.round, b->plan.epoch, stream};
+    const struct plan_key others[] = {{key.phase + 1, key.round, key.epoch, stream},
+                                      {key.phase, key.round + 1, key.epoch, stream},
+                                      {key.phase, key.round, key.epoch + 1, stream}};
+    /* a lease of another phase, round or epoch is never this plan's */
+    for (unsigned i = 0; i < 3; i++)
+        assert_null(batcher_find(b, &others[i], position, ref));
+    return batcher_find(b, &key, position, ref);
+}
+
 static void on_wake(void *arg)
 {
     struct rig *r = arg;
@@ -334,8 +346,8 @@ static void first_batch_resumes(void **state)
     assert_int_equal(ref.batch, 7);
     assert_int_equal(ref.row, 0);
     assert_int_equal(slot->clip, want);
-    assert_null(batcher_find(&r.b, 0, 27, &ref));
-    assert_ptr_equal(batcher_find(&r.b, 0, 28, &ref), slot);
+    assert_null(find(&r.b, 0, 27, &ref));
+    assert_ptr_equal(find(&r.b, 0, 28, &ref), slot);
     fill_all(&r);
     assert_int_equal(batcher_take(&r.b, &b), 0);
     assert_int_equal(b->index, 7);
@@ -401,14 +413,14 @@ static void leases_are_listed_and_found(void **state)
         assert_true(memcmp(&seen.refs[i], &refs[1], sizeof ref) != 0 &&
                     memcmp(&seen.refs[i], &refs[4], sizeof ref) != 0);
     for (unsigned i = 0; i < 6; i++) {
-        slot = batcher_find(&r.b, refs[i].stream, refs[i].batch * 2 + refs[i].row, &ref);
+        slot = find(&r.b, refs[i].stream, refs[i].batch * 2 + refs[i].row, &ref);
         assert_ptr_equal(slot, batcher_slot(&r.b, refs[i]));
         assert_memory_equal(&ref, &refs[i], sizeof ref);
     }
-    assert_null(batcher_find(&r.b, 2, 0, &ref));
-    assert_null(batcher_find(&r.b, 0, 50, &ref));
-    assert_null(batcher_find(&r.b, 0, UINT64_MAX, &ref));
-    assert_null(batcher_find(&r.b, 0, 4, &ref)); /* not yet opened */
+    assert_null(find(&r.b, 2, 0, &ref));
+    assert_null(find(&r.b, 0, 50, &ref));
+    assert_null(find(&r.b, 0, UINT64_MAX, &ref));
+    assert_null(find(&r.b, 0, 4, &ref)); /* not yet opened */
     rig_close(&r);
 }
 
@@ -456,7 +468,7 @@ static void end_lets_go_of_the_plan(void **state)
     memset(&r.draw[0], 0, sizeof r.draw[0]);
     assert_false(batcher_next(&r.b, &ref, &slot));
     assert_int_equal(r.checks, checks);
-    assert_null(batcher_find(&r.b, 0, 2, &ref));
+    assert_null(find(&r.b, 0, 2, &ref));
     batcher_each_leased(&r.b, on_leased, &seen);
     assert_int_equal(seen.n, 0);
     rig_close(&r);
