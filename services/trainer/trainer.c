@@ -1,6 +1,7 @@
 #include "services/trainer/trainer.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -187,6 +188,9 @@ static int open_batcher(struct trainer *t, struct err *e)
 int trainer_open(struct trainer *t, const struct conf *c, uint32_t rank, struct err *e)
 {
     *t = (struct trainer){.conf = *c, .rank = rank, .lock_fd = -1};
+    /* One malloc arena: the training thread's own would give its large blocks back and fault them in again
+     * every step. */
+    mallopt(M_ARENA_MAX, 1);
     pthread_mutex_init(&t->shared.lock, NULL);
     quarantine_init(&t->quarantine);
     leases_out_init(&t->leases, t);
