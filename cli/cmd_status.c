@@ -54,7 +54,8 @@ static int is_socket(const struct dirent *d)
     static const char *const daemons[] = {"clusterer", "decoder-", "trainer-"};
     size_t n = strlen(d->d_name);
     for (size_t i = 0; i < sizeof daemons / sizeof daemons[0]; i++)
-        if (n > 5 && strcmp(d->d_name + n - 5, ".sock") == 0 && strncmp(d->d_name, daemons[i], strlen(daemons[i])) == 0)
+        if (n > 5 && strcmp(d->d_name + n - 5, ".sock") == 0 &&
+            strncmp(d->d_name, daemons[i], strlen(daemons[i])) == 0)
             return 1;
     return 0;
 }

@@ -13,8 +13,7 @@ esac
 say() { printf '\n== %s\n' "$*"; }
 
 deploy/install-deps.sh --tests
-export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
-export LSAN_OPTIONS=suppressions=$PWD/tests/lib/lsan.supp:print_suppressions=0
+export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
 
 say "clang-format"
 git ls-files '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format --dry-run --Werror
@@ -34,6 +33,6 @@ if [ -n "$long" ] && [ -d ../shared/data/avmnist ]; then
 fi
 
 say "units and pipeline under ASan and UBSan"
-cmake --preset dev -DXDC_WERROR=ON -DXDC_LONG_TESTS=${long:-0} >/dev/null
+cmake --preset dev -DXDC_WERROR=ON >/dev/null
 cmake --build --preset dev
-ctest --preset dev
+ctest --preset dev -j"$(nproc)"

@@ -111,8 +111,8 @@ static int read_whole(const char *dir, json_t **out_state, struct err *e)
     return 0;
 }
 
-int checkpoint_dir_latest(const char *run_dir, char out_path[PATH_MAX], json_t **out_state, unsigned *out_skipped,
-                          struct err *e)
+int checkpoint_dir_latest(const char *run_dir, char out_path[PATH_MAX], json_t **out_state,
+                          unsigned *out_skipped, struct err *e)
 {
     char dir[PATH_MAX];
     struct dirent **names = NULL;

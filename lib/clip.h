@@ -1,19 +1,20 @@
 /* clip: which clips there are, when they start, and in which order they are visited; computed, never stored.
- * Used by the trainer (orders, leases), the command (labels, explain). Pure but for clip_set, which owns one bitmap.
- * clip id = video index x clips_per_video + j. */
+ * Used by the trainer (orders, leases), the command (labels, explain). Pure but for clip_set, which owns one
+ * bitmap. clip id = video index x clips_per_video + j. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include "lib/err.h"
 
-/* Seconds into the video at which clip `clip` starts: uniform over [0, duration - span], the same in every round; 0 when
- * the video is not longer than the span. */
+/* Seconds into the video at which clip `clip` starts: uniform over [0, duration - span], the same in every
+ * round; 0 when the video is not longer than the span. */
 double clip_start_s(uint64_t seed, uint64_t clip, double duration_s, double span_s);
 
 /* Seed of a clip's augmentation: a function of (seed, round, epoch, clip). */
 uint64_t clip_augment_seed(uint64_t seed, uint32_t round, uint32_t epoch, uint64_t clip);
 
-/* A keyed bijection of 0..n-1 (balanced Feistel network with cycle walking): a random order without an array. */
+/* A keyed bijection of 0..n-1 (balanced Feistel network with cycle walking): a random order without an array.
+ */
 struct clip_order {
     uint64_t key;
     uint64_t n;
@@ -26,7 +27,8 @@ uint64_t clip_order_at(const struct clip_order *o, uint64_t i);
 /* The inverse: clip_order_find(o, clip_order_at(o, i)) == i. */
 uint64_t clip_order_find(const struct clip_order *o, uint64_t value);
 
-/* The videos of a run (those with split train, or all): one bit a video, and a count per 512 bits for select. */
+/* The videos of a run (those with split train, or all): one bit a video, and a count per 512 bits for select.
+ */
 struct clip_set {
     uint64_t videos;
     uint64_t members;

@@ -1,6 +1,7 @@
 /* conf: one YAML file for all daemons, read as a document against one schema table (conf_schema.c).
- * Used by every main. Blocking; one thread; struct conf owns nothing. All faults of a file and of the --set options are
- * reported at once, each with file:line:column, the range, and the nearest key for an unknown one. */
+ * Used by every main. Blocking; one thread; struct conf owns nothing. All faults of a file and of the --set
+ * options are reported at once, each with file:line:column, the range, and the nearest key for an unknown
+ * one. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +17,8 @@ enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
 enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
 enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
 
-/* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the enums above. */
+/* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the
+ * enums above. */
 struct conf {
     struct {
         char dir[CONF_STRING_MAX];
@@ -76,7 +78,7 @@ enum conf_flags {
 struct conf_key {
     const char *key; /* dotted: "train.lr" */
     enum conf_type type;
-    size_t offset;   /* in struct conf; int64_t, double or char[CONF_STRING_MAX]; bool and choice are int64_t */
+    size_t offset; /* in struct conf; int64_t, double or char[CONF_STRING_MAX]; bool and choice are int64_t */
     double min, max; /* for int and real */
     const char *def; /* as it would be written; of a required key only an example */
     const char *unit;
@@ -91,9 +93,9 @@ extern const size_t conf_schema_len;
 /* One fault a call: `where` is "xdc.yaml:12:3" or "--set train.lr=x". */
 typedef void (*conf_on_fault)(void *arg, const char *where, const char *what);
 
-/* Fills *out with defaults, the file (NULL or "": none) and `sets` ("key=value", later ones win). Calls on_fault for
- * every fault. 0, or XDC_ECONF with the number of faults in the sentence. Relative CONF_PATH values become absolute
- * (file's directory; --set: the working directory). */
+/* Fills *out with defaults, the file (NULL or "": none) and `sets` ("key=value", later ones win). Calls
+ * on_fault for every fault. 0, or XDC_ECONF with the number of faults in the sentence. Relative CONF_PATH
+ * values become absolute (file's directory; --set: the working directory). */
 int conf_load(const char *path, const char *const *sets, size_t n_sets, conf_on_fault on_fault, void *arg,
               struct conf *out, struct err *e) WARN_UNUSED;
 

@@ -47,7 +47,8 @@ int err_wrap(struct err *e, const char *fmt, ...)
     return e->code;
 }
 
-/* sysexits.h: 64 usage, 65 data, 66 no input, 70 software, 73 cannot create, 74 I/O, 75 try again, 77 permission, 78 config */
+/* sysexits.h: 64 usage, 65 data, 66 no input, 70 software, 73 cannot create, 74 I/O, 75 try again, 77
+ * permission, 78 config */
 int err_exit_status(int code)
 {
     switch (code) {

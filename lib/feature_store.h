@@ -1,7 +1,8 @@
-/* feature_store: the features of one round and rank, in LMDB: one named database per encoder, blocks of 1024 rows.
- * Used by trainer/features_out (writer), clusterer and command (readers). One thread at a time per handle.
- * Written as <dir>.tmp, sealed, synced, renamed; never modified after. Rows in clip order: row = clip id; absent rows are
- * zero and in place, a bitmap per encoder says which rows are there. Layout: docs/formats.md. */
+/* feature_store: the features of one round and rank, in LMDB: one named database per encoder, blocks of 1024
+ * rows. Used by trainer/features_out (writer), clusterer and command (readers). One thread at a time per
+ * handle. Written as <dir>.tmp, sealed, synced, renamed; never modified after. Rows in clip order: row = clip
+ * id; absent rows are zero and in place, a bitmap per encoder says which rows are there. Layout:
+ * docs/formats.md. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,18 +34,19 @@ struct feature_info {
 struct feature_store;
 
 /* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. -EEXIST when <dir> is there. */
-int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out, struct err *e)
-    WARN_UNUSED;
-/* Puts row `row` of encoder `encoder`: f32 [dim], converted to the dump's dtype. Rows of one encoder ascend strictly.
- * Blocks are committed as they fill. -EINVAL (no such row or encoder, or out of order) and -ERANGE (a value that is not finite
- * in the dump's dtype) leave the dump as it was; other failures end the writing. */
-int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values, struct err *e)
-    WARN_UNUSED;
+int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out,
+                         struct err *e) WARN_UNUSED;
+/* Puts row `row` of encoder `encoder`: f32 [dim], converted to the dump's dtype. Rows of one encoder ascend
+ * strictly. Blocks are committed as they fill. -EINVAL (no such row or encoder, or out of order) and -ERANGE
+ * (a value that is not finite in the dump's dtype) leave the dump as it was; other failures end the writing.
+ */
+int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values,
+                      struct err *e) WARN_UNUSED;
 /* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. */
 int feature_store_seal(struct feature_store *s, uint64_t *out_hash, struct err *e) WARN_UNUSED;
 
-/* Opens a sealed dump read-only. -ENOENT when there is none (an unsealed one counts as none); XDC_EFORMAT when its structure
- * is cut or altered (altered values are found by verify). */
+/* Opens a sealed dump read-only. -ENOENT when there is none (an unsealed one counts as none); XDC_EFORMAT
+ * when its structure is cut or altered (altered values are found by verify). */
 int feature_store_open(const char *dir, struct feature_store **out, struct err *e) WARN_UNUSED;
 /* NULL is fine; an unsealed writer leaves <dir>.tmp, which the next create replaces. */
 void feature_store_close(struct feature_store *s);
@@ -52,7 +54,7 @@ void feature_store_close(struct feature_store *s);
 const struct feature_info *feature_store_info(const struct feature_store *s);
 bool feature_store_has(const struct feature_store *s, uint32_t encoder, uint64_t row);
 /* Rows [first, first + n) as f32 [n, dim]; absent rows are zero. */
-int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first, uint64_t n, float *out, struct err *e)
-    WARN_UNUSED;
+int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first, uint64_t n, float *out,
+                       struct err *e) WARN_UNUSED;
 /* Recomputes the hash over everything stored; XDC_EFORMAT when it is not the sealed one. */
 int feature_store_verify(struct feature_store *s, struct err *e) WARN_UNUSED;

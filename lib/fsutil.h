@@ -1,5 +1,5 @@
-/* fsutil: whole-file reads, atomic writes, locks and the paths of a run. Used by everything that touches files.
- * Blocking; any thread. On failure nothing with the final name has changed. */
+/* fsutil: whole-file reads, atomic writes, locks and the paths of a run. Used by everything that touches
+ * files. Blocking; any thread. On failure nothing with the final name has changed. */
 #pragma once
 #include <limits.h>
 #include <stdarg.h>
@@ -20,20 +20,22 @@ int fs_read(const char *path, size_t max, char **out_data, size_t *out_size, str
 /* tmp + write + fsync + rename + fsync of the directory: readers see the old file or the new. */
 int fs_write_atomic(const char *path, const void *data, size_t size, struct err *e) WARN_UNUSED;
 
-/* Writes all bytes at the descriptor's position, through short writes and EINTR. `what` names the file in the error. */
+/* Writes all bytes at the descriptor's position, through short writes and EINTR. `what` names the file in the
+ * error. */
 int fs_write_all(int fd, const void *data, size_t size, const char *what, struct err *e) WARN_UNUSED;
 
 /* fsync of the directory `path`. */
 int fs_sync_dir(const char *path, struct err *e) WARN_UNUSED;
 
-/* fsync of every regular file in the directory `from`, rename to `to`, fsync of the parent: publishes a directory. */
+/* fsync of every regular file in the directory `from`, rename to `to`, fsync of the parent: publishes a
+ * directory. */
 int fs_publish_dir(const char *from, const char *to, struct err *e) WARN_UNUSED;
 
 /* rm -r; a missing path is no error. */
 int fs_remove_tree(const char *path, struct err *e) WARN_UNUSED;
 
-/* Takes the advisory write lock of `path` (created if missing), which ends with the process or the close of *out_fd.
- * XDC_ELOCKED when another process holds it; *out_owner is then its pid. */
+/* Takes the advisory write lock of `path` (created if missing), which ends with the process or the close of
+ * *out_fd. XDC_ELOCKED when another process holds it; *out_owner is then its pid. */
 int fs_lock(const char *path, int *out_fd, pid_t *out_owner, struct err *e) WARN_UNUSED;
 
 /* Free bytes of the file system that holds `path`. */

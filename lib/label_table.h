@@ -1,7 +1,7 @@
 /* label_table: the labels of one round, one integer array per source, as one file that is read by mmap.
- * Used by clusterer/labels_out (writer), trainer/labels_in and the command (readers). Pure reads from any thread.
- * Written by tmp + fsync + rename. u8 for k <= 255, u16 for k <= 65535, u32 above; all-ones = no label.
- * A header checked on open: magic, version, sizes, hash. Layout: docs/formats.md. */
+ * Used by clusterer/labels_out (writer), trainer/labels_in and the command (readers). Pure reads from any
+ * thread. Written by tmp + fsync + rename. u8 for k <= 255, u16 for k <= 65535, u32 above; all-ones = no
+ * label. A header checked on open: magic, version, sizes, hash. Layout: docs/formats.md. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"
@@ -25,10 +25,10 @@ struct label_info {
 
 struct label_table;
 
-/* Writes the table; labels[s] is u32 [clips] with LABEL_NONE for none; `quality` is a JSON text (no timings: equal inputs
- * give equal bytes). *out_hash is the table's hash. */
-int label_table_write(const char *path, const struct label_info *info, const uint32_t *const labels[], const char *quality,
-                      uint64_t *out_hash, struct err *e) WARN_UNUSED;
+/* Writes the table; labels[s] is u32 [clips] with LABEL_NONE for none; `quality` is a JSON text (no timings:
+ * equal inputs give equal bytes). *out_hash is the table's hash. */
+int label_table_write(const char *path, const struct label_info *info, const uint32_t *const labels[],
+                      const char *quality, uint64_t *out_hash, struct err *e) WARN_UNUSED;
 /* -ENOENT, XDC_EFORMAT (torn, foreign or altered) or 0. */
 int label_table_open(const char *path, struct label_table **out, struct err *e) WARN_UNUSED;
 /* NULL is fine. */

@@ -45,10 +45,10 @@ static void PRINTF_LIKE(2, 0) emit(enum log_level level, const char *fmt, va_lis
         return;
 }
 
-#define EMIT(level)                                                                                                    \
-    va_list ap;                                                                                                        \
-    va_start(ap, fmt);                                                                                                 \
-    emit(level, fmt, ap);                                                                                              \
+#define EMIT(level)       \
+    va_list ap;           \
+    va_start(ap, fmt);    \
+    emit(level, fmt, ap); \
     va_end(ap)
 
 void log_error(const char *fmt, ...)

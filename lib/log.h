@@ -1,5 +1,6 @@
-/* log: one line per event on stderr, "time level name: sentence", or with journald's priority prefix under systemd.
- * Used by mains, services and the command; never by lib/. Any thread. Holds the only global state (level and name). */
+/* log: one line per event on stderr, "time level name: sentence", or with journald's priority prefix under
+ * systemd. Used by mains, services and the command; never by lib/. Any thread. Holds the only global state
+ * (level and name). */
 #pragma once
 #include "lib/err.h"
 

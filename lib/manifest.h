@@ -1,6 +1,7 @@
 /* manifest: the list of videos of a data set, in LMDB (lib/store.h). Layout: docs/formats.md.
  * Used by index (writer), trainer, clusterer and the command (readers). One thread at a time per handle.
- * Owns the LMDB environment. A failed write leaves the manifest as it was. At most 150 bytes a video beyond its uri. */
+ * Owns the LMDB environment. A failed write leaves the manifest as it was. At most 150 bytes a video beyond
+ * its uri. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,18 +28,19 @@ struct manifest_video {
 struct manifest;
 
 /* Creates `path` (a single-file LMDB environment) as <path>.tmp; commit renames it to its name. */
-int manifest_create(const char *path, const char *media_root, struct manifest **out, struct err *e) WARN_UNUSED;
-/* Appends; the video's index is the number of videos before it. The manifest must be open for writing; a truth must be the
- * index of a class. -EINVAL leaves it as it was, other failures end the writing. */
+int manifest_create(const char *path, const char *media_root, struct manifest **out,
+                    struct err *e) WARN_UNUSED;
+/* Appends; the video's index is the number of videos before it. The manifest must be open for writing; a
+ * truth must be the index of a class. -EINVAL leaves it as it was, other failures end the writing. */
 int manifest_append(struct manifest *m, const struct manifest_video *v, struct err *e) WARN_UNUSED;
-/* Finds or adds a class name; *out is its index (in order of first use). -EROFS when it is not there and the manifest is not
- * open for writing. */
+/* Finds or adds a class name; *out is its index (in order of first use). -EROFS when it is not there and the
+ * manifest is not open for writing. */
 int manifest_class(struct manifest *m, const char *name, int32_t *out, struct err *e) WARN_UNUSED;
 /* Computes the identity, syncs, renames. The handle stays open for reading. */
 int manifest_commit(struct manifest *m, struct err *e) WARN_UNUSED;
 
-/* Opens read-only (RDONLY, NOTLS, NOLOCK). XDC_EFORMAT when it is no manifest, or cut or altered (up to 1 GiB the whole file
- * is read to know, above only its seal), naming the command that makes one. */
+/* Opens read-only (RDONLY, NOTLS, NOLOCK). XDC_EFORMAT when it is no manifest, or cut or altered (up to 1 GiB
+ * the whole file is read to know, above only its seal), naming the command that makes one. */
 int manifest_open(const char *path, struct manifest **out, struct err *e) WARN_UNUSED;
 /* NULL is fine. An uncommitted writer leaves nothing behind. */
 void manifest_close(struct manifest *m);
@@ -49,10 +51,11 @@ uint32_t manifest_classes(const struct manifest *m);
 const char *manifest_class_name(const struct manifest *m, int32_t index);
 /* Directory that relative uris start from (absolute path); a loan until close. */
 const char *manifest_media_root(const struct manifest *m);
-/* XXH3 of the canonical records (index, uri, size, duration, fps, width, height, streams); truth and split lie outside.
- * 0 before commit. */
+/* XXH3 of the canonical records (index, uri, size, duration, fps, width, height, streams); truth and split
+ * lie outside. 0 before commit. */
 uint64_t manifest_identity(const struct manifest *m);
 /* -ENOENT beyond the last; XDC_EFORMAT when the record is altered. */
-int manifest_get(const struct manifest *m, uint64_t index, struct manifest_video *out, struct err *e) WARN_UNUSED;
+int manifest_get(const struct manifest *m, uint64_t index, struct manifest_video *out,
+                 struct err *e) WARN_UNUSED;
 /* Reads the whole file; XDC_EFORMAT when it is not the one that was committed. */
 int manifest_verify(const struct manifest *m, struct err *e) WARN_UNUSED;

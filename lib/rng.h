@@ -7,7 +7,8 @@
 extern "C" {
 #endif
 
-/* A 64-bit key out of a seed, the name of the purpose ("order", "augment", "kmeans", ...) and up to three numbers. */
+/* A 64-bit key out of a seed, the name of the purpose ("order", "augment", "kmeans", ...) and up to three
+ * numbers. */
 uint64_t rng_key(uint64_t seed, const char *purpose, uint64_t a, uint64_t b, uint64_t c);
 
 struct rng {

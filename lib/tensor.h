@@ -1,6 +1,7 @@
-/* tensor: arrays of numbers in files: NumPy's .npy (npy.c) and safetensors (safetensors.c), read and written. Pure C, no
- * libtorch. Used by the trainer's checkpoints, exports, and the command. Blocking; any thread. Writes are atomic: on
- * failure nothing with the final name has changed. Readers take the bytes for hostile; XDC_EFORMAT says what is wrong. */
+/* tensor: arrays of numbers in files: NumPy's .npy (npy.c) and safetensors (safetensors.c), read and written.
+ * Pure C, no libtorch. Used by the trainer's checkpoints, exports, and the command. Blocking; any thread.
+ * Writes are atomic: on failure nothing with the final name has changed. Readers take the bytes for hostile;
+ * XDC_EFORMAT says what is wrong. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -28,20 +29,22 @@ struct tensor {
 size_t tensor_dtype_size(enum tensor_dtype d);
 /* Elements; 1 for a scalar. */
 uint64_t tensor_count(const struct tensor *t);
-/* Bytes of the data; XDC_EFORMAT for an unknown dtype, more than TENSOR_DIMS_MAX dimensions or a product beyond int64. */
+/* Bytes of the data; XDC_EFORMAT for an unknown dtype, more than TENSOR_DIMS_MAX dimensions or a product
+ * beyond int64. */
 int tensor_bytes(const struct tensor *t, uint64_t *out, struct err *e) WARN_UNUSED;
 /* Writes the parts one after the other to `path`: tmp + fsync + rename + fsync of the directory. */
 int tensor_write_parts(const char *path, const struct iovec *parts, size_t n, struct err *e) WARN_UNUSED;
 
 /* NumPy format 1.0. */
 int npy_write(const char *path, const struct tensor *t, struct err *e) WARN_UNUSED;
-/* Reads format 1.0 to 3.0, u8, i32, u32, i64, f16, f32, f64 in little endian and C order; *out_data is malloc'd and the caller's, out->data points to it. */
+/* Reads format 1.0 to 3.0, u8, i32, u32, i64, f16, f32, f64 in little endian and C order; *out_data is
+ * malloc'd and the caller's, out->data points to it. */
 int npy_read(const char *path, struct tensor *out, void **out_data, struct err *e) WARN_UNUSED;
 
-/* Writes a conformant safetensors file: header <= 100 MiB padded to 8, tensors in the given order without holes.
- * `metadata`: n_meta pairs key, value. */
-int safetensors_write(const char *path, const struct tensor *tensors, size_t n, const char *const (*metadata)[2],
-                      size_t n_meta, struct err *e) WARN_UNUSED;
+/* Writes a conformant safetensors file: header <= 100 MiB padded to 8, tensors in the given order without
+ * holes. `metadata`: n_meta pairs key, value. */
+int safetensors_write(const char *path, const struct tensor *tensors, size_t n,
+                      const char *const (*metadata)[2], size_t n_meta, struct err *e) WARN_UNUSED;
 
 struct safetensors;
 /* Maps a file and checks its header: bounds, no overlaps, no holes. XDC_EFORMAT says what is wrong. */

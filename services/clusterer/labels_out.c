@@ -76,8 +76,8 @@ static void refuse(struct labels_out *l, const struct wire_peer *to, uint64_t ru
         log_debug("a refusal was not sent");
 }
 
-/* A dump that could not be opened has no hash; what is known of it answers any question about its round, unless nobody has
- * had the time to see whether it is still the same dump. */
+/* A dump that could not be opened has no hash; what is known of it answers any question about its round,
+ * unless nobody has had the time to see whether it is still the same dump. */
 static const struct round_entry *entry_for(struct labels_out *l, uint32_t round, uint64_t features)
 {
     const struct round_entry *entry = rounds_find(&l->clusterer->rounds, round);
