@@ -35,6 +35,26 @@ static void format_time(double s, char out[24])
         snprintf(out, 24, "%ld:%02ld", t / 60, t % 60);
 }
 
+/* How good the labels in force are: AMI of each source with truth, or with the round before where truth is
+ * unknown. */
+static int format_labels(const json_t *quality, char *out, size_t size)
+{
+    const char *name;
+    json_t *source;
+    int n = 0;
+    json_object_foreach(json_object_get(quality, "sources"), name, source)
+    {
+        const json_t *truth = json_object_get(source, "ami_truth"),
+                     *previous = json_object_get(source, "ami_previous");
+        if (truth || previous)
+            n += snprintf(out + n, size - (size_t)n, "  %s AMI%s %.2f", name, truth ? "" : " with previous",
+                          json_number_value(truth ? truth : previous));
+        if (n >= (int)size)
+            return (int)size - 1;
+    }
+    return n;
+}
+
 static void format_line(const json_t *t, char *out, size_t size)
 {
     char left[24];
@@ -51,6 +71,8 @@ static void format_line(const json_t *t, char *out, size_t size)
     if (strcmp(phase, "train") == 0)
         n += snprintf(out + n, size - (size_t)n, "  loss %.3f %.3f", number(loss, "video"),
                       number(loss, "audio"));
+    if (strcmp(phase, "train") == 0)
+        n += format_labels(json_object_get(t, "quality"), out + n, size - (size_t)n);
     if (number(t, "quarantined") > 0)
         snprintf(out + n, size - (size_t)n, "  %.0f quarantined", number(t, "quarantined"));
 }

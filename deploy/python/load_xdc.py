@@ -112,3 +112,15 @@ def load(path):
     net = kind(depth, state[first].shape[0])
     net.load_state_dict(state, strict=True)
     return net.eval()
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) < 2:
+        sys.exit("usage: load_xdc.py FILE.safetensors ...")
+    for path in sys.argv[1:]:
+        encoder = load(path)
+        print(f"{path}: {sum(p.numel() for p in encoder.parameters()):,} parameters")
+        for key, value in sorted(read(path)[1].items()):
+            print(f"  {key} = {value}")
