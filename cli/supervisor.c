@@ -251,7 +251,7 @@ int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     setenv("XDC_SUPERVISOR_PID", pid, 1);
     /* libgomp reads it when the trainer is loaded: a thread that waits in a barrier gives its core to the
-     * decoders instead of spinning (a fifth more clips/s on two cores). */
+     * decoders instead of spinning. */
     setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
     uv_timer_init(loop, &s->deadline);
     s->deadline.data = s;
