@@ -125,14 +125,16 @@ static int decode_once(const struct decode_options *o, bool video, bool audio, s
         .id = 1,
         .video_stream = -1,
         .audio_stream = -1,
-        .start_s = o->start_s,
+        .clips = 1,
+        .clip = {{.start_s = o->start_s, .key_pos = -1}},
         .recipe = {.frames = (uint32_t)o->frames,
                    .fps = o->fps,
                    .resize_min = (uint32_t)o->resize,
                    .resize_max = (uint32_t)o->resize,
                    .crop = (uint32_t)o->size,
                    .want_video = video,
-                   .want_audio = audio},
+                   .want_audio = audio,
+                   .min_sound_s = 1.1},
     };
     struct media_child_limits own = limits;
     char full[PATH_MAX];
@@ -205,7 +207,7 @@ static void print_json(const struct decode_options *o, const struct media_result
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->hash);
     json_t *root = json_pack(
         "{ss ss ss ss sf si si si ss s{sf sf si si si si si si}}", "file", o->file, "reason",
-        r->reason ? media_reason_name(r->reason) : "ok", "detail", r->detail, "hash", hash, "start_s",
+        r->reason ? media_code_name(r->reason) : "ok", "detail", r->detail, "hash", hash, "start_s",
         o->start_s, "frames", (int)o->frames, "size", (int)o->size, "resize", (int)o->resize, "wrote",
         r->video_bytes && r->audio_bytes ? "video+audio"
         : r->video_bytes                 ? "video"
@@ -241,8 +243,8 @@ int cli_decode(int argc, char **argv)
     if (o.json)
         print_json(&o, &result);
     if (result.reason) {
-        fprintf(stderr, "xdc decode: %s: %s: %s %s\n", o.file, media_reason_name(result.reason),
-                media_reason_text(result.reason), result.detail);
+        fprintf(stderr, "xdc decode: %s: %s: %s %s\n", o.file, media_code_name(result.reason),
+                media_code_text(result.reason), result.detail);
         return err_exit_status(XDC_EMEDIA);
     }
     return fflush(stdout) || ferror(stdout) ? err_exit_status(-EIO) : 0;

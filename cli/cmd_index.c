@@ -184,7 +184,7 @@ static void print_json(const struct index_options *o, const struct index_files *
     snprintf(identity, sizeof identity, "%016llx", (unsigned long long)s->identity);
     for (unsigned i = 1; i < MEDIA_REASONS; i++)
         if (s->reasons[i])
-            json_object_set_new(reasons, media_reason_name(i), json_integer((json_int_t)s->reasons[i]));
+            json_object_set_new(reasons, media_code_name(i), json_integer((json_int_t)s->reasons[i]));
     json_t *root = json_pack(
         "{ss ss ss sI sI sI sf sI so s{si sI sI sI} s{sI sI sI sI} sI sI sf}", "manifest", o->out, "identity",
         identity, "media_root", files->root, "videos", (json_int_t)s->videos, "with_video",
@@ -210,8 +210,8 @@ static void print_table(const struct index_options *o, const struct index_files 
     printf("bytes         %llu\n", (unsigned long long)s->bytes);
     for (unsigned i = 1; i < MEDIA_REASONS; i++)
         if (s->reasons[i])
-            printf("unreadable    %llu %s: %s\n", (unsigned long long)s->reasons[i], media_reason_name(i),
-                   media_reason_text(i));
+            printf("unreadable    %llu %s: %s\n", (unsigned long long)s->reasons[i], media_code_name(i),
+                   media_code_text(i));
     if (o->labels) {
         printf("labels        %u classes, %zu files labelled\n", s->classes, l->labelled);
         printf("splits        %llu train, %llu val, %llu test, %llu none\n",

@@ -100,7 +100,7 @@ static int collect(struct probing *p, struct prober *r, struct err *e)
         if (progress_now_s() - r->since_s < WALL_S)
             return 0;
         media_child_stop(&r->child);
-        result.reason = MEDIA_TIMEOUT;
+        result.reason = MEDIA_DECODE_TIMEOUT;
     } else if (rc) {
         media_child_stop(&r->child);
         if (++r->failures < ATTEMPTS) {

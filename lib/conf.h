@@ -15,6 +15,7 @@ enum conf_method { METHOD_SDC, METHOD_MDC, METHOD_CDC, METHOD_XDC, METHOD_SUPERV
 enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
 enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
 enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
+enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
 enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
 
 /* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the
@@ -27,13 +28,17 @@ struct conf {
     struct {
         char manifest[CONF_STRING_MAX];
         char media_root[CONF_STRING_MAX];
-        int64_t clips_per_video;
+        int64_t clips_per_video, short_clip, no_audio; /* short_clip: enum media_short */
+        double min_sound_s;
     } data;
     int64_t method;
     struct {
-        int64_t frames, resize, crop;
+        int64_t frames, resize, crop, scaling; /* enum media_scaling */
         double fps;
     } video;
+    struct {
+        int64_t frontend; /* enum media_frontend */
+    } audio;
     struct {
         double flip, audio_shift_s;
         int64_t resize_max, crop_jitter_px, time_mask_frames;
@@ -56,7 +61,8 @@ struct conf {
         int64_t dtype;
     } features;
     struct {
-        int64_t workers, cpu_s, memory_mib, attempts;
+        int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox;
+        double hedge;
     } decoder;
     struct {
         char clips[CONF_STRING_MAX], features[CONF_STRING_MAX], labels[CONF_STRING_MAX];

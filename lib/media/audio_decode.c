@@ -35,11 +35,12 @@ struct audio {
     double end_s;     /* where the newest frame ends */
 };
 
-double audio_window_start(const struct input *in, const struct media_job *job, const struct augment *a)
+double audio_window_start(const struct input *in, const struct media_job *job, const struct media_clip *clip,
+                          const struct augment *a)
 {
     const struct media_recipe *r = &job->recipe;
     double fps = r->fps > 0 ? r->fps : input_fps(in);
-    double s = job->start_s + r->frames / fps / 2 - WINDOW_S / 2 + a->audio_shift_s;
+    double s = clip->start_s + r->frames / fps / 2 - WINDOW_S / 2 + a->audio_shift_s;
     double duration = job->duration_s > 0 ? job->duration_s : in->duration_s;
     if (duration > 0)
         s = fmin(s, duration - WINDOW_S);
@@ -192,7 +193,7 @@ static int check_end(const struct audio *a, struct err *e)
     double wanted = fmin(a->start_s + WINDOW_S, fmin(own, a->job->duration_s));
     if (a->decoder.draining && a->end_s < wanted - TRUNCATED_S)
         return fault_set(e, MEDIA_TRUNCATED, "sound ends at %.2f s, the clip needs %.2f s", a->end_s, wanted);
-    if (!(duration > 0) && a->decoder.draining && a->end_s < AUDIO_SHORTEST_S)
+    if (!(duration > 0) && a->decoder.draining && a->end_s < a->job->recipe.min_sound_s)
         return fault_set(e, MEDIA_TOO_SHORT, "%.2f s of sound", a->end_s);
     if (!a->any && a->decoder.faults)
         return fault_av(e, MEDIA_DECODE_ERROR, a->decoder.last_fault, "decode sound");
@@ -213,10 +214,10 @@ static int check_wave(const float *wave, double start_s, struct err *e)
     return 0;
 }
 
-int audio_decode(struct input *in, const struct media_job *job, const struct augment *aug, float *wave,
-                 struct err *e)
+int audio_decode(struct input *in, const struct media_job *job, const struct media_clip *clip,
+                 const struct augment *aug, float *wave, struct err *e)
 {
-    struct audio a = {.in = in, .job = job, .wave = wave, .start_s = audio_window_start(in, job, aug)};
+    struct audio a = {.in = in, .job = job, .wave = wave, .start_s = audio_window_start(in, job, clip, aug)};
     int rc = stream_decoder_open(&a.decoder, in, in->audio, e);
     if (rc == 0) {
         a.frame = av_frame_alloc();

@@ -7,12 +7,11 @@
 #include "lib/media/augment.h"
 #include "lib/media/input.h"
 
-#define AUDIO_SHORTEST_S 1.1
-
 /* Where the window starts. */
-double audio_window_start(const struct input *in, const struct media_job *job, const struct augment *a);
+double audio_window_start(const struct input *in, const struct media_job *job, const struct media_clip *clip,
+                          const struct augment *a);
 
 /* in->audio >= 0, origin found. wave [LOGMEL_SAMPLES]. 0 or an enum media_reason and a sentence; the wave is
  * usable after 0 and MEDIA_AUDIO_SILENT. */
-int audio_decode(struct input *in, const struct media_job *job, const struct augment *a, float *wave,
-                 struct err *e) WARN_UNUSED;
+int audio_decode(struct input *in, const struct media_job *job, const struct media_clip *clip,
+                 const struct augment *a, float *wave, struct err *e) WARN_UNUSED;

@@ -11,10 +11,10 @@ static int64_t pick(double u, int64_t n)
     return i < n ? i : n - 1;
 }
 
-void augment_draw(const struct media_recipe *r, struct augment *out)
+void augment_draw(const struct media_recipe *r, uint64_t seed, struct augment *out)
 {
     struct rng g;
-    rng_init(&g, r->augment_seed);
+    rng_init(&g, seed);
     double u[7];
     for (int i = 0; i < 7; i++)
         u[i] = rng_uniform(&g);

@@ -1,7 +1,7 @@
 /* augment: the random choices that turn a clip into one training view: size, crop, flip, shift of the sound,
- * time mask. Used by the media worker. Pure. All values come from recipe.augment_seed, by seven uniforms in a
- * fixed order: size, crop x, crop y, flip, audio shift, mask length, mask start. Always seven, whatever the
- * recipe asks. */
+ * time mask. Used by the media worker. Pure. All values come from the clip's augment_seed, by seven uniforms
+ * in a fixed order: size, crop x, crop y, flip, audio shift, mask length, mask start. Always seven, whatever
+ * the recipe asks. */
 #pragma once
 #include "lib/media/media.h"
 
@@ -19,7 +19,7 @@ struct augment_window {
 };
 
 /* recipe->augment false: the smallest size, the centre, no flip, no shift, no mask. */
-void augment_draw(const struct media_recipe *r, struct augment *out);
+void augment_draw(const struct media_recipe *r, uint64_t seed, struct augment *out);
 
 /* Scaled size and crop for a displayed picture of width x height pixels (both positive). */
 void augment_place(const struct augment *a, const struct media_recipe *r, int width, int height,

@@ -180,8 +180,10 @@ int media_child_send(struct media_child *c, const struct media_job *job, int fil
         return err_set(e, -EPIPE, "the media worker is not running");
     if (c->busy)
         return err_set(e, -EBUSY, "the media worker has a job");
-    if (job->kind == MEDIA_JOB_DECODE && media_slot_bytes(&job->recipe) > c->slot_bytes)
-        return err_set(e, -EINVAL, "the sample takes %llu bytes, the slot has %llu",
+    if (job->kind == MEDIA_JOB_DECODE && (job->clips < 1 || job->clips > MEDIA_CLIPS_MAX))
+        return err_set(e, -EINVAL, "a job of %u clips", job->clips);
+    if (job->kind == MEDIA_JOB_DECODE && job->clips * media_slot_bytes(&job->recipe) > c->slot_bytes)
+        return err_set(e, -EINVAL, "%u samples take %llu bytes each, the slot has %llu", job->clips,
                        (unsigned long long)media_slot_bytes(&job->recipe), (unsigned long long)c->slot_bytes);
     struct iovec iov = {.iov_base = (void *)(uintptr_t)job, .iov_len = sizeof *job};
     struct msghdr msg = {.msg_iov = &iov,
@@ -201,10 +203,8 @@ int media_child_send(struct media_child *c, const struct media_job *job, int fil
         return err_set(e, -EPIPE, "the media worker has gone");
     }
     c->busy = true;
-    c->job_id = job->id;
-    const struct media_recipe *r = &job->recipe;
-    c->job_video_bytes =
-        job->kind == MEDIA_JOB_DECODE && r->want_video ? r->frames * r->crop * r->crop * 3 : 0;
+    c->job = *job;
+    c->answered = 0;
     return 0;
 }
 
@@ -218,14 +218,14 @@ static int died(struct media_child *c, bool nonsense, struct media_result *out, 
     int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     const char *how = sig ? "signal" : "exit status";
     int number = sig ? sig : WEXITSTATUS(status);
-    *out = (struct media_result){.id = c->job_id, .reason = MEDIA_WORKER_DIED};
+    *out = (struct media_result){.id = c->job.id, .clip = c->answered, .reason = MEDIA_WORKER_DIED};
     out->probe.video_stream = out->probe.audio_stream = -1;
     if (!ready && nonsense)
         return err_set(e, -ENOEXEC, "the media worker is of another build");
     if (!ready && sig != SIGKILL)
         return err_set(e, -ENOEXEC, "the media worker does not start: %s %d", how, number);
     if (!nonsense && sig == SIGXCPU)
-        out->reason = MEDIA_TIMEOUT;
+        out->reason = MEDIA_DECODE_TIMEOUT;
     else if (!nonsense && ready && sig == SIGKILL)
         out->reason = MEDIA_MEMORY_LIMIT; /* nobody but the kernel's out-of-memory killer sends it */
     if (nonsense)
@@ -235,18 +235,37 @@ static int died(struct media_child *c, bool nonsense, struct media_result *out, 
     return err_set(e, -EPIPE, "%s", out->detail);
 }
 
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Whether the bytes lie, aligned, in clip's part of the slot. */
+static bool in_part(const struct media_child *c, uint32_t clip, uint64_t offset, uint64_t bytes)
+{
+    uint64_t part = media_slot_bytes(&c->job.recipe), begin = clip * part;
+    uint64_t end = min_u64(begin + part, c->slot_bytes);
+    return bytes == 0 || ((offset & 63) == 0 && offset >= begin && offset <= end && bytes <= end - offset);
+}
+
 /* What a worker says is bytes from outside: a file may have taken it over. */
 static bool plausible(const struct media_child *c, const struct media_result *r)
 {
-    if (!c->busy || r->id != c->job_id || r->reason >= MEDIA_REASONS || (r->audio_offset & 63))
+    const struct media_recipe *q = &c->job.recipe;
+    bool decode = c->job.kind == MEDIA_JOB_DECODE;
+    if (!c->busy || r->id != c->job.id || r->reason >= MEDIA_REASONS ||
+        !memchr(r->detail, 0, sizeof r->detail))
         return false;
-    if (r->video_bytes && r->video_bytes != c->job_video_bytes)
+    if (r->clip != (decode ? c->answered : 0) || r->facts >> MEDIA_FACTS ||
+        r->keyframes > MEDIA_KEYFRAMES_MAX)
         return false;
-    if (r->audio_bytes && r->audio_bytes != MEDIA_AUDIO_FLOATS * sizeof(float))
+    uint64_t video = decode && q->want_video ? (uint64_t)q->frames * q->crop * q->crop * 3 : 0;
+    uint64_t audio = decode && q->want_audio ? MEDIA_AUDIO_FLOATS * sizeof(float) : 0;
+    if ((r->video_bytes && r->video_bytes != video) || (r->audio_bytes && r->audio_bytes != audio))
         return false;
-    return r->video_bytes <= c->slot_bytes && (r->audio_bytes == 0 || r->audio_offset >= r->video_bytes) &&
-           (uint64_t)r->audio_offset + r->audio_bytes <= c->slot_bytes &&
-           memchr(r->detail, 0, sizeof r->detail);
+    return in_part(c, r->clip, r->video_offset, r->video_bytes) &&
+           in_part(c, r->clip, r->audio_offset, r->audio_bytes) &&
+           r->keyframes * sizeof(struct media_keyframe) <= c->slot_bytes;
 }
 
 int media_child_recv(struct media_child *c, struct media_result *out, struct err *e)
@@ -269,12 +288,14 @@ int media_child_recv(struct media_child *c, struct media_result *out, struct err
             in.hello.job_bytes == sizeof(struct media_job) &&
             in.hello.result_bytes == sizeof(struct media_result)) {
             c->ready = true;
+            c->sandbox = in.hello.sandbox;
             continue;
         }
         if (!c->ready || n != (ssize_t)sizeof in.result || !plausible(c, &in.result))
             return died(c, true, out, e);
         *out = in.result;
-        c->busy = false;
+        c->answered++;
+        c->busy = c->job.kind == MEDIA_JOB_DECODE && c->answered < c->job.clips;
         return 0;
     }
 }
@@ -331,7 +352,7 @@ static int await(struct media_child *c, struct media_result *out, struct err *e)
             continue;
         kill(c->pid, SIGKILL);
         reap(c);
-        *out = (struct media_result){.id = c->job_id, .reason = MEDIA_TIMEOUT};
+        *out = (struct media_result){.id = c->job.id, .reason = MEDIA_DECODE_TIMEOUT};
         snprintf(out->detail, sizeof out->detail, "no answer in %d s", RUN_WALL_S);
         return 0;
     }
@@ -340,7 +361,7 @@ static int await(struct media_child *c, struct media_result *out, struct err *e)
 int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out,
                     struct err *e)
 {
-    uint64_t bytes = media_slot_bytes(&job->recipe);
+    uint64_t bytes = media_slot_bytes(&job->recipe) * (job->clips ? job->clips : 1);
     struct media_child_limits limits = {
         .cpu_s = RUN_CPU_S, .memory_mib = RUN_MEMORY_MIB, .slot_bytes = bytes > 64 ? bytes : 64};
     int rc = -EPIPE;
@@ -352,5 +373,9 @@ int media_child_run(struct media_child *c, const struct media_job *job, int file
         if (rc == 0)
             rc = media_child_send(c, job, file, e);
     }
-    return rc < 0 ? rc : await(c, out, e);
+    do {
+        if (rc == 0)
+            rc = await(c, out++, e);
+    } while (rc == 0 && c->busy);
+    return rc;
 }

@@ -18,11 +18,12 @@ struct media_child {
     int fd;        /* SOCK_SEQPACKET to the worker, non-blocking; poll it for POLLIN */
     uint8_t *slot; /* owned mapping, read side; stays until the next start, or stop */
     uint64_t slot_bytes;
-    int exit_status; /* wait status of the last worker that ended */
-    bool ready;      /* the worker has said hello */
-    bool busy;       /* a job is with the worker */
-    uint64_t job_id;
-    uint32_t job_video_bytes; /* what the job's frames take */
+    int exit_status;      /* wait status of the last worker that ended */
+    bool ready;           /* the worker has said hello */
+    uint32_t sandbox;     /* enum sandbox_part: what is in force, once it is ready */
+    bool busy;            /* a job is with the worker */
+    struct media_job job; /* that one, or the last */
+    uint32_t answered;    /* clips of it that have a result */
 };
 
 /* Starts a worker. The program is $XDC_MEDIA_WORKER, or xdc-media-worker beside this program, or in
@@ -32,7 +33,8 @@ int media_child_start(struct media_child *c, const struct media_child_limits *li
 /* Hands over a job and `file` (a descriptor, which stays the caller's). One job at a time: else -EBUSY.
  * -EINVAL: the slot is too small for the recipe. -EPIPE: the worker is gone, and reaped: start again. */
 int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e) WARN_UNUSED;
-/* 0: *out is the answer; -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_TIMEOUT,
+/* 0: *out is the answer, of out->clip in a decode job; the worker stays busy until every clip has one.
+ * -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_DECODE_TIMEOUT,
  * MEDIA_MEMORY_LIMIT or MEDIA_WORKER_DIED, the child is reaped and can be started again. -ENOEXEC: the worker
  * program itself does not work here, which is no file's fault. */
 int media_child_recv(struct media_child *c, struct media_result *out, struct err *e) WARN_UNUSED;
@@ -46,6 +48,7 @@ int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out
 
 /* One job, start to end: what `xdc decode`, `xdc index` and tests use. Starts a worker (5 s, 512 MiB) where
  * *c has none or its slot is too small, and keeps it for the next job. Blocking, 120 s at most (then
- * MEDIA_TIMEOUT). The frames stay in c->slot. 0 also where the worker died: *out says why. */
+ * MEDIA_DECODE_TIMEOUT). The frames stay in c->slot. 0 also where the worker died: *out says why. out: one
+ * result for each clip of a decode job; after a death those that follow are not written. */
 int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out,
                     struct err *e) WARN_UNUSED;

@@ -49,7 +49,7 @@ int probe_check(const struct input *in, const struct media_recipe *r, double dur
     }
     if (r->want_audio && in->audio < 0)
         return fault_set(e, MEDIA_NO_AUDIO, "no audio stream");
-    if (r->want_audio && duration_s > 0 && duration_s < AUDIO_SHORTEST_S)
+    if (r->want_audio && duration_s > 0 && duration_s < r->min_sound_s)
         return fault_set(e, MEDIA_TOO_SHORT, "%.2f s long", duration_s);
     return r->want_audio ? check_codec(in, in->audio, e) : 0;
 }

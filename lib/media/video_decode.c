@@ -22,6 +22,7 @@ enum start_level { AT_TARGET, BEFORE_TARGET, AT_BEGINNING };
 struct video {
     struct input *in;
     const struct media_job *job;
+    const struct media_clip *clip;
     struct stream_decoder decoder;
     struct picture *picture;
     AVFrame *now, *before; /* owned: the newest frame and the one before it */
@@ -105,7 +106,7 @@ static bool from_beginning(double target_s, enum start_level level)
 static int pass_timed(struct video *v, enum start_level level, struct err *e)
 {
     const struct media_recipe *r = &v->job->recipe;
-    double t = v->job->start_s;
+    double t = v->clip->start_s;
     int rc = start_pass(v, t, level, e);
     if (rc)
         return rc;
@@ -185,7 +186,7 @@ static int check_truncated(const struct video *v, struct err *e)
     double claimed = v->job->duration_s;
     if (own > 0 && own < claimed)
         claimed = own;
-    double wanted = v->job->start_s + (r->fps > 0 ? (r->frames - 1) / r->fps : 0);
+    double wanted = v->clip->start_s + (r->fps > 0 ? (r->frames - 1) / r->fps : 0);
     if (v->decoder.draining && v->job->duration_s > 0 && v->end_s < fmin(wanted, claimed) - TRUNCATED_S)
         return fault_set(e, MEDIA_TRUNCATED, "video ends at %.2f s, the clip needs %.2f s of %.2f s",
                          v->end_s, wanted, v->job->duration_s);
@@ -195,7 +196,7 @@ static int check_truncated(const struct video *v, struct err *e)
 static int decode_consecutive(struct video *v, struct err *e)
 {
     uint32_t frames = v->job->recipe.frames;
-    double t = v->job->start_s;
+    double t = v->clip->start_s;
     int level = AT_TARGET;
     for (int passes = 0; passes < MAX_PASSES; passes++) {
         int rc = pass_consecutive(v, t, (enum start_level)level, e);
@@ -232,7 +233,7 @@ static int finish(struct video *v, struct err *e)
     if (v->done == 0 && v->decoder.faults)
         return fault_av(e, MEDIA_DECODE_ERROR, v->decoder.last_fault, "decode video");
     if (v->done == 0)
-        return fault_set(e, MEDIA_ZERO_FRAMES, "no frame at %.2f s", v->job->start_s);
+        return fault_set(e, MEDIA_ZERO_FRAMES, "no frame at %.2f s", v->clip->start_s);
     while (v->done < v->job->recipe.frames)
         repeat(v);
     return 0;
@@ -264,11 +265,16 @@ static int video_open(struct video *v, struct err *e)
     return stream_decoder_open(&v->decoder, v->in, v->in->video, e);
 }
 
-int video_decode(struct input *in, const struct media_job *job, const struct augment *a, struct picture *p,
-                 uint8_t *out, struct err *e)
+int video_decode(struct input *in, const struct media_job *job, const struct media_clip *clip,
+                 const struct augment *a, struct picture *p, uint8_t *out, struct err *e)
 {
-    struct video v = {
-        .in = in, .job = job, .picture = p, .out = out, .last_s = NAN, .frame_s = 1 / input_fps(in)};
+    struct video v = {.in = in,
+                      .job = job,
+                      .clip = clip,
+                      .picture = p,
+                      .out = out,
+                      .last_s = NAN,
+                      .frame_s = 1 / input_fps(in)};
     picture_begin(p, &job->recipe, a, quarter_turns(in->ic->streams[in->video]));
     int rc = video_open(&v, e);
     if (rc == 0)

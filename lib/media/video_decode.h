@@ -13,5 +13,5 @@
 
 /* in->video >= 0, origin found. p is kept between clips. out [T, P, P, 3]. 0 or an enum media_reason and a
  * sentence. */
-int video_decode(struct input *in, const struct media_job *job, const struct augment *a, struct picture *p,
-                 uint8_t *out, struct err *e) WARN_UNUSED;
+int video_decode(struct input *in, const struct media_job *job, const struct media_clip *clip,
+                 const struct augment *a, struct picture *p, uint8_t *out, struct err *e) WARN_UNUSED;

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <libavutil/log.h>
-#include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,13 +17,8 @@
 #include "lib/media/audio_decode.h"
 #include "lib/media/logmel.h"
 #include "lib/media/probe.h"
+#include "lib/media/sandbox.h"
 #include "lib/media/video_decode.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1 /* maps terabytes, and looks at /proc when it ends */
-#else
-#define SANITIZED 0
-#endif
 
 #define EXIT_SOFTWARE 70
 #define EXIT_PROTOCOL 76
@@ -37,64 +31,81 @@ struct worker {
     XXH3_state_t *hash;    /* owned */
     struct picture picture;
     timer_t timer;
+    uint32_t sandbox; /* enum sandbox_part, as far as this system has them */
 };
 
-static int decode_audio_part(struct worker *w, struct input *in, const struct media_job *job,
-                             const struct augment *a, struct media_result *out, struct err *e)
+/* A clip of a file that is open, and what becomes of it. */
+struct clip_job {
+    struct input *in;
+    const struct media_job *job;
+    const struct media_clip *clip;
+    struct augment augment;
+    uint8_t *slot; /* this clip's part */
+    struct media_result *out;
+};
+
+static int decode_audio_part(struct worker *w, const struct clip_job *c, struct err *e)
 {
-    int rc = audio_decode(in, job, a, w->wave, e);
+    int rc = audio_decode(c->in, c->job, c->clip, &c->augment, w->wave, e);
     if (rc && rc != MEDIA_AUDIO_SILENT)
         return rc;
-    float *logmel = (float *)(void *)(w->slot + out->audio_offset);
+    uint64_t offset = (c->out->video_bytes + 63) & ~63u;
+    float *logmel = (float *)(void *)(c->slot + offset);
     logmel_compute(w->logmel, w->wave, logmel);
-    augment_mask(a, logmel);
-    out->audio_bytes = MEDIA_AUDIO_FLOATS * sizeof(float);
+    augment_mask(&c->augment, logmel);
+    c->out->audio_offset = (uint64_t)(c->slot - w->slot) + offset;
+    c->out->audio_bytes = MEDIA_AUDIO_FLOATS * sizeof(float);
     return rc;
 }
 
 /* What is there is decoded even where the other stream is missing: the caller may do without it. */
-static int decode_parts(struct worker *w, struct input *in, const struct media_job *job,
-                        struct media_result *out, struct err *e)
+static int decode_parts(struct worker *w, struct clip_job *c, struct err *e)
 {
-    const struct media_recipe *r = &job->recipe;
-    double duration = job->duration_s > 0 ? job->duration_s : in->duration_s;
-    int reason = probe_check(in, r, duration, &out->missing, e);
+    const struct media_recipe *r = &c->job->recipe;
+    double duration = c->job->duration_s > 0 ? c->job->duration_s : c->in->duration_s;
+    int reason = probe_check(c->in, r, duration, &c->out->missing, e);
     if (reason && reason != MEDIA_NO_AUDIO && reason != MEDIA_NO_VIDEO)
         return reason;
-    struct augment a;
-    augment_draw(r, &a);
-    if (r->want_video && in->video >= 0) {
-        int rc = video_decode(in, job, &a, &w->picture, w->slot, e);
+    augment_draw(r, c->clip->augment_seed, &c->augment);
+    if (r->want_video && c->in->video >= 0) {
+        int rc = video_decode(c->in, c->job, c->clip, &c->augment, &w->picture, c->slot, e);
         if (rc)
             return rc;
-        out->video_bytes = r->frames * r->crop * r->crop * 3;
-        out->audio_offset = (out->video_bytes + 63) & ~63u;
+        c->out->video_offset = (uint64_t)(c->slot - w->slot);
+        c->out->video_bytes = r->frames * r->crop * r->crop * 3;
     }
-    if (r->want_audio && in->audio >= 0) {
-        int rc = decode_audio_part(w, in, job, &a, out, e);
+    if (r->want_audio && c->in->audio >= 0) {
+        int rc = decode_audio_part(w, c, e);
         reason = reason ? reason : rc;
     }
     return reason;
 }
 
-static int do_decode(struct worker *w, const struct media_job *job, int file, struct media_result *out,
-                     struct err *e)
+static void hash_sample(struct worker *w, struct media_result *out)
+{
+    if (!out->video_bytes && !out->audio_bytes)
+        return;
+    XXH3_64bits_reset(w->hash);
+    XXH3_64bits_update(w->hash, w->slot + out->video_offset, out->video_bytes);
+    XXH3_64bits_update(w->hash, w->slot + out->audio_offset, out->audio_bytes);
+    out->hash = XXH3_64bits_digest(w->hash);
+}
+
+static int do_clip(struct worker *w, const struct media_job *job, uint32_t i, int file,
+                   struct media_result *out, struct err *e)
 {
     struct input in;
     int rc = input_open(&in, file, job->video_stream, job->audio_stream, false, e);
     if (rc == 0)
         rc = input_find_origin(&in, e);
     if (rc == 0) {
+        struct clip_job c = {.in = &in, .job = job, .clip = &job->clip[i], .out = out};
+        c.slot = w->slot + i * media_slot_bytes(&job->recipe);
         probe_fill(&in, &out->probe);
-        rc = decode_parts(w, &in, job, out, e);
+        rc = decode_parts(w, &c, e);
     }
     input_close(&in);
-    if (out->video_bytes || out->audio_bytes) {
-        XXH3_64bits_reset(w->hash);
-        XXH3_64bits_update(w->hash, w->slot, out->video_bytes);
-        XXH3_64bits_update(w->hash, w->slot + out->audio_offset, out->audio_bytes);
-        out->hash = XXH3_64bits_digest(w->hash);
-    }
+    hash_sample(w, out);
     return rc;
 }
 
@@ -123,24 +134,48 @@ static void set_deadline(struct worker *w, uint32_t seconds)
     timer_settime(w->timer, 0, &t, NULL);
 }
 
-static void do_job(struct worker *w, const struct media_job *job, int file, struct media_result *out)
+static void begin_result(const struct media_job *job, uint32_t clip, struct media_result *out)
 {
-    struct err e = {0};
-    int reason;
     memset(out, 0, sizeof *out);
     out->id = job->id;
+    out->clip = clip;
     out->probe.video_stream = out->probe.audio_stream = -1;
-    set_deadline(w, w->limits.cpu_s);
-    if (file < 0)
-        reason = fault_set(&e, MEDIA_OPEN_FAILED, "no descriptor came with the job");
-    else if (job->kind == MEDIA_JOB_PROBE)
-        reason = do_probe(job, file, out, &e);
-    else
-        reason = do_decode(w, job, file, out, &e);
-    set_deadline(w, 0);
+}
+
+static void end_result(struct media_result *out, int reason, const struct err *e)
+{
     out->reason = (uint32_t)reason;
     if (reason)
-        snprintf(out->detail, sizeof out->detail, "%.*s", (int)sizeof out->detail - 1, e.msg);
+        snprintf(out->detail, sizeof out->detail, "%.*s", (int)sizeof out->detail - 1, e->msg);
+}
+
+static bool answer(const void *data, size_t size)
+{
+    return send(WORKER_SOCKET, data, size, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+/* Answers every clip of the job, or the one probe. False when nobody listens any more. */
+static bool do_job(struct worker *w, const struct media_job *job, int file)
+{
+    struct media_result out;
+    uint32_t n = job->kind == MEDIA_JOB_DECODE ? job->clips : 1;
+    for (uint32_t i = 0; i < n; i++) {
+        struct err e = {0};
+        int reason;
+        begin_result(job, i, &out);
+        set_deadline(w, job->cpu_s ? job->cpu_s : w->limits.cpu_s);
+        if (file < 0)
+            reason = fault_set(&e, MEDIA_OPEN_FAILED, "no descriptor came with the job");
+        else if (job->kind == MEDIA_JOB_PROBE)
+            reason = do_probe(job, file, &out, &e);
+        else
+            reason = do_clip(w, job, i, file, &out, &e);
+        set_deadline(w, 0);
+        end_result(&out, reason, &e);
+        if (!answer(&out, sizeof out))
+            return false;
+    }
+    return true;
 }
 
 /* 1: a job, and its descriptor or -1; 0: the parent has gone; negative: protocol error. */
@@ -168,39 +203,6 @@ static int receive(struct media_job *job, int *out_file)
     return n == (ssize_t)sizeof *job ? 1 : -EPROTO;
 }
 
-static bool answer(const void *data, size_t size)
-{
-    return send(WORKER_SOCKET, data, size, MSG_NOSIGNAL) == (ssize_t)size;
-}
-
-/* No path can be opened from here on: all the worker needs comes as open descriptors. Kernels without
- * Landlock: no harm. */
-static void forbid_paths(void)
-{
-    struct landlock_ruleset_attr attr = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
-    int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
-    if (fd < 0)
-        return;
-    syscall(SYS_landlock_restrict_self, fd, 0);
-    close(fd);
-}
-
-/* The limit is on what jobs add: libraries map some 200 MiB before the first byte of media is read. */
-static int limit_memory(const struct worker_limits *l)
-{
-    unsigned long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f)
-        return -errno;
-    int fields = fscanf(f, "%lu", &pages);
-    fclose(f);
-    if (fields != 1)
-        return -EIO;
-    rlim_t bytes = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)l->memory_mib << 20);
-    struct rlimit as = {.rlim_cur = bytes, .rlim_max = bytes};
-    return setrlimit(RLIMIT_AS, &as) < 0 ? -errno : 0;
-}
-
 static int worker_init(struct worker *w, const struct worker_limits *limits)
 {
     *w = (struct worker){.limits = *limits};
@@ -219,14 +221,7 @@ static int worker_init(struct worker *w, const struct worker_limits *limits)
     struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGXCPU};
     if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &ev, &w->timer) < 0)
         return -errno;
-    struct rlimit core = {0};
-    if (setrlimit(RLIMIT_CORE, &core) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    if (SANITIZED)
-        return 0;
-    rc = limit_memory(limits);
-    forbid_paths();
-    return rc;
+    return sandbox_enter(limits->memory_mib, &w->sandbox);
 }
 
 static void worker_close(struct worker *w)
@@ -243,22 +238,24 @@ static int serve(struct worker *w)
 {
     struct worker_hello hello = {.magic = WORKER_MAGIC,
                                  .job_bytes = sizeof(struct media_job),
-                                 .result_bytes = sizeof(struct media_result)};
+                                 .result_bytes = sizeof(struct media_result),
+                                 .sandbox = w->sandbox};
     if (!answer(&hello, sizeof hello))
         return 0;
     for (;;) {
         struct media_job job;
-        struct media_result result;
         int file = -1;
         int rc = receive(&job, &file);
         if (rc <= 0)
             return rc == 0 ? 0 : EXIT_PROTOCOL;
-        if (job.kind == MEDIA_JOB_DECODE && media_slot_bytes(&job.recipe) > w->limits.slot_bytes)
+        if (job.kind == MEDIA_JOB_DECODE &&
+            (job.clips < 1 || job.clips > MEDIA_CLIPS_MAX ||
+             job.clips * media_slot_bytes(&job.recipe) > w->limits.slot_bytes))
             return EXIT_PROTOCOL;
-        do_job(w, &job, file, &result);
+        bool heard = do_job(w, &job, file);
         if (file >= 0)
             close(file);
-        if (!answer(&result, sizeof result))
+        if (!heard)
             return 0;
     }
 }

@@ -14,6 +14,7 @@
 struct worker_hello {
     uint64_t magic;
     uint32_t job_bytes, result_bytes;
+    uint32_t sandbox; /* enum sandbox_part: what is in force */
 };
 
 struct worker_limits {

@@ -45,7 +45,8 @@ int golden_hash(const struct media_child_limits *limits, uint64_t *out, struct e
         .id = 1,
         .video_stream = -1,
         .audio_stream = -1,
-        .start_s = 0.25,
+        .clips = 1,
+        .clip = {{.start_s = 0.25, .key_pos = -1}},
         .duration_s = 2,
         .recipe = golden_recipe,
     };
@@ -59,7 +60,7 @@ int golden_hash(const struct media_child_limits *limits, uint64_t *out, struct e
     if (rc)
         err_wrap(e, "golden clip");
     else if (result.reason)
-        rc = err_set(e, XDC_EMEDIA, "golden clip: %s: %s", media_reason_name(result.reason), result.detail);
+        rc = err_set(e, XDC_EMEDIA, "golden clip: %s: %s", media_code_name(result.reason), result.detail);
     if (!rc)
         *out = result.hash;
     media_child_stop(&child);

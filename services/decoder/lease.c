@@ -21,16 +21,22 @@ static void copy_recipe(const Xdc__Recipe *m, struct media_recipe *out)
         .flip_probability = m->flip_probability,
         .audio_shift_s = m->audio_shift_s,
         .time_mask_frames = m->time_mask_frames,
-        .augment_seed = m->augment_seed,
         .augment = m->augment,
         .want_video = m->want_video,
         .want_audio = m->want_audio,
+        .scaling = m->scaling,
+        .frontend = m->frontend,
+        .short_clip = m->short_clip,
+        .min_sound_s = m->min_sound_s,
+        .keep_silent = m->keep_silent,
     };
 }
 
 static const char *fault_of(const Xdc__LeaseGrant *g)
 {
-    if (!g->key)
+    if (g->n_clips != 1)
+        return "no clip, or too many";
+    if (!g->clips[0]->key)
         return "no key";
     if (!g->uri || !g->uri[0])
         return "no uri";
@@ -41,7 +47,7 @@ static const char *fault_of(const Xdc__LeaseGrant *g)
         return "frames or crop out of range";
     if (r->resize_min > SIDE_MAX || r->resize_max > SIDE_MAX)
         return "resize out of range";
-    if (!isfinite(g->start_s) || !isfinite(g->duration_s) || !isfinite(r->fps) ||
+    if (!isfinite(g->clips[0]->start_s) || !isfinite(g->duration_s) || !isfinite(r->fps) ||
         !isfinite(r->flip_probability) || !isfinite(r->audio_shift_s))
         return "a number that is not finite";
     return NULL;
@@ -59,7 +65,7 @@ int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, struct lease *
         free(uri);
         return err_sys(e, ENOMEM, "lease");
     }
-    const Xdc__LeaseKey *k = grant->key;
+    const Xdc__LeaseKey *k = grant->clips[0]->key;
     l->key = (struct lease_key){
         .incarnation = k->incarnation,
         .phase = k->phase,
@@ -75,7 +81,8 @@ int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, struct lease *
     l->size_bytes = grant->size_bytes;
     l->video_stream = grant->video_stream;
     l->audio_stream = grant->audio_stream;
-    l->start_s = grant->start_s;
+    l->start_s = grant->clips[0]->start_s;
+    l->augment_seed = grant->clips[0]->augment_seed;
     l->duration_s = grant->duration_s;
     copy_recipe(grant->recipe, &l->recipe);
     *out = l;

@@ -29,6 +29,7 @@ struct lease {
     uint64_t size_bytes;
     int32_t video_stream, audio_stream; /* -1: the best one */
     double start_s, duration_s;
+    uint64_t augment_seed;
     struct media_recipe recipe;
     char *uri; /* owned */
 

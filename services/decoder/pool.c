@@ -63,7 +63,7 @@ static void answer(struct pool *p, struct lease *l)
     } else if (l->result.reason) {
         p->failed[l->result.reason < MEDIA_REASONS ? l->result.reason : MEDIA_DECODE_ERROR]++;
         log_debug("clip %llu of %s: %s: %s", (unsigned long long)l->key.clip, l->uri,
-                  media_reason_name(l->result.reason), l->result.detail);
+                  media_code_name(l->result.reason), l->result.detail);
     } else {
         p->decoded++;
     }
@@ -262,7 +262,8 @@ static int send_job(struct worker *w, struct lease *l, int fd, struct err *e)
         .id = l->key.clip,
         .video_stream = l->video_stream,
         .audio_stream = l->audio_stream,
-        .start_s = l->start_s,
+        .clips = 1,
+        .clip = {{.start_s = l->start_s, .augment_seed = l->augment_seed, .key_pos = -1}},
         .duration_s = l->duration_s,
         .recipe = l->recipe,
     };

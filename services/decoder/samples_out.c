@@ -43,7 +43,8 @@ static size_t fill_parts(struct samples_out_slot *slot, const struct lease *l, s
     const struct media_result *r = &l->result;
     size_t n = 0;
     if (r->video_bytes)
-        parts[n++] = (struct wire_part){l->worker->child.slot, r->video_bytes, on_part_released, slot};
+        parts[n++] = (struct wire_part){l->worker->child.slot + r->video_offset, r->video_bytes,
+                                        on_part_released, slot};
     if (r->audio_bytes)
         parts[n++] = (struct wire_part){l->worker->child.slot + r->audio_offset, r->audio_bytes,
                                         on_part_released, slot};
@@ -64,6 +65,7 @@ static int send_answer(struct samples_out *s, struct lease *l)
     if (!l->lost) {
         sample.reason = l->result.reason;
         sample.detail = l->result.detail;
+        sample.flags = l->result.flags;
     }
     if (l->worker && !l->lost) {
         struct samples_out_slot *slot = slot_of(s, l->worker);

@@ -8,7 +8,7 @@ static json_t *failed_json(const struct pool *p)
     json_t *o = json_object();
     for (unsigned i = 1; i < MEDIA_REASONS; i++)
         if (p->failed[i])
-            json_object_set_new(o, media_reason_name(i), json_integer((json_int_t)p->failed[i]));
+            json_object_set_new(o, media_code_name(i), json_integer((json_int_t)p->failed[i]));
     return o;
 }
 

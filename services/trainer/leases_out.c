@@ -193,6 +193,11 @@ static void recipe_to_proto(const struct media_recipe *r, Xdc__Recipe *out)
     out->audio_shift_s = r->audio_shift_s;
     out->time_mask_frames = r->time_mask_frames;
     out->augment = r->augment;
+    out->scaling = r->scaling;
+    out->frontend = r->frontend;
+    out->short_clip = r->short_clip;
+    out->min_sound_s = r->min_sound_s;
+    out->keep_silent = r->keep_silent;
 }
 
 static int grant(struct leases_out *l, struct lease_decoder *d, struct slot_ref ref, struct batch_slot *slot)
@@ -206,6 +211,7 @@ static int grant(struct leases_out *l, struct lease_decoder *d, struct slot_ref 
         return -EIO;
     }
     Xdc__LeaseKey key = XDC__LEASE_KEY__INIT;
+    Xdc__LeaseClip clip = XDC__LEASE_CLIP__INIT, *clips[] = {&clip};
     Xdc__LeaseGrant lease = XDC__LEASE_GRANT__INIT;
     Xdc__Recipe recipe;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
@@ -220,15 +226,18 @@ static int grant(struct leases_out *l, struct lease_decoder *d, struct slot_ref 
     recipe_to_proto(&p->recipe, &recipe);
     recipe.want_video = p->stream[ref.stream].video;
     recipe.want_audio = p->stream[ref.stream].audio;
-    recipe.augment_seed = clip_augment_seed((uint64_t)t->conf.run.seed, p->round, p->epoch, slot->clip);
-    lease.key = &key;
+    clip.augment_seed = clip_augment_seed((uint64_t)t->conf.run.seed, p->round, p->epoch, slot->clip);
+    clip.key = &key;
+    clip.key_pos = -1;
+    lease.clips = clips;
+    lease.n_clips = 1;
     lease.uri = v->uri;
     lease.size_bytes = v->size_bytes;
     lease.video_stream = v->video_stream;
     lease.audio_stream = v->audio_stream;
     lease.duration_s = v->duration_s;
     double fps = p->recipe.fps > 0 ? p->recipe.fps : v->fps > 0 ? v->fps : 30.0;
-    lease.start_s =
+    clip.start_s =
         clip_start_s((uint64_t)t->conf.run.seed, slot->clip, v->duration_s, p->recipe.frames / fps);
     lease.recipe = &recipe;
     env.body_case = XDC__ENVELOPE__BODY_LEASE_GRANT;

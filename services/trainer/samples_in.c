@@ -84,7 +84,7 @@ void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struc
     } else if (s->reason != MEDIA_OK) {
         t->samples.quarantined++;
         log_warn("clip %llu is quarantined: %s: %s", (unsigned long long)slot->clip,
-                 media_reason_name(s->reason), s->detail);
+                 media_code_name(s->reason), s->detail);
         batcher_hole(&t->batcher, ref, LEDGER_QUARANTINED, s->reason);
     } else if (check_frames(t, ref.stream, s, raw, n_raw, &video, &audio)) {
         t->samples.taken++;

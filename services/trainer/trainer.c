@@ -97,7 +97,12 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .flip_probability = augment ? c->augment.flip : 0,
                                  .audio_shift_s = augment ? c->augment.audio_shift_s : 0,
                                  .time_mask_frames = augment ? (uint32_t)c->augment.time_mask_frames : 0,
-                                 .augment = augment};
+                                 .augment = augment,
+                                 .scaling = (uint32_t)c->video.scaling,
+                                 .frontend = (uint32_t)c->audio.frontend,
+                                 .short_clip = (uint32_t)c->data.short_clip,
+                                 .min_sound_s = c->data.min_sound_s,
+                                 .keep_silent = c->data.no_audio == NO_AUDIO_KEEP};
 }
 
 /* The clips of the run: of videos whose split is train, or of all when the manifest has no split. */

@@ -210,6 +210,7 @@ static void send_grant(struct fixture *f, uint64_t incarnation, uint64_t clip, u
 {
     Xdc__LeaseKey key = XDC__LEASE_KEY__INIT;
     Xdc__Recipe recipe = XDC__RECIPE__INIT;
+    Xdc__LeaseClip clip_part = XDC__LEASE_CLIP__INIT, *clips[] = {&clip_part};
     Xdc__LeaseGrant grant = XDC__LEASE_GRANT__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
     key.incarnation = incarnation;
@@ -223,7 +224,9 @@ static void send_grant(struct fixture *f, uint64_t incarnation, uint64_t clip, u
     recipe.frames = 8;
     recipe.resize_min = recipe.resize_max = recipe.crop = crop;
     recipe.want_video = recipe.want_audio = true;
-    grant.key = &key;
+    grant.clips = clips;
+    grant.n_clips = 1;
+    clip_part.key = &key;
     grant.uri = (char *)"good.mp4";
     grant.size_bytes = golden_clip_size;
     grant.video_stream = grant.audio_stream = -1;
@@ -415,12 +418,15 @@ static void grants_that_make_no_sense(void **state)
     for (unsigned i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         Xdc__LeaseKey key = XDC__LEASE_KEY__INIT;
         Xdc__Recipe recipe = XDC__RECIPE__INIT;
+        Xdc__LeaseClip clip_part = XDC__LEASE_CLIP__INIT, *clips[] = {&clip_part};
         Xdc__LeaseGrant grant = XDC__LEASE_GRANT__INIT;
         struct lease *l = NULL;
         struct err e = {0};
         recipe.frames = recipe.crop = recipe.resize_min = recipe.resize_max = 16;
         recipe.want_video = true;
-        grant.key = i == 0 ? NULL : &key;
+        grant.clips = clips;
+        grant.n_clips = 1;
+        clip_part.key = i == 0 ? NULL : &key;
         grant.uri = (char *)(i == 1 ? "" : "a.mp4");
         grant.recipe = i == 2 ? NULL : &recipe;
         if (i == 3)
@@ -430,7 +436,7 @@ static void grants_that_make_no_sense(void **state)
         if (i == 5)
             recipe.resize_max = 1u << 30;
         if (i == 6)
-            grant.start_s = (double)NAN;
+            clip_part.start_s = (double)NAN;
         assert_int_equal(lease_from_grant(&grant, 0, &l, &e), XDC_EFORMAT);
         assert_non_null(strstr(e.msg, faults[i]));
         assert_null(l);

@@ -114,6 +114,7 @@ static struct lease *make_lease(uint64_t clip, const char *uri, uint64_t size_by
     struct err e = {0};
     Xdc__LeaseKey key = XDC__LEASE_KEY__INIT;
     Xdc__Recipe recipe = XDC__RECIPE__INIT;
+    Xdc__LeaseClip clip_part = XDC__LEASE_CLIP__INIT, *clips[] = {&clip_part};
     Xdc__LeaseGrant grant = XDC__LEASE_GRANT__INIT;
     key.incarnation = 7;
     key.phase = 2;
@@ -122,11 +123,13 @@ static struct lease *make_lease(uint64_t clip, const char *uri, uint64_t size_by
     recipe.resize_min = recipe.resize_max = 40;
     recipe.crop = 32;
     recipe.want_video = recipe.want_audio = true;
-    grant.key = &key;
+    grant.clips = clips;
+    grant.n_clips = 1;
+    clip_part.key = &key;
     grant.uri = (char *)uri;
     grant.size_bytes = size_bytes;
     grant.video_stream = grant.audio_stream = -1;
-    grant.start_s = 0.2;
+    clip_part.start_s = 0.2;
     grant.duration_s = 2;
     grant.recipe = &recipe;
     assert_int_equal(lease_from_grant(&grant, 0, &l, &e), 0);

@@ -32,10 +32,12 @@ static double late_tone_48k(int n, int channel)
 
 static struct media_job job_at(double start_s, uint32_t frames, double fps, double duration_s)
 {
-    return (struct media_job){.kind = MEDIA_JOB_DECODE,
-                              .start_s = start_s,
-                              .duration_s = duration_s,
-                              .recipe = {.frames = frames, .fps = fps, .want_audio = true}};
+    return (struct media_job){
+        .kind = MEDIA_JOB_DECODE,
+        .clips = 1,
+        .clip = {{.start_s = start_s, .key_pos = -1}},
+        .duration_s = duration_s,
+        .recipe = {.frames = frames, .fps = fps, .want_audio = true, .min_sound_s = 1.1}};
 }
 
 static int decode_shifted(const char *path, const struct media_job *job, double shift_s, struct err *e)
@@ -49,7 +51,7 @@ static int decode_shifted(const char *path, const struct media_job *job, double 
     if (rc == 0 && in.audio < 0)
         rc = fault_set(e, MEDIA_NO_AUDIO, "no audio stream");
     if (rc == 0)
-        rc = audio_decode(&in, job, &a, wave, e);
+        rc = audio_decode(&in, job, job->clip, &a, wave, e);
     input_close(&in);
     close(fd);
     return rc;
@@ -248,7 +250,7 @@ static void test_truncated(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(truncate(path, st.st_size / 2), 0);
     assert_int_equal(decode(path, &job, &e), MEDIA_TRUNCATED);
-    job.start_s = 0.2;
+    job.clip[0].start_s = 0.2;
     assert_int_equal(decode(path, &job, &e), 0);
 }
 

@@ -33,9 +33,8 @@ static void test_evaluation_view(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct augment a;
         struct augment_window w;
-        r.augment_seed = i;
         r.crop = cases[i].crop;
-        augment_draw(&r, &a);
+        augment_draw(&r, i, &a);
         assert_false(a.flip);
         assert_true(a.audio_shift_s == 0);
         assert_int_equal(a.mask_frames, 0);
@@ -58,8 +57,7 @@ static void test_ranges(void **state)
     for (uint64_t seed = 0; seed < 4000; seed++) {
         struct augment a;
         struct augment_window w;
-        r.augment_seed = seed;
-        augment_draw(&r, &a);
+        augment_draw(&r, seed, &a);
         assert_in_range(a.short_side, 128, 160);
         assert_in_range(a.mask_frames, 0, 20);
         assert_in_range(a.mask_start, 0, MEDIA_MEL_FRAMES - a.mask_frames);
@@ -90,8 +88,7 @@ static void test_jitter(void **state)
     for (uint64_t seed = 0; seed < 500; seed++) {
         struct augment a;
         struct augment_window w;
-        r.augment_seed = seed;
-        augment_draw(&r, &a);
+        augment_draw(&r, seed, &a);
         augment_place(&a, &r, 128, 128, &w);
         assert_in_range(w.x + 4, 0, 8);
         assert_in_range(w.y + 4, 0, 8);
@@ -111,10 +108,9 @@ static void test_draws_are_fixed(void **state)
     plain.crop_jitter_px = 3;
     for (uint64_t seed = 0; seed < 100; seed++) {
         struct augment a, b, c;
-        r.augment_seed = plain.augment_seed = seed;
-        augment_draw(&r, &a);
-        augment_draw(&r, &b);
-        augment_draw(&plain, &c);
+        augment_draw(&r, seed, &a);
+        augment_draw(&r, seed, &b);
+        augment_draw(&plain, seed, &c);
         assert_true(a.short_side == b.short_side && a.flip == b.flip && a.audio_shift_s == b.audio_shift_s &&
                     a.mask_start == b.mask_start && a.crop_u[0] == b.crop_u[0]);
         assert_true(a.audio_shift_s == c.audio_shift_s && a.mask_start == c.mask_start &&

@@ -29,7 +29,8 @@ static struct media_job clip_job(uint64_t id, double start_s, double duration_s)
                               .id = id,
                               .video_stream = -1,
                               .audio_stream = -1,
-                              .start_s = start_s,
+                              .clips = 1,
+                              .clip = {{.start_s = start_s, .augment_seed = id, .key_pos = -1}},
                               .duration_s = duration_s,
                               .recipe = {.frames = 8,
                                          .fps = 10,
@@ -40,10 +41,10 @@ static struct media_job clip_job(uint64_t id, double start_s, double duration_s)
                                          .flip_probability = 0.5,
                                          .audio_shift_s = 0.3,
                                          .time_mask_frames = 10,
-                                         .augment_seed = id,
                                          .augment = true,
                                          .want_video = true,
-                                         .want_audio = true}};
+                                         .want_audio = true,
+                                         .min_sound_s = 1.1}};
 }
 
 static const char *make_good(char path[128])
@@ -100,7 +101,7 @@ static void test_decode(void **state)
     media_child_stop(&c);
     assert_int_equal(c.pid, 0);
     assert_true(run(&c, &job, path).hash == a.hash);
-    job.recipe.augment_seed++;
+    job.clip[0].augment_seed++;
     assert_true(run(&c, &job, path).hash != a.hash);
     media_child_stop(&c);
 }
@@ -142,7 +143,7 @@ static void test_reasons(void **state)
         struct media_job job = clip_job(i, 0.5, 0);
         struct media_result r = run(&c, &job, path[i]);
         if (r.reason != want[i].reason)
-            fail_msg("%s: %s (%s)", path[i], media_reason_name(r.reason), r.detail);
+            fail_msg("%s: %s (%s)", path[i], media_code_name(r.reason), r.detail);
         assert_true(r.detail[0]);
         assert_int_equal(r.missing, want[i].missing);
         assert_int_equal(r.video_bytes, want[i].video_bytes);
@@ -229,7 +230,8 @@ static void test_death(void **state)
     static const struct {
         int signal;
         uint32_t reason;
-    } cases[] = {{SIGABRT, MEDIA_WORKER_DIED}, {SIGXCPU, MEDIA_TIMEOUT}, {SIGKILL, MEDIA_MEMORY_LIMIT}};
+    } cases[] = {
+        {SIGABRT, MEDIA_WORKER_DIED}, {SIGXCPU, MEDIA_DECODE_TIMEOUT}, {SIGKILL, MEDIA_MEMORY_LIMIT}};
     char path[128];
     make_good(path);
     const struct media_child_limits limits = {.cpu_s = 5, .memory_mib = 512, .slot_bytes = 1 << 20};
@@ -281,7 +283,7 @@ static void test_cpu_limit(void **state)
     assert_int_equal(media_child_start(&c, &limits, &e), 0);
     assert_int_equal(media_child_send(&c, &job, fd, &e), 0);
     assert_int_equal(await(&c, &r, &e), -EPIPE);
-    assert_int_equal(r.reason, MEDIA_TIMEOUT);
+    assert_int_equal(r.reason, MEDIA_DECODE_TIMEOUT);
     close(fd);
     media_child_stop(&c);
 }
@@ -308,7 +310,7 @@ static void test_memory_limit(void **state)
     int rc = await(&c, &r, &e);
     assert_true(rc == 0 || rc == -EPIPE);
     if (r.reason != MEDIA_MEMORY_LIMIT)
-        fail_msg("%s (%s)", media_reason_name(r.reason), r.detail);
+        fail_msg("%s (%s)", media_code_name(r.reason), r.detail);
     close(fd);
     media_child_stop(&c);
 }
@@ -373,13 +375,13 @@ static void test_codes(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < MEDIA_REASONS; i++) {
-        assert_non_null(media_reason_name(i));
-        assert_true(media_reason_text(i)[0] != '\0');
+        assert_non_null(media_code_name(i));
+        assert_true(media_code_text(i)[0] != '\0');
         for (unsigned k = 0; k < i; k++)
-            assert_string_not_equal(media_reason_name(i), media_reason_name(k));
+            assert_string_not_equal(media_code_name(i), media_code_name(k));
     }
-    assert_string_equal(media_reason_name(MEDIA_NO_AUDIO), "no_audio");
-    assert_string_equal(media_reason_name(999), "unknown");
+    assert_string_equal(media_code_name(MEDIA_NO_AUDIO), "no_audio");
+    assert_string_equal(media_code_name(999), "unknown");
 }
 
 static void check_folder(struct media_child *c, const char *folder, int most, bool all_good)
@@ -398,10 +400,10 @@ static void check_folder(struct media_child *c, const char *folder, int most, bo
             job.recipe.fps = k == 1 ? 0 : 30;
             struct media_result a = run(c, &job, path), b = run(c, &job, path);
             assert_true(a.hash == b.hash && a.reason == b.reason);
-            assert_true(a.reason != MEDIA_WORKER_DIED && a.reason != MEDIA_TIMEOUT);
+            assert_true(a.reason != MEDIA_WORKER_DIED && a.reason != MEDIA_DECODE_TIMEOUT);
             assert_true(a.reason || (a.video_bytes && a.audio_bytes));
             if (all_good && a.reason)
-                fail_msg("%s: %s (%s)", path, media_reason_name(a.reason), a.detail);
+                fail_msg("%s: %s (%s)", path, media_code_name(a.reason), a.detail);
         }
     }
     if (d)

@@ -18,7 +18,8 @@ static struct media_job job_at(double start_s, uint32_t frames, double fps)
         .kind = MEDIA_JOB_DECODE,
         .video_stream = -1,
         .audio_stream = -1,
-        .start_s = start_s,
+        .clips = 1,
+        .clip = {{.start_s = start_s, .key_pos = -1}},
         .recipe = {
             .frames = frames, .fps = fps, .resize_min = P, .resize_max = P, .crop = P, .want_video = true}};
 }
@@ -28,7 +29,7 @@ static int decode(const char *path, const struct media_job *job, struct err *e)
     struct input in;
     struct picture picture = {0};
     struct augment a;
-    augment_draw(&job->recipe, &a);
+    augment_draw(&job->recipe, 0, &a);
     int fd = open_media(path);
     int rc = input_open(&in, fd, -1, -1, false, e);
     if (rc == 0)
@@ -36,7 +37,7 @@ static int decode(const char *path, const struct media_job *job, struct err *e)
     if (rc == 0 && in.video < 0)
         rc = fault_set(e, MEDIA_NO_VIDEO, "no video stream");
     if (rc == 0)
-        rc = video_decode(&in, job, &a, &picture, out, e);
+        rc = video_decode(&in, job, job->clip, &a, &picture, out, e);
     picture_close(&picture);
     input_close(&in);
     close(fd);
@@ -161,7 +162,7 @@ static void test_truncated(void **state)
     job.duration_s = 5;
     assert_int_equal(decode(path, &job, &e), 0);
     assert_frames("cut off", (int[]){2, 3, 4, 5}, 4);
-    job.start_s = 4.5;
+    job.clip[0].start_s = 4.5;
     assert_int_equal(decode(path, &job, &e), MEDIA_TRUNCATED);
     assert_non_null(strstr(e.msg, "video ends at"));
     job.recipe.fps = 0;
@@ -292,10 +293,10 @@ static void test_rotation(void **state)
         int fd = open_media(path);
         struct media_job job = job_at(0, 1, 0);
         struct augment a;
-        augment_draw(&job.recipe, &a);
+        augment_draw(&job.recipe, 0, &a);
         assert_int_equal(input_open(&in, fd, -1, -1, false, &e), 0);
         assert_int_equal(input_find_origin(&in, &e), 0);
-        assert_int_equal(video_decode(&in, &job, &a, &p, out, &e), 0);
+        assert_int_equal(video_decode(&in, &job, job.clip, &a, &p, out, &e), 0);
         assert_int_equal(p.quarter_turns, cases[i].turns);
         picture_close(&p);
         input_close(&in);
