@@ -122,6 +122,9 @@ static int open_demuxer(struct input *in, int fd, struct err *e)
         if (rc < 0)
             return fault_av(e, MEDIA_UNREADABLE, rc, "read stream parameters");
     }
+    const char *name = in->ic->iformat->name;
+    size_t length = strlen(name);
+    in->still = strcmp(name, "image2") == 0 || (length > 5 && strcmp(name + length - 5, "_pipe") == 0);
     in->at_start = true;
     return 0;
 }
@@ -244,6 +247,19 @@ int input_seek(struct input *in, int stream, double time_s, struct err *e)
     double ticks = floor(time_s / av_q2d(st->time_base));
     if (!(fabs(ticks) < 0x1p62) || av_seek_frame(in->ic, stream, (int64_t)ticks, AVSEEK_FLAG_BACKWARD) < 0)
         return input_rewind(in, stream, e);
+    return 0;
+}
+
+int input_seek_byte(struct input *in, int stream, int64_t pos, double time_s, struct err *e)
+{
+    /* A container with an index of its own goes by that. */
+    if ((in->ic->iformat->flags & AVFMT_NO_BYTE_SEEK) || in->ic->iformat->read_seek)
+        return input_seek(in, stream, time_s, e);
+    av_packet_unref(in->first);
+    in->at_start = false;
+    read_only(in, stream);
+    if (av_seek_frame(in->ic, stream, pos, AVSEEK_FLAG_BYTE) < 0)
+        return input_seek(in, stream, time_s, e);
     return 0;
 }
 

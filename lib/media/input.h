@@ -9,6 +9,8 @@
 #include "lib/media/fault.h"
 #include "lib/media/media.h"
 
+struct codec_cache;
+
 struct input {
     struct avio_file file;
     AVFormatContext *ic; /* owned */
@@ -16,7 +18,9 @@ struct input {
     int video, audio;    /* stream indices, or -1 */
     int wanted_video, wanted_audio; /* as the job asked, to choose again after a reopening */
     bool full;                      /* probe the streams by decoding a little of each */
+    bool still;                     /* a single picture */
     bool at_start;                  /* nothing but `first` has been read since opening */
+    struct codec_cache *codecs;     /* borrowed; NULL: nothing is kept */
     double origin_s;                /* stream time of clip time 0 */
     double duration_s;              /* of the video, else of the sound, else of the file; 0: unknown */
 };
@@ -33,6 +37,8 @@ int input_find_origin(struct input *in, struct err *e) WARN_UNUSED;
 /* From here on only `stream` is read, from a point at or before `time_s` (stream time) as far as the
  * container can tell. */
 int input_seek(struct input *in, int stream, double time_s, struct err *e) WARN_UNUSED;
+/* The same by the byte that a key frame's packet starts at; by time where the container cannot. */
+int input_seek_byte(struct input *in, int stream, int64_t pos, double time_s, struct err *e) WARN_UNUSED;
 /* The same from the very beginning. */
 int input_rewind(struct input *in, int stream, struct err *e) WARN_UNUSED;
 /* The next packet of `stream`: 0 or an AVERROR. */

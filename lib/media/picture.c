@@ -6,6 +6,7 @@
 
 #define MAX_SIDE 16384
 #define MAX_PIXELS (1 << 26)
+#define MAX_CROP 4096
 
 int picture_check_size(int width, int height, struct err *e)
 {
@@ -15,23 +16,43 @@ int picture_check_size(int width, int height, struct err *e)
     return 0;
 }
 
-void picture_begin(struct picture *p, const struct media_recipe *r, const struct augment *a,
+void picture_begin(struct picture *p, const struct media_recipe *r, const struct augment *a, AVRational sar,
                    int quarter_turns)
 {
     p->recipe = r;
     p->augment = a;
+    p->sar = sar;
     p->quarter_turns = quarter_turns;
 }
 
-void picture_close(struct picture *p)
+static void close_exact(struct picture *p)
 {
     sws_freeContext(p->sws);
     p->sws = NULL;
     av_freep(&p->rgb);
+    memset(&p->exact, 0, sizeof p->exact);
 }
 
-static void displayed_window(const struct picture *p, int width, int height, struct augment_window *w)
+void picture_close(struct picture *p)
 {
+    close_exact(p);
+    scale_yuv_close(&p->scale);
+    memset(&p->fast, 0, sizeof p->fast);
+}
+
+/* Pixels far from square are a lie, or would make a picture of a few rows. */
+static AVRational pixel_shape(const struct picture *p, const AVFrame *f)
+{
+    AVRational sar = f->sample_aspect_ratio.num ? f->sample_aspect_ratio : p->sar;
+    double r = sar.num > 0 && sar.den > 0 ? av_q2d(sar) : 0;
+    return r >= 0.125 && r <= 8 ? sar : (AVRational){1, 1};
+}
+
+/* Where the crop lies in the scaled, turned picture. */
+static void place(const struct picture *p, const AVFrame *f, AVRational sar, struct augment_window *w)
+{
+    int width = (int)(((int64_t)f->width * sar.num + sar.den / 2) / sar.den), height = f->height;
+    width = width > 0 ? width : 1;
     if (p->quarter_turns & 1)
         augment_place(p->augment, p->recipe, height, width, w);
     else
@@ -58,20 +79,32 @@ static int plain_format(int format, int *full_range)
     return format;
 }
 
-/* Size of the scaled, not yet turned picture. */
-static void stored_size(const struct picture *p, const struct augment_window *w, int *width, int *height)
+static void shape_of(const struct picture *p, const AVFrame *f, struct picture_shape *s)
 {
-    *width = p->quarter_turns & 1 ? w->height : w->width;
-    *height = p->quarter_turns & 1 ? w->width : w->height;
+    memset(s, 0, sizeof *s); /* compared as bytes */
+    s->width = f->width;
+    s->height = f->height;
+    s->format = f->format;
+    s->space = (int)f->colorspace;
+    s->range = (int)f->color_range;
+    s->sar = pixel_shape(p, f);
+    s->quarter_turns = p->quarter_turns;
+    s->side = (int)p->recipe->crop;
+    s->flip = p->augment->flip;
+    place(p, f, s->sar, &s->window);
 }
 
-static int make_scaler(struct picture *p, const AVFrame *f, const struct augment_window *w, struct err *e)
+/* Size of the scaled, not yet turned picture. */
+static void stored_size(const struct picture_shape *s, int *width, int *height)
 {
-    picture_close(p);
-    stored_size(p, w, &p->out_width, &p->out_height);
-    int rc = picture_check_size(p->out_width, p->out_height, e);
-    if (rc)
-        return rc;
+    *width = s->quarter_turns & 1 ? s->window.height : s->window.width;
+    *height = s->quarter_turns & 1 ? s->window.width : s->window.height;
+}
+
+static int make_scaler(struct picture *p, const AVFrame *f, const struct picture_shape *s, struct err *e)
+{
+    close_exact(p);
+    stored_size(s, &p->out_width, &p->out_height);
     int full_range = f->color_range == AVCOL_RANGE_JPEG;
     int format = plain_format(f->format, &full_range);
     p->stride = (p->out_width * 3 + 63) & ~63;
@@ -86,26 +119,24 @@ static int make_scaler(struct picture *p, const AVFrame *f, const struct augment
     /* Fails for formats that have no colour matrix, such as RGB: they need none. */
     (void)sws_setColorspaceDetails(p->sws, sws_getCoefficients(f->colorspace), full_range,
                                    sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
-    p->in_width = f->width;
-    p->in_height = f->height;
-    p->in_format = f->format;
-    p->in_space = f->colorspace;
-    p->in_full_range = f->color_range;
+    memcpy(&p->exact, s, sizeof *s);
     return 0;
-}
-
-static bool scaler_fits(const struct picture *p, const AVFrame *f, const struct augment_window *w)
-{
-    int width, height;
-    stored_size(p, w, &width, &height);
-    return p->sws && p->in_width == f->width && p->in_height == f->height && p->in_format == f->format &&
-           p->in_space == (int)f->colorspace && p->in_full_range == (int)f->color_range &&
-           p->out_width == width && p->out_height == height;
 }
 
 static int clamp(int v, int n)
 {
     return v < 0 ? 0 : v < n ? v : n - 1;
+}
+
+/* Column and row of the displayed picture that result pixel i lies at. */
+static int column_of(const struct picture_shape *s, int i)
+{
+    return clamp(s->window.x + (s->flip ? s->side - 1 - i : i), s->window.width);
+}
+
+static int row_of(const struct picture_shape *s, int i)
+{
+    return clamp(s->window.y + i, s->window.height);
 }
 
 /* Where pixel (x, y) of the displayed picture lies in the stored one. */
@@ -129,22 +160,56 @@ static const uint8_t *stored_pixel(const struct picture *p, int x, int y)
     return p->rgb + (size_t)sy * (size_t)p->stride + (size_t)sx * 3;
 }
 
-static void crop(const struct picture *p, const struct augment_window *w, uint8_t *out)
+static void crop(const struct picture *p, const struct picture_shape *s, uint8_t *out)
 {
-    int side = (int)p->recipe->crop;
-    bool inside = w->x >= 0 && w->x + side <= w->width;
-    for (int y = 0; y < side; y++) {
-        uint8_t *row = out + (size_t)y * (size_t)side * 3;
-        int sy = clamp(w->y + y, w->height);
-        if (inside && !p->augment->flip && p->quarter_turns == 0) {
-            memcpy(row, stored_pixel(p, w->x, sy), (size_t)side * 3);
+    bool inside = s->window.x >= 0 && s->window.x + s->side <= s->window.width;
+    for (int y = 0; y < s->side; y++) {
+        uint8_t *row = out + (size_t)y * (size_t)s->side * 3;
+        if (inside && !s->flip && s->quarter_turns == 0) {
+            memcpy(row, stored_pixel(p, s->window.x, row_of(s, y)), (size_t)s->side * 3);
             continue;
         }
-        for (int x = 0; x < side; x++) {
-            int cx = p->augment->flip ? side - 1 - x : x;
-            memcpy(row + (size_t)x * 3, stored_pixel(p, clamp(w->x + cx, w->width), sy), 3);
-        }
+        for (int x = 0; x < s->side; x++)
+            memcpy(row + (size_t)x * 3, stored_pixel(p, column_of(s, x), row_of(s, y)), 3);
     }
+}
+
+static int make_exact(struct picture *p, const AVFrame *frame, const struct picture_shape *s, uint8_t *out,
+                      struct err *e)
+{
+    int rc = 0;
+    if (memcmp(s, &p->exact, sizeof *s) != 0)
+        rc = make_scaler(p, frame, s, e);
+    if (rc)
+        return rc;
+    int n = sws_scale(p->sws, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, &p->rgb,
+                      &p->stride);
+    if (n < 0)
+        return fault_av(e, MEDIA_DECODE_ERROR, n, "scale picture");
+    crop(p, s, out);
+    return 0;
+}
+
+/* Stored columns and rows of the result: of a picture on its side, the result is transposed. */
+static int begin_fast(struct picture *p, const AVFrame *frame, const struct picture_shape *s)
+{
+    int x[MAX_CROP], y[MAX_CROP];
+    struct scale_part part = {.side = s->side, .x = x, .y = y};
+    stored_size(s, &part.width, &part.height);
+    for (int i = 0; i < s->side; i++) {
+        int column = column_of(s, i), row = row_of(s, i);
+        x[i] = s->quarter_turns & 1 ? row : column;
+        y[i] = s->quarter_turns & 1 ? column : row;
+        if (s->quarter_turns == 2 || s->quarter_turns == 3)
+            x[i] = part.width - 1 - x[i];
+        if (s->quarter_turns == 1 || s->quarter_turns == 2)
+            y[i] = part.height - 1 - y[i];
+    }
+    memset(&p->fast, 0, sizeof p->fast);
+    int rc = scale_yuv_begin(&p->scale, frame, &part);
+    if (rc == 0)
+        memcpy(&p->fast, s, sizeof *s);
+    return rc;
 }
 
 int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
@@ -152,16 +217,22 @@ int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct e
     int rc = picture_check_size(frame->width, frame->height, e);
     if (rc)
         return rc;
-    struct augment_window w;
-    displayed_window(p, frame->width, frame->height, &w);
-    if (!scaler_fits(p, frame, &w))
-        rc = make_scaler(p, frame, &w, e);
+    struct picture_shape s;
+    shape_of(p, frame, &s);
+    rc = picture_check_size(s.window.width, s.window.height, e);
     if (rc)
         return rc;
-    int n = sws_scale(p->sws, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, &p->rgb,
-                      &p->stride);
-    if (n < 0)
-        return fault_av(e, MEDIA_DECODE_ERROR, n, "scale picture");
-    crop(p, &w, out);
+    if (p->recipe->scaling == MEDIA_SCALING_EXACT || s.side > MAX_CROP || !scale_yuv_can(frame))
+        return make_exact(p, frame, &s, out, e);
+    if (memcmp(&s, &p->fast, sizeof s) != 0) {
+        rc = begin_fast(p, frame, &s);
+        if (rc == -ENOTSUP)
+            return make_exact(p, frame, &s, out, e);
+        if (rc < 0)
+            return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "scaled picture");
+    }
+    int full_range = frame->color_range == AVCOL_RANGE_JPEG;
+    plain_format(frame->format, &full_range);
+    scale_yuv_make(&p->scale, frame, full_range, s.quarter_turns & 1, out);
     return 0;
 }

@@ -1,6 +1,7 @@
 #include "lib/media/stream_decoder.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define MAX_PIXELS (1 << 26)
 #define MAX_FAULTS 100000 /* a decoder that fails for ever without taking a packet ends here */
@@ -14,17 +15,85 @@ static int on_get_buffer(AVCodecContext *codec, AVFrame *frame, int flags)
     return rc;
 }
 
-int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, struct err *e)
+static void drop_cached(struct codec_cached *c)
 {
-    *d = (struct stream_decoder){.in = in, .stream = stream};
-    const AVStream *st = in->ic->streams[stream];
+    avcodec_free_context(&c->codec);
+    avcodec_parameters_free(&c->parameters);
+}
+
+void codec_cache_close(struct codec_cache *c)
+{
+    drop_cached(&c->video);
+    drop_cached(&c->audio);
+}
+
+static struct codec_cached *cached_for(const struct stream_decoder *d)
+{
+    if (!d->in->codecs || !d->in->ic)
+        return NULL;
+    bool video = d->in->ic->streams[d->stream]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO;
+    return video ? &d->in->codecs->video : &d->in->codecs->audio;
+}
+
+/* Everything that a codec may take from the header. */
+static bool same_parameters(const AVCodecParameters *a, const AVCodecParameters *b)
+{
+    return a->codec_id == b->codec_id && a->codec_tag == b->codec_tag && a->format == b->format &&
+           a->profile == b->profile && a->level == b->level && a->width == b->width &&
+           a->height == b->height && a->field_order == b->field_order && a->video_delay == b->video_delay &&
+           a->color_range == b->color_range && a->color_space == b->color_space &&
+           a->color_primaries == b->color_primaries && a->color_trc == b->color_trc &&
+           a->chroma_location == b->chroma_location && a->sample_rate == b->sample_rate &&
+           av_cmp_q(a->sample_aspect_ratio, b->sample_aspect_ratio) == 0 &&
+           av_channel_layout_compare(&a->ch_layout, &b->ch_layout) == 0 &&
+           a->bits_per_coded_sample == b->bits_per_coded_sample &&
+           a->bits_per_raw_sample == b->bits_per_raw_sample && a->block_align == b->block_align &&
+           a->frame_size == b->frame_size && a->initial_padding == b->initial_padding &&
+           a->seek_preroll == b->seek_preroll && a->extradata_size == b->extradata_size &&
+           (a->extradata_size == 0 || memcmp(a->extradata, b->extradata, (size_t)a->extradata_size) == 0);
+}
+
+static bool take_cached(struct stream_decoder *d)
+{
+    struct codec_cached *c = cached_for(d);
+    const AVStream *st = d->in->ic->streams[d->stream];
+    if (!c || !c->codec || av_cmp_q(c->timebase, st->time_base) != 0 ||
+        !same_parameters(c->parameters, st->codecpar))
+        return false;
+    d->codec = c->codec;
+    d->codec->opaque = d;
+    c->codec = NULL;
+    return true;
+}
+
+/* A codec in which anything went wrong is not kept. */
+static void give_cached(struct stream_decoder *d)
+{
+    struct codec_cached *c = d->codec ? cached_for(d) : NULL;
+    if (!c || d->faults || d->out_of_memory)
+        return;
+    d->codec->skip_frame = AVDISCARD_DEFAULT;
+    drop_cached(c);
+    const AVStream *st = d->in->ic->streams[d->stream];
+    c->parameters = avcodec_parameters_alloc();
+    if (!c->parameters || avcodec_parameters_copy(c->parameters, st->codecpar) < 0)
+        return;
+    avcodec_flush_buffers(d->codec);
+    d->codec->opaque = NULL;
+    c->timebase = st->time_base;
+    c->codec = d->codec;
+    d->codec = NULL;
+}
+
+static int open_codec(struct stream_decoder *d, struct err *e)
+{
+    const AVStream *st = d->in->ic->streams[d->stream];
     const AVCodec *codec = avcodec_find_decoder(st->codecpar->codec_id);
     if (!codec)
         return fault_set(e, MEDIA_UNSUPPORTED_CODEC, "no decoder for %s",
                          avcodec_get_name(st->codecpar->codec_id));
     d->codec = avcodec_alloc_context3(codec);
-    d->pkt = av_packet_alloc();
-    if (!d->codec || !d->pkt)
+    if (!d->codec)
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open decoder");
     int rc = avcodec_parameters_to_context(d->codec, st->codecpar);
     if (rc < 0)
@@ -44,8 +113,18 @@ int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, 
     return 0;
 }
 
+int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, struct err *e)
+{
+    *d = (struct stream_decoder){.in = in, .stream = stream};
+    d->pkt = av_packet_alloc();
+    if (!d->pkt)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open decoder");
+    return take_cached(d) ? 0 : open_codec(d, e);
+}
+
 void stream_decoder_close(struct stream_decoder *d)
 {
+    give_cached(d);
     avcodec_free_context(&d->codec);
     av_packet_free(&d->pkt);
 }
@@ -57,6 +136,33 @@ void stream_decoder_flush(struct stream_decoder *d)
     d->read_failed = false;
 }
 
+int stream_decoder_send(struct stream_decoder *d, const AVPacket *pkt)
+{
+    d->draining |= !pkt;
+    int rc = avcodec_send_packet(d->codec, pkt);
+    if (rc < 0 && pkt) {
+        d->faults++;
+        d->last_fault = rc;
+    }
+    return rc == AVERROR(ENOMEM) || d->out_of_memory ? AVERROR(ENOMEM) : 0;
+}
+
+int stream_decoder_receive(struct stream_decoder *d, AVFrame *frame)
+{
+    while (d->faults < MAX_FAULTS) {
+        int rc = avcodec_receive_frame(d->codec, frame);
+        if (rc >= 0)
+            return 1;
+        if (rc == AVERROR(ENOMEM) || d->out_of_memory)
+            return AVERROR(ENOMEM);
+        if (rc == AVERROR_EOF || rc == AVERROR(EAGAIN))
+            return 0;
+        d->faults++;
+        d->last_fault = rc;
+    }
+    return 0;
+}
+
 /* Gives the codec one more packet, or the end of the stream. 0 or AVERROR(ENOMEM). */
 static int feed(struct stream_decoder *d)
 {
@@ -65,34 +171,19 @@ static int feed(struct stream_decoder *d)
         return rc;
     if (rc < 0) {
         d->read_failed = rc != AVERROR_EOF;
-        d->draining = true;
-        rc = avcodec_send_packet(d->codec, NULL);
-        return rc == AVERROR(ENOMEM) ? rc : 0;
+        return stream_decoder_send(d, NULL);
     }
-    rc = avcodec_send_packet(d->codec, d->pkt);
+    rc = stream_decoder_send(d, d->pkt);
     av_packet_unref(d->pkt);
-    if (rc < 0) {
-        d->faults++;
-        d->last_fault = rc;
-    }
-    return rc == AVERROR(ENOMEM) ? rc : 0;
+    return rc;
 }
 
 int stream_decoder_next(struct stream_decoder *d, AVFrame *frame)
 {
     while (d->faults < MAX_FAULTS) {
-        int rc = avcodec_receive_frame(d->codec, frame);
-        if (rc >= 0)
-            return 1;
-        if (rc == AVERROR(ENOMEM) || d->out_of_memory)
-            return AVERROR(ENOMEM);
-        if (rc == AVERROR_EOF || (rc == AVERROR(EAGAIN) && d->draining))
-            return 0;
-        if (rc != AVERROR(EAGAIN)) {
-            d->faults++;
-            d->last_fault = rc;
-            continue;
-        }
+        int rc = stream_decoder_receive(d, frame);
+        if (rc != 0 || d->draining)
+            return rc;
         rc = feed(d);
         if (rc < 0)
             return rc;

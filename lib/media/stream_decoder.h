@@ -1,28 +1,42 @@
-/* stream_decoder: packets of one stream of an input in, frames out, with damage counted and passed over.
- * Used by video_decode and audio_decode inside the media worker. One thread. Owns codec and packet, borrows
- * the input. */
+/* stream_decoder: packets of one stream in, frames out, and the codecs that are kept between files.
+ * Used by video_decode, audio_decode, examine and input; one thread. Owns codec and packet; borrows the
+ * input. Functions that can fail return 0 or an enum media_reason and a sentence. */
 #pragma once
 #include <libavcodec/avcodec.h>
 #include "lib/media/input.h"
 
+/* One codec of each kind, closed by the last file that used it and flushed. A zeroed struct is empty. */
+struct codec_cache {
+    struct codec_cached {
+        AVCodecContext *codec;         /* owned */
+        AVCodecParameters *parameters; /* owned: what it was opened with */
+        AVRational timebase;
+    } video, audio;
+};
+
 struct stream_decoder {
-    struct input *in;
+    struct input *in; /* its `codecs` are used where not NULL */
     int stream;
     AVCodecContext *codec; /* owned */
     AVPacket *pkt;         /* owned */
-    bool draining;
-    bool read_failed;   /* the demuxer ended with an error, not with the end of the file */
-    bool out_of_memory; /* for a frame; some codecs turn that into an error of another name */
-    unsigned faults;    /* packets that did not decode */
-    int last_fault;     /* AVERROR of the last of them */
+    bool draining;         /* the end of the stream has been passed on */
+    bool read_failed;      /* it was no proper end */
+    bool out_of_memory;
+    unsigned faults; /* packets or frames refused since open */
+    int last_fault;  /* AVERROR */
 };
 
-/* 0 or an enum media_reason; the struct must not move until stream_decoder_close, which cleans up after
- * either. */
+void codec_cache_close(struct codec_cache *c);
+
 int stream_decoder_open(struct stream_decoder *d, struct input *in, int stream, struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void stream_decoder_close(struct stream_decoder *d);
-/* After a seek. */
+/* After a seek of the input: forgets what was decoded, not the count of faults. */
 void stream_decoder_flush(struct stream_decoder *d);
-/* 1: a frame; 0: the end; negative: AVERROR(ENOMEM). */
+/* 1: the next frame, in order of presentation; 0: the end; AVERROR(ENOMEM). Bad packets are counted and
+ * passed over. Reads the input by itself. */
 int stream_decoder_next(struct stream_decoder *d, AVFrame *frame) WARN_UNUSED;
+/* For who reads the packets himself: gives the codec one (NULL: the end). 0 or AVERROR(ENOMEM). */
+int stream_decoder_send(struct stream_decoder *d, const AVPacket *pkt) WARN_UNUSED;
+/* 1: a frame; 0: it wants another packet, or has ended; AVERROR(ENOMEM). */
+int stream_decoder_receive(struct stream_decoder *d, AVFrame *frame) WARN_UNUSED;

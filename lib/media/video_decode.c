@@ -4,239 +4,58 @@
 #include <libavutil/display.h>
 #include <math.h>
 #include <string.h>
-#include "lib/media/picture.h"
 #include "lib/media/stream_decoder.h"
+#include "lib/media/video_pass.h"
 
-#define TOLERANCE_S 1e-6
-#define SEEK_FROM_S 1.0 /* a clip that starts earlier is decoded from the beginning at once */
-#define STEP_BACK_S 10.0
-#define TRUNCATED_S 0.5
-#define MAX_PASSES 8 /* ends the search where a damaged stream decodes differently every time */
+#define UNPLANNED -1 /* what a plan could not do is done by a pass */
 
-/* How far back a pass starts: a container may seek to a key frame whose pictures come later than asked for.
- */
-enum start_level { AT_TARGET, BEFORE_TARGET, AT_BEGINNING };
-
-#define AGAIN -1 /* of a pass: start from an earlier place */
-
-struct video {
+/* Clips that are decoded together. */
+struct group {
+    struct video_decoder *v;
     struct input *in;
     const struct media_job *job;
-    const struct media_clip *clip;
+    struct video_clip *clips;
+    uint32_t n;
     struct stream_decoder decoder;
-    struct picture *picture;
-    AVFrame *now, *before; /* owned: the newest frame and the one before it */
-    uint8_t *out;
-    uint32_t done;   /* frames put out */
-    double last_s;   /* time of the newest frame; NAN before the first */
-    double end_s;    /* where it ends */
-    double frame_s;  /* 1 / frame rate */
-    double *times;   /* owned: of the newest `ring` frames before the target, frame n at n % ring */
-    uint64_t passed; /* how many of those there were */
+    AVFrame *frame; /* owned */
+    size_t *target; /* owned: [n, T]: the packet whose frame it is */
+    size_t missing; /* wanted frames that have not come */
+    int quarter_turns;
 };
 
-static size_t frame_bytes(const struct video *v)
+void video_decoder_close(struct video_decoder *v)
 {
-    return (size_t)v->job->recipe.crop * v->job->recipe.crop * 3;
+    picture_close(&v->picture);
+    video_plan_close(&v->plan);
 }
 
-/* Clip time of v->now. Time stamps that are missing are counted on, those that go back stand still. */
-static void take_time(struct video *v)
+static size_t frame_bytes(const struct media_recipe *r)
 {
-    const AVStream *st = v->in->ic->streams[v->in->video];
-    double s = isnan(v->last_s) ? 0 : v->last_s + v->frame_s;
-    if (v->now->best_effort_timestamp != AV_NOPTS_VALUE)
-        s = (double)v->now->best_effort_timestamp * av_q2d(st->time_base) - v->in->origin_s;
-    v->last_s = isnan(v->last_s) ? s : fmax(s, v->last_s);
-    double length = (double)v->now->pkt_duration * av_q2d(st->time_base);
-    v->end_s = v->last_s + (length > 0 && length < 1e6 ? length : v->frame_s);
+    return (size_t)r->crop * r->crop * 3;
 }
 
-/* 1: v->now is the next frame, v->before the one before it; 0: the end, and v->now is empty; else
- * AVERROR(ENOMEM). */
-static int next_frame(struct video *v)
+static double last_time(const struct media_recipe *r, const struct media_clip *c)
 {
-    av_frame_unref(v->before);
-    av_frame_move_ref(v->before, v->now);
-    int rc = stream_decoder_next(&v->decoder, v->now);
-    if (rc == 1)
-        take_time(v);
-    return rc;
+    return r->fps > 0 ? c->start_s + (r->frames - 1) / r->fps : c->start_s;
 }
 
-static int put(struct video *v, const AVFrame *frame, struct err *e)
+uint32_t video_decode_together(const struct input *in, const struct media_job *job, uint32_t first)
 {
-    int rc = picture_make(v->picture, frame, v->out + v->done * frame_bytes(v), e);
-    if (rc == 0)
-        v->done++;
-    return rc;
-}
-
-static void repeat(struct video *v)
-{
-    memcpy(v->out + v->done * frame_bytes(v), v->out + (v->done - 1) * frame_bytes(v), frame_bytes(v));
-    v->done++;
-}
-
-static int start_pass(struct video *v, double target_s, enum start_level level, struct err *e)
-{
-    double from = target_s - (level == BEFORE_TARGET ? STEP_BACK_S : 0);
-    int rc = level == AT_BEGINNING || from < SEEK_FROM_S
-                 ? input_rewind(v->in, v->in->video, e)
-                 : input_seek(v->in, v->in->video, from + v->in->origin_s, e);
-    if (rc)
-        return rc;
-    av_frame_unref(v->now);
-    av_frame_unref(v->before);
-    stream_decoder_flush(&v->decoder);
-    v->last_s = NAN;
-    v->end_s = 0;
-    v->done = 0;
-    v->passed = 0;
-    return 0;
-}
-
-static bool from_beginning(double target_s, enum start_level level)
-{
-    return level == AT_BEGINNING || target_s - (level == BEFORE_TARGET ? STEP_BACK_S : 0) < SEEK_FROM_S;
-}
-
-/* fps > 0. A frame is put out when its successor, or the end, shows that it was the last one in time. 0,
- * AGAIN or reason. */
-static int pass_timed(struct video *v, enum start_level level, struct err *e)
-{
-    const struct media_recipe *r = &v->job->recipe;
-    double t = v->clip->start_s;
-    int rc = start_pass(v, t, level, e);
-    if (rc)
-        return rc;
-    while (v->done < r->frames) {
-        rc = next_frame(v);
-        if (rc < 0)
-            return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "decode video");
-        bool have_before = v->before->buf[0] != NULL;
-        if (rc == 1 && !have_before) {
-            if (v->last_s > t + TOLERANCE_S && !from_beginning(t, level))
-                return AGAIN;
-            continue;
-        }
-        if (!have_before)
-            return from_beginning(t, level) ? 0 : AGAIN;
-        double until = rc == 1 ? v->last_s : INFINITY;
-        bool is_out = false; /* v->before has been converted */
-        while (v->done < r->frames && t + v->done / r->fps + TOLERANCE_S < until) {
-            if (is_out) {
-                repeat(v);
-                continue;
-            }
-            int bad = put(v, v->before, e);
-            if (bad)
-                return bad;
-            is_out = true;
-        }
-        if (rc == 0)
-            return 0;
+    AVStream *st = in->ic->streams[in->video];
+    double tick = av_q2d(st->time_base);
+    uint32_t n = 1;
+    if (!(job->recipe.fps > 0))
+        return 1;
+    for (; first + n < job->clips; n++) {
+        const struct media_clip *a = &job->clip[first + n - 1], *b = a + 1;
+        double from = (a->start_s + in->origin_s) / tick, to = (b->start_s + in->origin_s) / tick;
+        if (b->start_s < a->start_s || !(fabs(from) < 0x1p62) || !(fabs(to) < 0x1p62))
+            break;
+        int i = av_index_search_timestamp(st, (int64_t)from, AVSEEK_FLAG_BACKWARD);
+        if (i < 0 || i != av_index_search_timestamp(st, (int64_t)to, AVSEEK_FLAG_BACKWARD))
+            break;
     }
-    return 0;
-}
-
-/* fps = 0, from the first frame at or after t. Leaves v->done < T where the video ends earlier, and in
- * v->times the times of up to T frames before t. 0, AGAIN or reason. */
-static int pass_consecutive(struct video *v, double t, enum start_level level, struct err *e)
-{
-    uint32_t frames = v->job->recipe.frames;
-    int rc = start_pass(v, t, level, e);
-    if (rc)
-        return rc;
-    bool any = false;
-    while (v->done < frames) {
-        rc = next_frame(v);
-        if (rc < 0)
-            return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "decode video");
-        if (rc == 0)
-            return any || from_beginning(t, level) ? 0 : AGAIN;
-        if (!any && v->last_s > t + TOLERANCE_S && !from_beginning(t, level))
-            return AGAIN;
-        any = true;
-        if (v->last_s + TOLERANCE_S < t) {
-            v->times[v->passed++ % frames] = v->last_s;
-            continue;
-        }
-        rc = put(v, v->now, e);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
-/* Passes from ever earlier places until one of them meets the target. */
-static int decode_timed(struct video *v, struct err *e)
-{
-    int rc = AGAIN;
-    for (int level = AT_TARGET; rc == AGAIN && level <= AT_BEGINNING; level++)
-        rc = pass_timed(v, (enum start_level)level, e);
-    return rc;
-}
-
-/* The data ended well before the clip although the manifest, and the stream's own header, promise more. */
-static int check_truncated(const struct video *v, struct err *e)
-{
-    const struct media_recipe *r = &v->job->recipe;
-    double own = input_stream_duration_s(v->in, v->in->video);
-    double claimed = v->job->duration_s;
-    if (own > 0 && own < claimed)
-        claimed = own;
-    double wanted = v->clip->start_s + (r->fps > 0 ? (r->frames - 1) / r->fps : 0);
-    if (v->decoder.draining && v->job->duration_s > 0 && v->end_s < fmin(wanted, claimed) - TRUNCATED_S)
-        return fault_set(e, MEDIA_TRUNCATED, "video ends at %.2f s, the clip needs %.2f s of %.2f s",
-                         v->end_s, wanted, v->job->duration_s);
-    return 0;
-}
-
-static int decode_consecutive(struct video *v, struct err *e)
-{
-    uint32_t frames = v->job->recipe.frames;
-    double t = v->clip->start_s;
-    int level = AT_TARGET;
-    for (int passes = 0; passes < MAX_PASSES; passes++) {
-        int rc = pass_consecutive(v, t, (enum start_level)level, e);
-        if (rc == AGAIN) {
-            level++;
-            continue;
-        }
-        if (rc || v->done == frames)
-            return rc;
-        rc = check_truncated(v, e);
-        if (rc)
-            return rc;
-        uint64_t lacking = frames - v->done;
-        bool whole = from_beginning(t, (enum start_level)level);
-        if (v->passed == 0 && whole)
-            return 0;
-        if (v->passed < lacking && !whole) {
-            level++;
-            continue;
-        }
-        /* Step back to the frame that leaves T, or to the first one. */
-        uint64_t back = lacking < v->passed ? lacking : v->passed;
-        t = v->times[(v->passed - back) % frames];
-        level = AT_TARGET;
-    }
-    return 0;
-}
-
-static int finish(struct video *v, struct err *e)
-{
-    int rc = check_truncated(v, e);
-    if (rc)
-        return rc;
-    if (v->done == 0 && v->decoder.faults)
-        return fault_av(e, MEDIA_DECODE_ERROR, v->decoder.last_fault, "decode video");
-    if (v->done == 0)
-        return fault_set(e, MEDIA_ZERO_FRAMES, "no frame at %.2f s", v->clip->start_s);
-    while (v->done < v->job->recipe.frames)
-        repeat(v);
-    return 0;
+    return n;
 }
 
 static int quarter_turns(const AVStream *st)
@@ -251,39 +70,236 @@ static int quarter_turns(const AVStream *st)
     return (int)((lround(angle / 90) % 4 + 4) % 4);
 }
 
-static int video_open(struct video *v, struct err *e)
+static void begin_picture(struct group *g, const struct video_clip *c)
 {
-    const AVStream *st = v->in->ic->streams[v->in->video];
-    int rc = picture_check_size(st->codecpar->width, st->codecpar->height, e);
-    if (rc)
-        return rc;
-    v->now = av_frame_alloc();
-    v->before = av_frame_alloc();
-    v->times = av_calloc(v->job->recipe.frames, sizeof *v->times);
-    if (!v->now || !v->before || !v->times)
-        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "decode video");
-    return stream_decoder_open(&v->decoder, v->in, v->in->video, e);
+    const AVStream *st = g->in->ic->streams[g->in->video];
+    AVRational sar =
+        st->sample_aspect_ratio.num ? st->sample_aspect_ratio : st->codecpar->sample_aspect_ratio;
+    picture_begin(&g->v->picture, &g->job->recipe, &c->augment, sar, g->quarter_turns);
 }
 
-int video_decode(struct input *in, const struct media_job *job, const struct media_clip *clip,
-                 const struct augment *a, struct picture *p, uint8_t *out, struct err *e)
+/* Reads the packets from a point before the group. 0, UNPLANNED or a reason. */
+static int read_plan(struct group *g, struct err *e)
 {
-    struct video v = {.in = in,
-                      .job = job,
-                      .clip = clip,
-                      .picture = p,
-                      .out = out,
-                      .last_s = NAN,
-                      .frame_s = 1 / input_fps(in)};
-    picture_begin(p, &job->recipe, a, quarter_turns(in->ic->streams[in->video]));
-    int rc = video_open(&v, e);
+    const struct media_recipe *r = &g->job->recipe;
+    const struct media_clip *first = g->clips[0].clip, *last = g->clips[g->n - 1].clip;
+    uint32_t count = r->fps > 0 ? 0 : r->frames;
+    for (int level = AT_TARGET; level <= AT_BEGINNING; level++) {
+        int rc = video_pass_start(&g->decoder, first, first->start_s, (enum start_level)level, e);
+        if (rc)
+            return rc;
+        bool at_start = video_pass_at_beginning(first->start_s, (enum start_level)level);
+        enum plan_result made =
+            video_plan_read(&g->v->plan, g->in, first->start_s, last_time(r, last), count, at_start);
+        if (made == PLAN_MADE)
+            return 0;
+        if (made == PLAN_NONE)
+            break;
+    }
+    return UNPLANNED;
+}
+
+static int choose_frames(struct group *g)
+{
+    const struct media_recipe *r = &g->job->recipe;
+    struct video_plan *p = &g->v->plan;
+    for (uint32_t c = 0; c < g->n; c++) {
+        size_t from = r->fps > 0 ? 0 : video_plan_from(p, g->clips[c].clip->start_s);
+        if (r->fps <= 0 && p->n_order - from < r->frames)
+            return UNPLANNED; /* steps back from the end */
+        for (uint32_t i = 0; i < r->frames; i++) {
+            size_t at =
+                r->fps > 0 ? video_plan_at(p, g->clips[c].clip->start_s + i / r->fps) : p->order[from + i];
+            g->target[c * r->frames + i] = at;
+            g->missing += !p->packets[at].wanted;
+            video_plan_want(p, at);
+        }
+    }
+    return 0;
+}
+
+/* The packet whose frame this is, if it is wanted and still missing. */
+static struct plan_packet *packet_of(struct group *g)
+{
+    struct video_plan *p = &g->v->plan;
+    if (g->frame->pts == AV_NOPTS_VALUE)
+        return NULL;
+    double tick = av_q2d(g->in->ic->streams[g->in->video]->time_base);
+    size_t i = video_plan_from(p, (double)g->frame->pts * tick - g->in->origin_s);
+    for (; i < p->n_order; i++) {
+        struct plan_packet *k = &p->packets[p->order[i]];
+        if (k->pkt->pts >= g->frame->pts)
+            return k->pkt->pts == g->frame->pts && k->wanted ? k : NULL;
+    }
+    return NULL;
+}
+
+/* Puts the frame to all places that it is wanted at. */
+static int put(struct group *g, size_t packet, struct err *e)
+{
+    const struct media_recipe *r = &g->job->recipe;
+    size_t bytes = frame_bytes(r);
+    for (uint32_t c = 0; c < g->n; c++) {
+        const uint8_t *made = NULL;
+        for (uint32_t i = 0; i < r->frames; i++) {
+            if (g->target[c * r->frames + i] != packet)
+                continue;
+            uint8_t *out = g->clips[c].out + i * bytes;
+            int rc = 0;
+            if (made) {
+                memcpy(out, made, bytes);
+            } else {
+                begin_picture(g, &g->clips[c]);
+                rc = picture_make(&g->v->picture, g->frame, out, e);
+            }
+            if (rc)
+                return rc;
+            made = out;
+        }
+    }
+    return 0;
+}
+
+/* 0, UNPLANNED where a wanted frame is damaged, or a reason. */
+static int take_frames(struct group *g, struct err *e)
+{
+    for (;;) {
+        int rc = stream_decoder_receive(&g->decoder, g->frame);
+        if (rc < 0)
+            return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "decode video");
+        if (rc == 0)
+            return g->decoder.faults ? UNPLANNED : 0;
+        struct plan_packet *k = packet_of(g);
+        if (!k)
+            continue;
+        if ((g->frame->flags & AV_FRAME_FLAG_CORRUPT) || g->frame->decode_error_flags)
+            return UNPLANNED;
+        rc = put(g, (size_t)(k - g->v->plan.packets), e);
+        if (rc)
+            return rc;
+        k->wanted = false;
+        g->missing--;
+    }
+}
+
+static int run_plan(struct group *g, struct err *e)
+{
+    struct video_plan *p = &g->v->plan;
+    int rc = 0;
+    for (size_t i = 0; i <= p->last && g->missing && rc == 0; i++) {
+        const struct plan_packet *k = &p->packets[i];
+        if (!k->wanted && !video_plan_needed(g->in, k->pkt))
+            continue;
+        g->decoder.codec->skip_frame = k->wanted ? AVDISCARD_DEFAULT : AVDISCARD_NONREF;
+        if (stream_decoder_send(&g->decoder, k->pkt) < 0)
+            return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "decode video");
+        rc = take_frames(g, e);
+    }
+    g->decoder.codec->skip_frame = AVDISCARD_DEFAULT;
+    if (rc || !g->missing)
+        return rc;
+    if (stream_decoder_send(&g->decoder, NULL) < 0)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "decode video");
+    rc = take_frames(g, e);
+    return rc == 0 && g->missing ? UNPLANNED : rc;
+}
+
+/* 0: all frames of all clips are made. UNPLANNED or a reason. */
+static int decode_planned(struct group *g, struct err *e)
+{
+    g->missing = 0;
+    int rc = read_plan(g, e);
     if (rc == 0)
-        rc = job->recipe.fps > 0 ? decode_timed(&v, e) : decode_consecutive(&v, e);
+        rc = choose_frames(g);
     if (rc == 0)
-        rc = finish(&v, e);
-    stream_decoder_close(&v.decoder);
-    av_frame_free(&v.now);
-    av_frame_free(&v.before);
-    av_free(v.times);
+        rc = run_plan(g, e);
+    video_plan_clear(&g->v->plan);
     return rc;
+}
+
+/* Frames of the clip that the video has, when it ended before the clip. */
+static uint32_t own_frames(const struct media_recipe *r, const struct media_clip *c,
+                           const struct video_end *end)
+{
+    uint32_t n = end->done;
+    for (; r->fps > 0 && n > 1; n--)
+        if (c->start_s + (n - 1) / r->fps < end->end_s)
+            break;
+    return n;
+}
+
+/* What the recipe wants where there are fewer frames than T. */
+static int fill_up(struct group *g, struct video_clip *c, const struct video_end *end)
+{
+    const struct media_recipe *r = &g->job->recipe;
+    uint32_t own = end->ended && !g->in->still ? own_frames(r, c->clip, end) : r->frames;
+    size_t bytes = frame_bytes(r);
+    if (own < r->frames && r->short_clip == MEDIA_SHORT_DROP)
+        return fault_set(&c->err, MEDIA_TOO_SHORT, "the video ends at %.2f s, %u of %u frames", end->end_s,
+                         own, r->frames);
+    if (own < r->frames)
+        c->flags |= r->short_clip == MEDIA_SHORT_LOOP ? MEDIA_FLAG_LOOPED : MEDIA_FLAG_PADDED;
+    uint32_t from = r->short_clip == MEDIA_SHORT_LOOP ? own : end->done;
+    for (uint32_t i = from < end->done ? from : end->done; i < r->frames; i++) {
+        uint32_t source = r->short_clip == MEDIA_SHORT_LOOP && !g->in->still ? i % own : i - 1;
+        memcpy(c->out + i * bytes, c->out + source * bytes, bytes);
+    }
+    return 0;
+}
+
+static int finish_planned(struct group *g, struct video_clip *c)
+{
+    const struct video_plan *p = &g->v->plan;
+    struct video_end end = {.done = g->job->recipe.frames, .ended = p->ended, .end_s = p->end_s};
+    int rc = video_pass_check(g->in, g->job, c->clip, &end, &c->err);
+    return rc ? rc : fill_up(g, c, &end);
+}
+
+/* One clip, planned if possible. */
+static int decode_one(struct group *g, struct video_clip *c)
+{
+    struct group one = *g;
+    one.clips = c;
+    one.n = 1;
+    int rc = decode_planned(&one, &c->err);
+    if (rc == 0)
+        return finish_planned(&one, c);
+    if (rc != UNPLANNED)
+        return rc;
+    struct video_end end;
+    begin_picture(&one, c);
+    rc = video_pass_decode(&one.decoder, g->job, c->clip, &g->v->picture, c->out, &end, &c->err);
+    g->decoder = one.decoder;
+    return rc ? rc : fill_up(g, c, &end);
+}
+
+static int open_group(struct group *g, struct err *e)
+{
+    const AVStream *st = g->in->ic->streams[g->in->video];
+    int rc = stream_decoder_open(&g->decoder, g->in, g->in->video, e);
+    if (rc == 0)
+        rc = picture_check_size(st->codecpar->width, st->codecpar->height, e);
+    if (rc)
+        return rc;
+    g->quarter_turns = quarter_turns(st);
+    g->frame = av_frame_alloc();
+    g->target = av_calloc((size_t)g->n * g->job->recipe.frames, sizeof *g->target);
+    return g->frame && g->target ? 0 : fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "decode video");
+}
+
+void video_decode(struct video_decoder *v, struct input *in, const struct media_job *job,
+                  struct video_clip *clips, uint32_t n)
+{
+    struct group g = {.v = v, .in = in, .job = job, .clips = clips, .n = n};
+    struct err e = {0};
+    int rc = open_group(&g, &e);
+    int together = rc == 0 && n > 1 ? decode_planned(&g, &e) : UNPLANNED;
+    for (uint32_t i = 0; i < n; i++) {
+        if (rc)
+            clips[i].err = e;
+        clips[i].reason = rc ? rc : together == 0 ? finish_planned(&g, &clips[i]) : decode_one(&g, &clips[i]);
+    }
+    stream_decoder_close(&g.decoder);
+    av_frame_free(&g.frame);
+    av_free(g.target);
 }

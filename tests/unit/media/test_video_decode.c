@@ -27,18 +27,21 @@ static struct media_job job_at(double start_s, uint32_t frames, double fps)
 static int decode(const char *path, const struct media_job *job, struct err *e)
 {
     struct input in;
-    struct picture picture = {0};
-    struct augment a;
-    augment_draw(&job->recipe, 0, &a);
+    struct video_decoder video = {0};
+    struct video_clip clip = {.clip = job->clip, .out = out};
+    augment_draw(&job->recipe, 0, &clip.augment);
     int fd = open_media(path);
     int rc = input_open(&in, fd, -1, -1, false, e);
     if (rc == 0)
         rc = input_find_origin(&in, e);
     if (rc == 0 && in.video < 0)
         rc = fault_set(e, MEDIA_NO_VIDEO, "no video stream");
-    if (rc == 0)
-        rc = video_decode(&in, job, job->clip, &a, &picture, out, e);
-    picture_close(&picture);
+    if (rc == 0) {
+        video_decode(&video, &in, job, &clip, 1);
+        rc = clip.reason;
+        *e = clip.err;
+    }
+    video_decoder_close(&video);
     input_close(&in);
     close(fd);
     return rc;
@@ -255,7 +258,7 @@ static void test_pixels(void **state)
         struct picture p = {0};
         struct err e = {0};
         uint8_t got[30 * 30 * 3];
-        picture_begin(&p, &r, &a, cases[i].turns);
+        picture_begin(&p, &r, &a, (AVRational){0, 1}, cases[i].turns);
         assert_int_equal(picture_make(&p, f, got, &e), 0);
         for (int y = 0; y < side; y++) {
             for (int x = 0; x < side; x++) {
@@ -287,18 +290,19 @@ static void test_rotation(void **state)
         char path[128];
         struct input in;
         struct err e = {0};
-        struct picture p = {0};
+        struct video_decoder video = {0};
         make_media(&(struct make_media){
             .path = media_path(path, "turned.mov"), .frames = 5, .fps = 10, .degrees = cases[i].degrees});
         int fd = open_media(path);
         struct media_job job = job_at(0, 1, 0);
-        struct augment a;
-        augment_draw(&job.recipe, 0, &a);
+        struct video_clip clip = {.clip = job.clip, .out = out};
+        augment_draw(&job.recipe, 0, &clip.augment);
         assert_int_equal(input_open(&in, fd, -1, -1, false, &e), 0);
         assert_int_equal(input_find_origin(&in, &e), 0);
-        assert_int_equal(video_decode(&in, &job, job.clip, &a, &p, out, &e), 0);
-        assert_int_equal(p.quarter_turns, cases[i].turns);
-        picture_close(&p);
+        video_decode(&video, &in, &job, &clip, 1);
+        assert_int_equal(clip.reason, 0);
+        assert_int_equal(video.picture.quarter_turns, cases[i].turns);
+        video_decoder_close(&video);
         input_close(&in);
         close(fd);
     }
@@ -332,7 +336,7 @@ static void test_colour(void **state)
         struct augment a = {.short_side = P};
         struct picture p = {0};
         struct err e = {0};
-        picture_begin(&p, &r, &a, 0);
+        picture_begin(&p, &r, &a, (AVRational){0, 1}, 0);
         assert_int_equal(picture_make(&p, f, out, &e), 0);
         for (int c = 0; c < 3; c++)
             if (abs(out[(8 * P + 8) * 3 + c] - cases[i].rgb[c]) > 2)
