@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define TAPS_MAX 256
-#define LANES 8 /* rows of the result that are made together */
+#define TILE 16 /* rows that are turned to columns together */
 
 /* Whole-number arithmetic: equal results, whatever the instruction set. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
@@ -107,26 +107,26 @@ static int plane_size(int luma, int shift)
 
 static void free_scratch(struct scale_yuv *s)
 {
-    av_freep(&s->row);
+    av_freep(&s->rows);
     av_freep(&s->block);
     for (int c = 0; c < 3; c++)
         av_freep(&s->plane[c]);
-    s->row_capacity = s->side = 0;
+    s->columns = s->side = 0;
 }
 
 static int make_scratch(struct scale_yuv *s, int columns, int side)
 {
-    size_t blocks = (size_t)(side + LANES - 1) / LANES;
+    size_t pixels = (size_t)side * (size_t)side;
     free_scratch(s);
-    s->row = av_malloc_array((size_t)columns, sizeof *s->row);
-    s->block = av_malloc_array((size_t)columns, LANES * sizeof *s->block);
+    s->rows = av_malloc_array((size_t)columns, TILE * sizeof *s->rows);
+    s->block = av_malloc_array((size_t)columns, (size_t)side * sizeof *s->block);
     for (int c = 0; c < 3; c++)
-        s->plane[c] = av_malloc_array(blocks * (size_t)side, LANES * sizeof *s->plane[c]);
-    if (!s->row || !s->block || !s->plane[0] || !s->plane[1] || !s->plane[2]) {
+        s->plane[c] = av_malloc(pixels * sizeof *s->plane[c]);
+    if (!s->rows || !s->block || !s->plane[0] || !s->plane[1] || !s->plane[2]) {
         free_scratch(s);
         return -ENOMEM;
     }
-    s->row_capacity = columns;
+    s->columns = columns;
     s->side = side;
     return 0;
 }
@@ -147,7 +147,7 @@ int scale_yuv_begin(struct scale_yuv *s, const AVFrame *frame, const struct scal
         return rc;
     /* block also takes the converted pixels, three bytes each */
     columns = columns > 2 * part->side ? columns : 2 * part->side;
-    return s->row_capacity >= columns && s->side == part->side ? 0 : make_scratch(s, columns, part->side);
+    return s->columns >= columns && s->side == part->side ? 0 : make_scratch(s, columns, part->side);
 }
 
 void scale_yuv_close(struct scale_yuv *s)
@@ -187,40 +187,36 @@ VECTORISED static void add_rows_16(uint16_t *restrict out, const uint8_t *src, p
     }
 }
 
-/* The same across: LANES rows at once, which lie side by side. */
-VECTORISED static void add_columns(uint16_t *restrict out, const uint16_t *restrict block,
-                                   const struct scale_axis *a)
+/* Columns side by side, so that the same weighted sum goes along the other axis. */
+static void turn(uint16_t *block, const uint16_t *rows, int n, int side, int first, int count)
 {
-    for (int i = 0; i < a->n; i++) {
-        uint16_t sum[LANES] = {0};
-        const uint16_t *in = block + a->start[i] * LANES, *w = a->w + i * a->taps;
-        for (int j = 0; j < a->taps; j++)
-            for (int l = 0; l < LANES; l++)
-                sum[l] = (uint16_t)(sum[l] + (((uint32_t)in[j * LANES + l] * w[j]) >> 16));
-        memcpy(out + i * LANES, sum, sizeof sum);
-    }
+    for (int x = 0; x < n; x++)
+        for (int l = 0; l < count; l++)
+            block[x * side + first + l] = rows[l * n + x];
 }
 
+/* plane: [column][row]. */
 static void scale_plane(struct scale_yuv *s, const AVFrame *f, int plane, int depth)
 {
     const struct scale_axis *ax = &s->x[plane > 0], *ay = &s->y[plane > 0];
-    int n = ax->to - ax->from, bytes = depth > 8 ? 2 : 1;
-    const uint8_t *src = f->data[plane] + ax->from * bytes + (ptrdiff_t)ay->from * f->linesize[plane];
-    for (int i0 = 0; i0 < s->side; i0 += LANES) {
-        int rows = s->side - i0 < LANES ? s->side - i0 : LANES;
-        for (int l = 0; l < rows; l++) {
-            int i = i0 + l;
-            const uint8_t *at = src + (ptrdiff_t)ay->start[i] * f->linesize[plane];
-            const uint16_t *w = ay->w + i * ay->taps;
+    int n = ax->to - ax->from, side = s->side, stride = f->linesize[plane];
+    const uint8_t *src = f->data[plane] + ax->from * (depth > 8 ? 2 : 1) + (ptrdiff_t)ay->from * stride;
+    for (int first = 0; first < side; first += TILE) {
+        int count = side - first < TILE ? side - first : TILE;
+        for (int l = 0; l < count; l++) {
+            const uint8_t *at = src + (ptrdiff_t)ay->start[first + l] * stride;
+            const uint16_t *w = ay->w + (first + l) * ay->taps;
             if (depth > 8)
-                add_rows_16(s->row, at, f->linesize[plane], w, ay->taps, n, 16 - depth);
+                add_rows_16(s->rows + l * n, at, stride, w, ay->taps, n, 16 - depth);
             else
-                add_rows_8(s->row, at, f->linesize[plane], w, ay->taps, n);
-            for (int x = 0; x < n; x++)
-                s->block[x * LANES + l] = s->row[x];
+                add_rows_8(s->rows + l * n, at, stride, w, ay->taps, n);
         }
-        add_columns(s->plane[plane] + (size_t)i0 * (size_t)s->side, s->block, ax);
+        turn(s->block, s->rows, n, side, first, count);
     }
+    ptrdiff_t column = side * (ptrdiff_t)sizeof *s->block;
+    for (int i = 0; i < side; i++)
+        add_rows_16(s->plane[plane] + i * side, (const uint8_t *)s->block + ax->start[i] * column, column,
+                    ax->w + i * ax->taps, ax->taps, side, 0);
 }
 
 /* Coefficients of 13 fraction bits, from swscale's tables of 16 (which are for limited range). */
@@ -250,7 +246,6 @@ static inline uint8_t byte_of(int32_t v)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* n pixels to three planes, in place of the first half of each. */
 VECTORISED static void convert(const uint16_t *restrict y, const uint16_t *restrict u,
                                const uint16_t *restrict v, const struct matrix *m, int n, uint8_t *restrict r,
                                uint8_t *restrict g, uint8_t *restrict b)
@@ -263,24 +258,27 @@ VECTORISED static void convert(const uint16_t *restrict y, const uint16_t *restr
     }
 }
 
+static void interleave(uint8_t *restrict out, const uint8_t *restrict rgb, int side, bool transpose)
+{
+    int n = side * side;
+    for (int y = 0; y < side; y++) {
+        for (int x = 0; x < side; x++) {
+            int at = transpose ? y * side + x : x * side + y;
+            out[0] = rgb[at];
+            out[1] = rgb[n + at];
+            out[2] = rgb[2 * n + at];
+            out += 3;
+        }
+    }
+}
+
 void scale_yuv_make(struct scale_yuv *s, const AVFrame *frame, bool full_range, bool transpose, uint8_t *out)
 {
-    int depth = av_pix_fmt_desc_get(frame->format)->comp[0].depth, side = s->side;
+    int depth = av_pix_fmt_desc_get(frame->format)->comp[0].depth, n = s->side * s->side;
     struct matrix m = matrix_of(frame, full_range);
     for (int c = 0; c < 3; c++)
         scale_plane(s, frame, c, depth);
-    int n = side * LANES;
-    uint8_t *rgb = (uint8_t *)s->block; /* at least as wide as the result */
-    for (int i0 = 0; i0 < side; i0 += LANES) {
-        size_t at = (size_t)i0 * (size_t)side;
-        convert(s->plane[0] + at, s->plane[1] + at, s->plane[2] + at, &m, n, rgb, rgb + n, rgb + 2 * n);
-        int rows = side - i0 < LANES ? side - i0 : LANES;
-        for (int l = 0; l < rows; l++) {
-            for (int x = 0; x < side; x++) {
-                uint8_t *pixel = out + 3 * (transpose ? x * side + i0 + l : (i0 + l) * side + x);
-                for (int c = 0; c < 3; c++)
-                    pixel[c] = rgb[c * n + x * LANES + l];
-            }
-        }
-    }
+    uint8_t *rgb = (uint8_t *)s->block; /* at least as large */
+    convert(s->plane[0], s->plane[1], s->plane[2], &m, n, rgb, rgb + n, rgb + 2 * n);
+    interleave(out, rgb, s->side, transpose);
 }

@@ -28,10 +28,10 @@ struct scale_part {
 
 struct scale_yuv {
     struct scale_axis x[2], y[2]; /* luma, chroma */
-    uint16_t *row;                /* owned */
-    uint16_t *block;              /* owned */
-    uint16_t *plane[3];           /* owned: [P / 8][P][8] */
-    int row_capacity, side;
+    uint16_t *rows;               /* owned: some rows of the result's height */
+    uint16_t *block;              /* owned: all of them, turned */
+    uint16_t *plane[3];           /* owned: [P, P], turned */
+    int columns, side;
 };
 
 /* Whether the frame's format is one of those: planar YUV of 8 to 16 bits in the machine's byte order. */

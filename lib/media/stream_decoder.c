@@ -15,24 +15,15 @@ static int on_get_buffer(AVCodecContext *codec, AVFrame *frame, int flags)
     return rc;
 }
 
-static void drop_cached(struct codec_cached *c)
+void codec_cache_close(struct codec_cache *c)
 {
     avcodec_free_context(&c->codec);
     avcodec_parameters_free(&c->parameters);
 }
 
-void codec_cache_close(struct codec_cache *c)
+static struct codec_cache *cache_of(const struct stream_decoder *d)
 {
-    drop_cached(&c->video);
-    drop_cached(&c->audio);
-}
-
-static struct codec_cached *cached_for(const struct stream_decoder *d)
-{
-    if (!d->in->codecs || !d->in->ic)
-        return NULL;
-    bool video = d->in->ic->streams[d->stream]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO;
-    return video ? &d->in->codecs->video : &d->in->codecs->audio;
+    return d->in->ic && d->stream == d->in->video ? d->in->codecs : NULL;
 }
 
 /* Everything that a codec may take from the header. */
@@ -55,7 +46,7 @@ static bool same_parameters(const AVCodecParameters *a, const AVCodecParameters 
 
 static bool take_cached(struct stream_decoder *d)
 {
-    struct codec_cached *c = cached_for(d);
+    struct codec_cache *c = cache_of(d);
     const AVStream *st = d->in->ic->streams[d->stream];
     if (!c || !c->codec || av_cmp_q(c->timebase, st->time_base) != 0 ||
         !same_parameters(c->parameters, st->codecpar))
@@ -69,11 +60,11 @@ static bool take_cached(struct stream_decoder *d)
 /* A codec in which anything went wrong is not kept. */
 static void give_cached(struct stream_decoder *d)
 {
-    struct codec_cached *c = d->codec ? cached_for(d) : NULL;
+    struct codec_cache *c = d->codec ? cache_of(d) : NULL;
     if (!c || d->faults || d->out_of_memory)
         return;
     d->codec->skip_frame = AVDISCARD_DEFAULT;
-    drop_cached(c);
+    codec_cache_close(c);
     const AVStream *st = d->in->ic->streams[d->stream];
     c->parameters = avcodec_parameters_alloc();
     if (!c->parameters || avcodec_parameters_copy(c->parameters, st->codecpar) < 0)

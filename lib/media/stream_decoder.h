@@ -1,17 +1,17 @@
-/* stream_decoder: packets of one stream in, frames out, and the codecs that are kept between files.
+/* stream_decoder: packets of one stream in, frames out, and the codec that is kept between files.
  * Used by video_decode, audio_decode, examine and input; one thread. Owns codec and packet; borrows the
  * input. Functions that can fail return 0 or an enum media_reason and a sentence. */
 #pragma once
 #include <libavcodec/avcodec.h>
 #include "lib/media/input.h"
 
-/* One codec of each kind, closed by the last file that used it and flushed. A zeroed struct is empty. */
+/* The video codec that the last file used, flushed. A zeroed struct is empty. Sound is always decoded by a new
+ * one: what AAC fills in for noise comes from a generator that a flush does not set back, so that a clip
+ * would depend on those before it. */
 struct codec_cache {
-    struct codec_cached {
-        AVCodecContext *codec;         /* owned */
-        AVCodecParameters *parameters; /* owned: what it was opened with */
-        AVRational timebase;
-    } video, audio;
+    AVCodecContext *codec;         /* owned */
+    AVCodecParameters *parameters; /* owned: what it was opened with */
+    AVRational timebase;
 };
 
 struct stream_decoder {
