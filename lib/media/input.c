@@ -98,6 +98,14 @@ static int find_format(struct input *in, const AVInputFormat **out, struct err *
     return 0;
 }
 
+/* Streams without a header of their own are read for seconds to learn rate and duration: leave those out. */
+static void look_less(AVFormatContext *ic)
+{
+    ic->fps_probe_size = 0;
+    ic->skip_estimate_duration_from_pts = 1;
+    ic->max_analyze_duration = AV_TIME_BASE / 4;
+}
+
 static int open_demuxer(struct input *in, int fd, struct err *e)
 {
     int rc = avio_file_open(&in->file, fd);
@@ -117,7 +125,9 @@ static int open_demuxer(struct input *in, int fd, struct err *e)
     rc = avformat_open_input(&in->ic, NULL, format, NULL);
     if (rc < 0)
         return fault_av(e, rc == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, rc, "read header");
-    if (in->full || !header_suffices(in->ic)) {
+    if (in->look == INPUT_LOOK_LEAST)
+        look_less(in->ic);
+    if (in->look == INPUT_LOOK_FULL || !header_suffices(in->ic)) {
         rc = avformat_find_stream_info(in->ic, NULL);
         if (rc < 0)
             return fault_av(e, MEDIA_UNREADABLE, rc, "read stream parameters");
@@ -135,10 +145,10 @@ static void close_demuxer(struct input *in)
     avio_file_close(&in->file);
 }
 
-int input_open(struct input *in, int fd, int video, int audio, bool full, struct err *e)
+int input_open(struct input *in, int fd, int video, int audio, enum input_look look, struct err *e)
 {
     *in =
-        (struct input){.video = -1, .audio = -1, .wanted_video = video, .wanted_audio = audio, .full = full};
+        (struct input){.video = -1, .audio = -1, .wanted_video = video, .wanted_audio = audio, .look = look};
     in->first = av_packet_alloc();
     if (!in->first)
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open file");

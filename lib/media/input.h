@@ -11,23 +11,30 @@
 
 struct codec_cache;
 
+/* How much is found out about the streams when opening. */
+enum input_look {
+    INPUT_LOOK_LITTLE, /* what decoding needs; nothing is decoded in files whose header says it */
+    INPUT_LOOK_LEAST,  /* the same, for who knows the duration and asks for no frame rate */
+    INPUT_LOOK_FULL,   /* everything, by decoding a little of each */
+};
+
 struct input {
     struct avio_file file;
     AVFormatContext *ic; /* owned */
     AVPacket *first;     /* owned: a packet that input_find_origin read and nobody has used, or empty */
     int video, audio;    /* stream indices, or -1 */
     int wanted_video, wanted_audio; /* as the job asked, to choose again after a reopening */
-    bool full;                      /* probe the streams by decoding a little of each */
-    bool still;                     /* a single picture */
-    bool at_start;                  /* nothing but `first` has been read since opening */
-    struct codec_cache *codecs;     /* borrowed; NULL: nothing is kept */
-    double origin_s;                /* stream time of clip time 0 */
-    double duration_s;              /* of the video, else of the sound, else of the file; 0: unknown */
+    enum input_look look;
+    bool still;                 /* a single picture */
+    bool at_start;              /* nothing but `first` has been read since opening */
+    struct codec_cache *codecs; /* borrowed; NULL: nothing is kept */
+    double origin_s;            /* stream time of clip time 0 */
+    double duration_s;          /* of the video, else of the sound, else of the file; 0: unknown */
 };
 
-/* full: find out everything about the streams; else only what decoding needs, which is much cheaper in files
- * whose header says it. video, audio: stream index, or -1 for the best one. */
-int input_open(struct input *in, int fd, int video, int audio, bool full, struct err *e) WARN_UNUSED;
+/* video, audio: stream index, or -1 for the best one. */
+int input_open(struct input *in, int fd, int video, int audio, enum input_look look,
+               struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void input_close(struct input *in);
 

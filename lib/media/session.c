@@ -167,7 +167,9 @@ static void decode(struct run *r, int file)
     const struct media_job *job = r->job;
     struct err e = {0};
     uint32_t missing = 0;
-    int rc = input_open(&r->in, file, job->video_stream, job->audio_stream, false, &e);
+    bool known = job->duration_s > 0 && job->recipe.fps > 0;
+    int rc = input_open(&r->in, file, job->video_stream, job->audio_stream,
+                        known ? INPUT_LOOK_LEAST : INPUT_LOOK_LITTLE, &e);
     r->in.codecs = &r->s->codecs;
     if (rc == 0)
         rc = input_find_origin(&r->in, &e);
@@ -190,7 +192,7 @@ static void decode(struct run *r, int file)
 static int probe(struct run *r, int file, struct media_result *out, struct err *e)
 {
     struct input *in = &r->in;
-    int rc = input_open(in, file, r->job->video_stream, r->job->audio_stream, true, e);
+    int rc = input_open(in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
     bool estimated = rc == 0 && in->ic->duration_estimation_method == AVFMT_DURATION_FROM_BITRATE;
     if (rc == 0 && (in->video >= 0 || in->audio >= 0) && (estimated || in->duration_s <= 0)) {
         in->duration_s = 0;

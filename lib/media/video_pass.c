@@ -6,7 +6,6 @@
 
 #define TOLERANCE_S 1e-6
 #define SEEK_FROM_S 1.0 /* a clip that starts earlier is decoded from the beginning at once */
-#define STEP_BACK_S 10.0
 #define TRUNCATED_S 0.5
 #define MAX_PASSES 8 /* ends the search where a damaged stream decodes differently every time */
 
@@ -28,16 +27,22 @@ struct video {
     uint64_t passed; /* how many of those there were */
 };
 
+static double start_of(double target_s, enum start_level level)
+{
+    static const double back_s[] = {[AT_TARGET] = 0, [BEFORE_TARGET] = 2.5, [FAR_BEFORE] = 12};
+    return level == AT_BEGINNING ? 0 : target_s - back_s[level];
+}
+
 bool video_pass_at_beginning(double target_s, enum start_level level)
 {
-    return level == AT_BEGINNING || target_s - (level == BEFORE_TARGET ? STEP_BACK_S : 0) < SEEK_FROM_S;
+    return start_of(target_s, level) < SEEK_FROM_S;
 }
 
 int video_pass_start(struct stream_decoder *d, const struct media_clip *clip, double target_s,
                      enum start_level level, struct err *e)
 {
     struct input *in = d->in;
-    double from = target_s - (level == BEFORE_TARGET ? STEP_BACK_S : 0);
+    double from = start_of(target_s, level);
     int rc;
     if (video_pass_at_beginning(target_s, level))
         rc = input_rewind(in, in->video, e);

@@ -8,7 +8,7 @@
 
 /* How far back decoding starts: a container may seek to a key frame whose pictures come later than asked
  * for. */
-enum start_level { AT_TARGET, BEFORE_TARGET, AT_BEGINNING };
+enum start_level { AT_TARGET, BEFORE_TARGET, FAR_BEFORE, AT_BEGINNING };
 
 /* How it went. */
 struct video_end {

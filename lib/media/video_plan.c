@@ -116,7 +116,7 @@ static bool sort(struct video_plan *p)
 enum plan_result video_plan_read(struct video_plan *p, struct input *in, double from_s, double to_s,
                                  uint32_t count, bool at_start)
 {
-    unsigned later = 0, known = 0;
+    unsigned later = 0, known = 0, passed = 0;
     bool is_mov = strncmp(in->ic->iformat->name, "mov,", 4) == 0;
     video_plan_clear(p);
     p->last = 0;
@@ -131,8 +131,12 @@ enum plan_result video_plan_read(struct video_plan *p, struct input *in, double 
             break;
         const struct plan_packet *k = &p->packets[p->n - 1];
         bool key = k->pkt->flags & AV_PKT_FLAG_KEY, before = k->s <= from_s + TOLERANCE_S;
-        if (p->n == 1 && !key)
+        if (p->n == 1 && !key && (at_start || ++passed > PACKETS_MAX))
             return PLAN_NONE;
+        if (p->n == 1 && !key) { /* a seek that met no key frame */
+            video_plan_clear(p);
+            continue;
+        }
         if (p->n == 1 && !before && !at_start)
             return PLAN_EARLIER;
         if (p->n > 1 && key && before && k->shown)
@@ -147,6 +151,8 @@ enum plan_result video_plan_read(struct video_plan *p, struct input *in, double 
         if (later > REORDER_MAX || past)
             break;
     }
+    if (p->n == 0 && !at_start)
+        return PLAN_EARLIER;
     return p->n && sort(p) ? PLAN_MADE : PLAN_NONE;
 }
 

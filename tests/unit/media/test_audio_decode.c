@@ -45,7 +45,7 @@ static int decode_shifted(const char *path, const struct media_job *job, double 
     struct input in;
     struct augment a = {.audio_shift_s = shift_s};
     int fd = open_media(path);
-    int rc = input_open(&in, fd, -1, -1, false, e);
+    int rc = input_open(&in, fd, -1, -1, INPUT_LOOK_LITTLE, e);
     if (rc == 0)
         rc = input_find_origin(&in, e);
     if (rc == 0 && in.audio < 0)
