@@ -16,6 +16,7 @@
 #define LATE_S 0.1 /* the first sound after a seek may be that late before the seek counts as missed */
 #define TRUNCATED_S 0.5
 #define SILENCE 1e-5f
+#define LOUDEST 1e9f /* beyond, the power overflows: no sound, but a number that went wrong */
 #define AGAIN -1 /* of a pass: start from an earlier place */
 
 struct audio {
@@ -204,7 +205,7 @@ static int check_wave(const float *wave, double start_s, struct err *e)
 {
     float loudest = 0;
     for (int i = 0; i < LOGMEL_SAMPLES; i++) {
-        if (!isfinite(wave[i]))
+        if (!(fabsf(wave[i]) < LOUDEST))
             return fault_set(e, MEDIA_AUDIO_NONFINITE, "sample %d after %.2f s is not finite", i, start_s);
         loudest = fmaxf(loudest, fabsf(wave[i]));
     }

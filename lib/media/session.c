@@ -94,7 +94,7 @@ static int decode_sound(struct run *r, const struct video_clip *c, struct media_
         return rc;
     uint64_t offset = (uint64_t)(c->out - r->slot) + ((out->video_bytes + 63) & ~63u);
     float *logmel = (float *)(void *)(r->slot + offset);
-    logmel_compute(s->logmel, s->wave, logmel);
+    logmel_compute(s->logmel, (enum media_frontend)r->job->recipe.frontend, s->wave, logmel);
     augment_mask(&c->augment, logmel);
     out->audio_offset = offset;
     out->audio_bytes = MEDIA_AUDIO_FLOATS * sizeof(float);
