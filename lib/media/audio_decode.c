@@ -9,7 +9,6 @@
 #include "lib/media/stream_decoder.h"
 
 #define WINDOW_S 2.0
-#define PREROLL_S 0.5   /* decoded before the window: more than any codec's overlap or bit reservoir */
 #define MARGIN_S 0.05   /* resampled on both sides of the window: more than the filter's length */
 #define GAP_SAMPLES 320 /* time stamps off by more than 20 ms are a gap, by less: rounding */
 #define STEP_BACK_S 10.0
@@ -17,24 +16,29 @@
 #define TRUNCATED_S 0.5
 #define SILENCE 1e-5f
 #define LOUDEST 1e9f /* beyond, the power overflows: no sound, but a number that went wrong */
-#define AGAIN -1 /* of a pass: start from an earlier place */
+#define AGAIN -1     /* of a pass: start from an earlier place */
 
 struct audio {
+    struct audio_decoder *kept;
     struct input *in;
     const struct media_job *job;
     struct stream_decoder decoder;
-    AVFrame *frame;         /* owned */
-    SwrContext *swr;        /* owned */
-    AVChannelLayout layout; /* owned: what swr was made for, with format and rate */
-    int format, rate;
-    float *scratch; /* owned */
-    int scratch_samples;
+    AVFrame *frame;  /* owned */
+    bool resampling; /* kept->swr has taken frames of the present segment */
     float *wave;
     double start_s;
     int64_t position; /* in wave, of the next resampled sample */
     bool any;         /* a frame has been decoded in this pass */
     double end_s;     /* where the newest frame ends */
 };
+
+void audio_decoder_close(struct audio_decoder *d)
+{
+    swr_free(&d->swr);
+    av_channel_layout_uninit(&d->layout);
+    av_freep(&d->scratch);
+    d->scratch_samples = 0;
+}
 
 double audio_window_start(const struct input *in, const struct media_job *job, const struct media_clip *clip,
                           const struct augment *a)
@@ -51,83 +55,115 @@ double audio_window_start(const struct input *in, const struct media_job *job, c
 /* Resamples n samples of every channel (planes NULL: what the resampler still holds) into the window. */
 static int resample(struct audio *a, const uint8_t **planes, int n, struct err *e)
 {
-    int room = swr_get_out_samples(a->swr, n);
-    if (room > a->scratch_samples) {
-        av_freep(&a->scratch);
-        a->scratch = av_malloc_array((size_t)room, sizeof *a->scratch);
-        a->scratch_samples = a->scratch ? room : 0;
-        if (!a->scratch)
+    struct audio_decoder *k = a->kept;
+    int room = swr_get_out_samples(k->swr, n);
+    if (room > k->scratch_samples) {
+        av_freep(&k->scratch);
+        k->scratch = av_malloc_array((size_t)room, sizeof *k->scratch);
+        k->scratch_samples = k->scratch ? room : 0;
+        if (!k->scratch)
             return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "resample");
     }
-    uint8_t *out = (uint8_t *)a->scratch;
-    int got = room > 0 ? swr_convert(a->swr, &out, room, planes, n) : 0;
+    uint8_t *out = (uint8_t *)k->scratch;
+    int got = room > 0 ? swr_convert(k->swr, &out, room, planes, n) : 0;
     if (got < 0)
         return fault_av(e, MEDIA_DECODE_ERROR, got, "resample");
-    for (int i = 0; i < got; i++) {
-        int64_t at = a->position + i;
-        if (at >= 0 && at < LOGMEL_SAMPLES)
-            a->wave[at] = a->scratch[i];
-    }
+    int64_t from = a->position < 0 ? -a->position : 0;
+    int64_t to = a->position + got > LOGMEL_SAMPLES ? LOGMEL_SAMPLES - a->position : got;
+    if (to > from)
+        memcpy(a->wave + a->position + from, k->scratch + from, (size_t)(to - from) * sizeof *a->wave);
     a->position += got;
     return 0;
 }
 
 static int finish_segment(struct audio *a, struct err *e)
 {
-    int rc = a->swr ? resample(a, NULL, 0, e) : 0;
-    swr_free(&a->swr);
+    int rc = a->resampling ? resample(a, NULL, 0, e) : 0;
+    a->resampling = false;
     return rc;
 }
 
-static int start_segment(struct audio *a, struct err *e)
+static bool same_format(const struct audio *a)
 {
+    const struct audio_decoder *k = a->kept;
+    const AVFrame *f = a->frame;
+    return k->swr && f->format == k->format && f->sample_rate == k->rate &&
+           av_channel_layout_compare(&f->ch_layout, &k->layout) == 0;
+}
+
+static int make_resampler(struct audio *a, struct err *e)
+{
+    struct audio_decoder *k = a->kept;
     const AVFrame *f = a->frame;
     AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
     AVChannelLayout in = {0};
+    swr_free(&k->swr);
     if (f->ch_layout.order == AV_CHANNEL_ORDER_UNSPEC)
         av_channel_layout_default(&in, f->ch_layout.nb_channels);
     else if (av_channel_layout_copy(&in, &f->ch_layout) < 0)
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "resample");
-    int rc = swr_alloc_set_opts2(&a->swr, &mono, AV_SAMPLE_FMT_FLT, LOGMEL_RATE, &in, f->format,
+    int rc = swr_alloc_set_opts2(&k->swr, &mono, AV_SAMPLE_FMT_FLT, LOGMEL_RATE, &in, f->format,
                                  f->sample_rate, 0, NULL);
     /* Else the sum of float channels would depend on the codec's sample format. */
     if (rc >= 0)
-        rc = av_opt_set_double(a->swr, "rematrix_maxval", 1.0, 0);
-    if (rc >= 0)
-        rc = swr_init(a->swr);
+        rc = av_opt_set_double(k->swr, "rematrix_maxval", 1.0, 0);
     av_channel_layout_uninit(&in);
+    if (rc >= 0)
+        rc = av_channel_layout_copy(&k->layout, &f->ch_layout);
+    k->format = f->format;
+    k->rate = f->sample_rate;
+    if (rc < 0)
+        swr_free(&k->swr);
+    return rc < 0 ? fault_av(e, MEDIA_DECODE_ERROR, rc, "set up resampler") : 0;
+}
+
+/* swr_init sets a resampler back to its beginning and keeps its filters, whose making costs as much as using
+ * them on two seconds. */
+static int start_segment(struct audio *a, struct err *e)
+{
+    int rc = same_format(a) ? 0 : make_resampler(a, e);
+    if (rc)
+        return rc;
+    rc = swr_init(a->kept->swr);
     if (rc < 0) {
-        swr_free(&a->swr);
+        swr_free(&a->kept->swr);
         return fault_av(e, MEDIA_DECODE_ERROR, rc, "set up resampler");
     }
-    a->format = f->format;
-    a->rate = f->sample_rate;
-    rc = av_channel_layout_copy(&a->layout, &f->ch_layout);
-    return rc < 0 ? fault_av(e, MEDIA_MEMORY_LIMIT, rc, "set up resampler") : 0;
+    a->resampling = true;
+    return 0;
 }
 
 static bool same_segment(const struct audio *a, int64_t at)
 {
-    const AVFrame *f = a->frame;
-    if (!a->swr || f->format != a->format || f->sample_rate != a->rate ||
-        av_channel_layout_compare(&f->ch_layout, &a->layout) != 0)
+    if (!a->resampling || !same_format(a))
         return false;
-    int64_t due = a->position + swr_get_delay(a->swr, LOGMEL_RATE);
+    int64_t due = a->position + swr_get_delay(a->kept->swr, LOGMEL_RATE);
     return llabs(due - at) <= GAP_SAMPLES;
+}
+
+/* Starts a segment with a frame at native sample n0 of the clip's clock. Silence before it makes the first
+ * sample of the result one that lies on the clock's own 16 kHz grid: the same sound gives the same samples,
+ * wherever decoding began. */
+static int begin_at(struct audio *a, int64_t n0, struct err *e)
+{
+    int64_t rate = a->frame->sample_rate, period = rate / av_gcd(rate, LOGMEL_RATE);
+    int64_t before = ((n0 % period) + period) % period;
+    int rc = finish_segment(a, e);
+    if (rc == 0)
+        rc = start_segment(a, e);
+    if (rc)
+        return rc;
+    a->position = (n0 - before) / period * (LOGMEL_RATE * period / rate) - llround(a->start_s * LOGMEL_RATE);
+    if (before && swr_inject_silence(a->kept->swr, (int)before) < 0)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "resample");
+    return 0;
 }
 
 static int take_frame(struct audio *a, double time_s, struct err *e)
 {
     int64_t at = llround((time_s - a->start_s) * LOGMEL_RATE);
-    if (!same_segment(a, at)) {
-        int rc = finish_segment(a, e);
-        if (rc == 0)
-            rc = start_segment(a, e);
-        if (rc)
-            return rc;
-        a->position = at;
-    }
-    return resample(a, (const uint8_t **)a->frame->extended_data, a->frame->nb_samples, e);
+    int rc = same_segment(a, at) ? 0 : begin_at(a, llround(time_s * a->frame->sample_rate), e);
+    return rc ? rc : resample(a, (const uint8_t **)a->frame->extended_data, a->frame->nb_samples, e);
 }
 
 /* Clip time of the frame; those without a time stamp follow on. */
@@ -146,7 +182,7 @@ static int start_pass(struct audio *a, double from, struct err *e)
     if (rc)
         return rc;
     stream_decoder_flush(&a->decoder);
-    swr_free(&a->swr);
+    a->resampling = false;
     memset(a->wave, 0, LOGMEL_SAMPLES * sizeof *a->wave);
     a->any = false;
     a->end_s = 0;
@@ -215,26 +251,87 @@ static int check_wave(const float *wave, double start_s, struct err *e)
     return 0;
 }
 
-int audio_decode(struct input *in, const struct media_job *job, const struct media_clip *clip,
-                 const struct augment *aug, float *wave, struct err *e)
+/* What a codec must have decoded before its output is that of a decoding from the beginning: overlap, bit
+ * reservoir, prediction. */
+static double priming_s(const struct input *in)
 {
-    struct audio a = {.in = in, .job = job, .wave = wave, .start_s = audio_window_start(in, job, clip, aug)};
+    const AVCodecParameters *p = in->ic->streams[in->audio]->codecpar;
+    double samples;
+    switch (p->codec_id) {
+    case AV_CODEC_ID_AAC:
+        samples = 3 * 2048;
+        break;
+    case AV_CODEC_ID_MP3:
+        samples = 12 * 1152;
+        break;
+    case AV_CODEC_ID_AC3:
+    case AV_CODEC_ID_EAC3:
+        samples = 3 * 1536;
+        break;
+    case AV_CODEC_ID_FLAC:
+    case AV_CODEC_ID_ALAC:
+    case AV_CODEC_ID_PCM_S16LE:
+        samples = 0;
+        break;
+    default:
+        return 0.5;
+    }
+    return p->sample_rate > 0 ? fmin(samples / p->sample_rate, 1) : 0.5;
+}
+
+/* The window where the sound ends early or is not there, as the recipe wants it. */
+static int fill_up(struct audio *a, uint32_t *flags, struct err *e)
+{
+    const struct media_recipe *r = &a->job->recipe;
+    double duration = a->job->duration_s > 0 ? a->job->duration_s : a->in->duration_s;
+    double end = a->decoder.draining ? a->end_s : a->start_s + WINDOW_S;
+    int64_t own = llround((end - a->start_s) * LOGMEL_RATE);
+    if (own >= LOGMEL_SAMPLES - GAP_SAMPLES)
+        return 0;
+    if (r->short_clip == MEDIA_SHORT_DROP)
+        return fault_set(e, MEDIA_TOO_SHORT, "sound ends at %.2f s of %.2f s, the clip needs it to %.2f s",
+                         end, duration, a->start_s + WINDOW_S);
+    if (r->short_clip == MEDIA_SHORT_PAD || own <= 0) {
+        *flags |= MEDIA_FLAG_PADDED;
+        return 0;
+    }
+    *flags |= MEDIA_FLAG_LOOPED;
+    for (int64_t i = own; i < LOGMEL_SAMPLES; i++)
+        a->wave[i] = a->wave[i - own];
+    return 0;
+}
+
+void audio_silence(float *wave, uint32_t *flags)
+{
+    memset(wave, 0, LOGMEL_SAMPLES * sizeof *wave);
+    *flags |= MEDIA_FLAG_SILENT;
+}
+
+int audio_decode(struct audio_decoder *kept, struct input *in, const struct media_job *job,
+                 const struct media_clip *clip, const struct augment *aug, float *wave, uint32_t *flags,
+                 struct err *e)
+{
+    struct audio a = {
+        .kept = kept, .in = in, .job = job, .wave = wave, .start_s = audio_window_start(in, job, clip, aug)};
     int rc = stream_decoder_open(&a.decoder, in, in->audio, e);
     if (rc == 0) {
         a.frame = av_frame_alloc();
         rc = a.frame ? AGAIN : fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "decode sound");
     }
-    const double from[] = {a.start_s - PREROLL_S, a.start_s - STEP_BACK_S, 0};
+    const double from[] = {a.start_s - MARGIN_S - priming_s(in), a.start_s - STEP_BACK_S, 0};
     for (size_t i = 0; rc == AGAIN && i < sizeof from / sizeof from[0]; i++)
         rc = pass(&a, from[i], e);
     if (rc == 0)
         rc = check_end(&a, e);
     if (rc == 0)
+        rc = fill_up(&a, flags, e);
+    if (rc == 0)
         rc = check_wave(wave, a.start_s, e);
+    if (rc == MEDIA_AUDIO_SILENT && job->recipe.keep_silent) {
+        audio_silence(wave, flags);
+        rc = 0;
+    }
     stream_decoder_close(&a.decoder);
     av_frame_free(&a.frame);
-    swr_free(&a.swr);
-    av_channel_layout_uninit(&a.layout);
-    av_freep(&a.scratch);
     return rc;
 }

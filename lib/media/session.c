@@ -6,6 +6,8 @@
 #include <string.h>
 #include <xxhash.h>
 #include "lib/media/audio_decode.h"
+#include "lib/media/examine.h"
+#include "lib/media/facts.h"
 #include "lib/media/logmel.h"
 #include "lib/media/probe.h"
 #include "lib/media/stream_decoder.h"
@@ -14,6 +16,7 @@
 struct media_session {
     struct codec_cache codecs;
     struct video_decoder video;
+    struct audio_decoder audio;
     struct logmel *logmel; /* owned */
     float *wave;           /* owned: LOGMEL_SAMPLES */
     XXH3_state_t *hash;    /* owned */
@@ -53,6 +56,7 @@ void media_session_destroy(struct media_session *s)
         return;
     codec_cache_close(&s->codecs);
     video_decoder_close(&s->video);
+    audio_decoder_close(&s->audio);
     logmel_destroy(s->logmel);
     free(s->wave);
     XXH3_freeState(s->hash);
@@ -86,15 +90,22 @@ static void hash_sample(const struct run *r, struct media_result *out)
     out->hash = XXH3_64bits_digest(h);
 }
 
+/* 0, also for what stands for sound that is not there, or a reason; the log-mel is made after 0 and
+ * MEDIA_AUDIO_SILENT. */
 static int decode_sound(struct run *r, const struct video_clip *c, struct media_result *out, struct err *e)
 {
     struct media_session *s = r->s;
-    int rc = audio_decode(&r->in, r->job, c->clip, &c->augment, s->wave, e);
+    const struct media_recipe *q = &r->job->recipe;
+    int rc = 0;
+    if (r->in.audio < 0)
+        audio_silence(s->wave, &out->flags);
+    else
+        rc = audio_decode(&s->audio, &r->in, r->job, c->clip, &c->augment, s->wave, &out->flags, e);
     if (rc && rc != MEDIA_AUDIO_SILENT)
         return rc;
     uint64_t offset = (uint64_t)(c->out - r->slot) + ((out->video_bytes + 63) & ~63u);
     float *logmel = (float *)(void *)(r->slot + offset);
-    logmel_compute(s->logmel, (enum media_frontend)r->job->recipe.frontend, s->wave, logmel);
+    logmel_compute(s->logmel, (enum media_frontend)q->frontend, s->wave, logmel);
     augment_mask(&c->augment, logmel);
     out->audio_offset = offset;
     out->audio_bytes = MEDIA_AUDIO_FLOATS * sizeof(float);
@@ -110,6 +121,7 @@ static bool finish_clip(struct run *r, struct video_clip *c, uint32_t index, uin
     begin_result(r->job, index, &out);
     out.probe = r->probe;
     out.missing = missing;
+    out.flags = c->flags;
     if (q->want_video && r->in.video >= 0 && c->reason == 0) {
         out.video_offset = (uint64_t)(c->out - r->slot);
         out.video_bytes = q->frames * q->crop * q->crop * 3;
@@ -117,11 +129,10 @@ static bool finish_clip(struct run *r, struct video_clip *c, uint32_t index, uin
     if (c->reason) {
         reason = c->reason;
         *e = c->err;
-    } else if (q->want_audio && r->in.audio >= 0) {
+    } else if (q->want_audio && (r->in.audio >= 0 || q->keep_silent)) {
         int rc = decode_sound(r, c, &out, e);
         reason = reason ? reason : rc;
     }
-    out.flags = c->flags;
     hash_sample(r, &out);
     return end_result(r, &out, reason, e);
 }
@@ -189,22 +200,47 @@ static void decode(struct run *r, int file)
     }
 }
 
+/* What only a reading of the whole file tells. */
+static int scan(struct run *r, struct media_result *out, struct err *e)
+{
+    struct input *in = &r->in;
+    bool measure = in->ic->duration_estimation_method == AVFMT_DURATION_FROM_BITRATE || in->duration_s <= 0;
+    bool room = r->slot_bytes >= MEDIA_KEYFRAMES_MAX * sizeof(struct media_keyframe);
+    struct media_keyframe *keys =
+        room && facts_lack_index(in) ? (struct media_keyframe *)(void *)r->slot : NULL;
+    if ((in->video < 0 && in->audio < 0) || (!measure && !keys))
+        return 0;
+    if (measure)
+        in->duration_s = 0;
+    int rc = input_find_origin(in, e);
+    return rc ? rc : probe_scan(in, measure, keys, &out->keyframes, e);
+}
+
 static int probe(struct run *r, int file, struct media_result *out, struct err *e)
 {
     struct input *in = &r->in;
     int rc = input_open(in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
-    bool estimated = rc == 0 && in->ic->duration_estimation_method == AVFMT_DURATION_FROM_BITRATE;
-    if (rc == 0 && (in->video >= 0 || in->audio >= 0) && (estimated || in->duration_s <= 0)) {
+    if (rc == 0)
+        out->facts = facts_of_input(in);
+    if (rc == 0 && in->still)
         in->duration_s = 0;
-        rc = input_find_origin(in, e);
-        if (rc == 0)
-            rc = probe_scan_duration(in, e);
-    }
+    else if (rc == 0)
+        rc = scan(r, out, e);
     if (rc == 0) {
         probe_fill(in, &out->probe);
         rc = probe_check(in, &r->job->recipe, in->duration_s, &out->missing, e);
     }
     return rc;
+}
+
+static int examine(struct run *r, int file, struct media_result *out, struct err *e)
+{
+    int rc =
+        input_open(&r->in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
+    if (rc)
+        return rc;
+    probe_fill(&r->in, &out->probe);
+    return examine_file(&r->in, r->job, out, e);
 }
 
 void media_session_run(struct media_session *s, const struct media_job *job, int file, uint8_t *slot,
@@ -226,7 +262,8 @@ void media_session_run(struct media_session *s, const struct media_job *job, int
         decode(&r, file);
     else {
         begin_result(job, 0, &out);
-        end_result(&r, &out, probe(&r, file, &out, &e), &e);
+        int reason = job->kind == MEDIA_JOB_EXAMINE ? examine(&r, file, &out, &e) : probe(&r, file, &out, &e);
+        end_result(&r, &out, reason, &e);
     }
     input_close(&r.in);
 }

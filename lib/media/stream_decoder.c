@@ -61,7 +61,7 @@ static bool take_cached(struct stream_decoder *d)
 static void give_cached(struct stream_decoder *d)
 {
     struct codec_cache *c = d->codec ? cache_of(d) : NULL;
-    if (!c || d->faults || d->out_of_memory)
+    if (!c || !avcodec_is_open(d->codec) || d->faults || d->out_of_memory)
         return;
     d->codec->skip_frame = AVDISCARD_DEFAULT;
     codec_cache_close(c);

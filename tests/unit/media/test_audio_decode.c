@@ -40,18 +40,23 @@ static struct media_job job_at(double start_s, uint32_t frames, double fps, doub
         .recipe = {.frames = frames, .fps = fps, .want_audio = true, .min_sound_s = 1.1}};
 }
 
+static uint32_t flags;
+
 static int decode_shifted(const char *path, const struct media_job *job, double shift_s, struct err *e)
 {
     struct input in;
+    struct audio_decoder kept = {0};
     struct augment a = {.audio_shift_s = shift_s};
     int fd = open_media(path);
+    flags = 0;
     int rc = input_open(&in, fd, -1, -1, INPUT_LOOK_LITTLE, e);
     if (rc == 0)
         rc = input_find_origin(&in, e);
     if (rc == 0 && in.audio < 0)
         rc = fault_set(e, MEDIA_NO_AUDIO, "no audio stream");
     if (rc == 0)
-        rc = audio_decode(&in, job, job->clip, &a, wave, e);
+        rc = audio_decode(&kept, &in, job, job->clip, &a, wave, &flags, e);
+    audio_decoder_close(&kept);
     input_close(&in);
     close(fd);
     return rc;
