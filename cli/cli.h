@@ -4,6 +4,8 @@
 #include "lib/conf.h"
 
 int cli_decode(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
+int cli_explain(int argc, char **argv);
 int cli_export(int argc, char **argv);
 int cli_features(int argc, char **argv);
 int cli_index(int argc, char **argv);

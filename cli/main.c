@@ -10,6 +10,8 @@ static const struct {
     {"run", "run everything on this machine: decoders, trainer, clusterer", cli_run},
     {"status", "what the daemons of a run are doing", cli_status},
     {"index", "list videos into a manifest", cli_index},
+    {"doctor", "examine every video of a manifest: what is broken, and why", cli_doctor},
+    {"explain", "what the codes of files and clips mean", cli_explain},
     {"synth", "make clips with a known structure", cli_synth},
     {"decode", "decode one clip exactly as a run does", cli_decode},
     {"export", "write an encoder for stock PyTorch", cli_export},
@@ -22,6 +24,7 @@ static void print_help(FILE *f)
     fputs("xdc - cross-modal deep clustering: unlabelled video in, a video and an audio encoder out\n\n"
           "  xdc synth --out clips --videos 240 --classes 8 --seed 0    make something to train on\n"
           "  xdc index clips --out clips.lmdb                           list the videos\n"
+          "  xdc doctor clips.lmdb                                      find the broken ones\n"
           "  xdc run -c xdc.yaml                                        train; Ctrl-C stops, the same "
           "command goes on\n"
           "  xdc export RUN --encoder video --out video.safetensors     take the encoder away\n\ncommands:\n",

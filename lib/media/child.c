@@ -22,6 +22,7 @@
 #define RUN_CPU_S 5
 #define RUN_MEMORY_MIB 512
 #define RUN_WALL_S 120
+#define ENVIRONMENT_MAX 8
 #define FIRST_FREE_FD 16 /* above the numbers that the worker's descriptors get */
 
 static int find_program(char out[PATH_MAX], struct err *e)
@@ -72,8 +73,24 @@ static int make_slot(uint64_t bytes, int *out_fd, uint8_t **out_map, struct err 
     return 0;
 }
 
+/* All that a worker sees of the parent's environment: what finds libraries and steers sanitizers. */
+static void make_environment(char *out[ENVIRONMENT_MAX])
+{
+    static const char *const kept[] = {
+        "LD_LIBRARY_PATH=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=", "LSAN_OPTIONS="};
+    static char utc[] = "TZ=UTC0";
+    size_t n = 0;
+    out[n++] = utc;
+    for (char **v = environ; v && *v; v++)
+        for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+            if (n + 1 < ENVIRONMENT_MAX && strncmp(*v, kept[i], strlen(kept[i])) == 0)
+                out[n++] = *v;
+    out[n] = NULL;
+}
+
 /* Between fork and exec: nothing here allocates or locks, for the parent may have threads. Never returns. */
-static void become_worker(const char *program, char *const argv[], int sock, int slot, pid_t parent)
+static void become_worker(const char *program, char *const argv[], char *const env[], int sock, int slot,
+                          pid_t parent)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -90,7 +107,7 @@ static void become_worker(const char *program, char *const argv[], int sock, int
         dup2(sock, WORKER_SOCKET) < 0 || dup2(slot, WORKER_SLOT) < 0 ||
         syscall(SYS_close_range, WORKER_SLOT + 1, ~0u, 0) < 0)
         _exit(126);
-    execv(program, argv);
+    execve(program, argv, env);
     _exit(127);
 }
 
@@ -113,14 +130,15 @@ static int spawn(struct media_child *c, const char *program, const struct media_
     snprintf(memory, sizeof memory, "%u", l->memory_mib);
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)l->slot_bytes);
     char name[] = "xdc-media-worker";
-    char *argv[] = {name, cpu, memory, bytes, NULL};
+    char *argv[] = {name, cpu, memory, bytes, NULL}, *env[ENVIRONMENT_MAX];
+    make_environment(env);
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return err_sys(e, errno, "start media worker: socket");
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0)
-        become_worker(program, argv, pair[1], slot, parent);
+        become_worker(program, argv, env, pair[1], slot, parent);
     int errnum = errno;
     close(pair[1]);
     if (pid < 0) {
@@ -228,6 +246,8 @@ static int died(struct media_child *c, bool nonsense, struct media_result *out, 
         out->reason = MEDIA_DECODE_TIMEOUT;
     else if (!nonsense && ready && sig == SIGKILL)
         out->reason = MEDIA_MEMORY_LIMIT; /* nobody but the kernel's out-of-memory killer sends it */
+    else if (!nonsense && sig == SIGSYS)
+        out->reason = MEDIA_SANDBOX_VIOLATION;
     if (nonsense)
         snprintf(out->detail, sizeof out->detail, "the media worker sent an answer that cannot be");
     else

@@ -26,7 +26,8 @@ struct media_child {
     uint32_t answered;    /* clips of it that have a result */
 };
 
-/* Starts a worker. The program is $XDC_MEDIA_WORKER, or xdc-media-worker beside this program, or in
+/* Starts a worker, with an empty environment. The program is $XDC_MEDIA_WORKER, or xdc-media-worker beside
+ * this program, or in
  * ../libexec/xdc. Does not wait for it. The worker dies with the thread that started it. */
 int media_child_start(struct media_child *c, const struct media_child_limits *limits,
                       struct err *e) WARN_UNUSED;
@@ -34,9 +35,9 @@ int media_child_start(struct media_child *c, const struct media_child_limits *li
  * -EINVAL: the slot is too small for the recipe. -EPIPE: the worker is gone, and reaped: start again. */
 int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e) WARN_UNUSED;
 /* 0: *out is the answer, of out->clip in a decode job; the worker stays busy until every clip has one.
- * -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_DECODE_TIMEOUT,
- * MEDIA_MEMORY_LIMIT or MEDIA_WORKER_DIED, the child is reaped and can be started again. -ENOEXEC: the worker
- * program itself does not work here, which is no file's fault. */
+ * -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_DECODE_TIMEOUT, MEDIA_MEMORY_LIMIT,
+ * MEDIA_SANDBOX_VIOLATION or MEDIA_WORKER_DIED, the child is reaped and can be started again. -ENOEXEC: the
+ * worker program itself does not work here, which is no file's fault. */
 int media_child_recv(struct media_child *c, struct media_result *out, struct err *e) WARN_UNUSED;
 /* Ends the worker, now. Safe on a zeroed struct. */
 void media_child_stop(struct media_child *c);

@@ -1,6 +1,7 @@
 /* codes: what is to be said of a file or a clip, in stable numbers and names, stored in manifests, ledgers
  * and quarantines. Faults say why it could not be used; facts say what is unusual about it and do no harm.
- * docs/codes.md explains each. Used by all that touches media. Pure. New codes are appended. */
+ * docs/codes.md and `xdc explain` explain each. Used by all that touches media. Pure. New codes are appended.
+ */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -67,6 +68,9 @@ static inline uint32_t media_fact_bit(enum media_fact f)
 const char *media_code_name(unsigned code);
 /* One sentence for people. */
 const char *media_code_text(unsigned code);
+/* What brings it about in most cases, and what to do; "" for a number that is none. */
+const char *media_code_causes(unsigned code);
+const char *media_code_advice(unsigned code);
 /* The code of a name, or -1. */
 int media_code_find(const char *name);
 static inline bool media_code_is_fact(unsigned code)

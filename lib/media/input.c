@@ -5,8 +5,11 @@
 #include <libavutil/avstring.h>
 #include <math.h>
 #include <string.h>
+#include "lib/media/container.h"
 #include "lib/media/stream_decoder.h"
 
+#define STREAMS_MAX 256
+#define STREAMS_READ_MAX 4096 /* beyond it libavformat speaks of memory */
 #define ORIGIN_PACKETS 2000 /* packets read in search of the first key frame */
 
 /* Playlists and reference files name other files: none is ever opened. */
@@ -90,12 +93,22 @@ static bool names_other_files(const AVInputFormat *format)
 /* What kind of file it is; a playlist is not even parsed. */
 static int find_format(struct input *in, const AVInputFormat **out, struct err *e)
 {
+    if (container_size(in->file.fd) == 0)
+        return fault_set(e, MEDIA_EMPTY_FILE, "the file has no bytes");
     int rc = av_probe_input_buffer2(in->file.ctx, out, "", NULL, 0, 0);
     if (rc < 0)
         return fault_av(e, rc == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, rc, "read header");
     if (names_other_files(*out))
-        return fault_set(e, MEDIA_UNREADABLE, "a list of other files (%s)", (*out)->name);
+        return fault_set(e, MEDIA_PLAYLIST, "a list of other files (%s)", (*out)->name);
     return 0;
+}
+
+static int refuse_header(const struct input *in, const AVInputFormat *format, int averr, struct err *e)
+{
+    if (averr == AVERROR_INVALIDDATA && strncmp(format->name, "mov,", 4) == 0 &&
+        !container_has_moov(in->file.fd))
+        return fault_set(e, MEDIA_MOOV_MISSING, "no moov atom: a recording or download that was not finished");
+    return fault_av(e, averr == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, averr, "read header");
 }
 
 /* Streams without a header of their own are read for seconds to learn rate and duration: leave those out. */
@@ -122,9 +135,12 @@ static int open_demuxer(struct input *in, int fd, struct err *e)
     in->ic->flags |= AVFMT_FLAG_CUSTOM_IO;
     in->ic->io_open = on_nested_open;
     in->ic->protocol_whitelist = av_strdup("none"); /* some demuxers open sockets past io_open */
+    in->ic->max_streams = STREAMS_READ_MAX;
     rc = avformat_open_input(&in->ic, NULL, format, NULL);
     if (rc < 0)
-        return fault_av(e, rc == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, rc, "read header");
+        return refuse_header(in, format, rc, e);
+    if (in->ic->nb_streams > STREAMS_MAX)
+        return fault_set(e, MEDIA_TOO_MANY_STREAMS, "%u streams", in->ic->nb_streams);
     if (in->look == INPUT_LOOK_LEAST)
         look_less(in->ic);
     if (in->look == INPUT_LOOK_FULL || !header_suffices(in->ic)) {
@@ -199,6 +215,9 @@ static int find_first(struct input *in, int stream, bool *out_found, struct err 
             return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "read first packet");
         if (rc < 0)
             break;
+        size_t size;
+        if (av_packet_get_side_data(in->first, AV_PKT_DATA_ENCRYPTION_INFO, &size))
+            return fault_set(e, MEDIA_ENCRYPTED, "the packets are encrypted");
         if ((in->first->flags & AV_PKT_FLAG_KEY) && !(in->first->flags & AV_PKT_FLAG_DISCARD)) {
             in->at_start = n == 0;
             *out_found = true;

@@ -47,6 +47,8 @@ int probe_check(const struct input *in, const struct media_recipe *r, double dur
         if (rc)
             return rc;
     }
+    if (r->want_audio && in->audio < 0 && r->keep_silent)
+        return 0;
     if (r->want_audio && in->audio < 0)
         return fault_set(e, MEDIA_NO_AUDIO, "no audio stream");
     if (r->want_audio && duration_s > 0 && duration_s < r->min_sound_s)
@@ -54,19 +56,48 @@ int probe_check(const struct input *in, const struct media_recipe *r, double dur
     return r->want_audio ? check_codec(in, in->audio, e) : 0;
 }
 
-int probe_scan_duration(struct input *in, struct err *e)
+/* A list that is halved when it is full: every stride-th key frame stays. */
+struct key_list {
+    struct media_keyframe *keys;
+    uint32_t n;
+    uint64_t seen, stride;
+};
+
+static void add_key(struct key_list *l, double time_s, int64_t pos)
+{
+    if (l->seen++ % l->stride)
+        return;
+    if (l->n > 0 && (time_s <= l->keys[l->n - 1].time_s || pos < l->keys[l->n - 1].pos)) {
+        l->seen--;
+        return;
+    }
+    if (l->n == MEDIA_KEYFRAMES_MAX) {
+        for (uint32_t i = 0; i < MEDIA_KEYFRAMES_MAX / 2; i++)
+            l->keys[i] = l->keys[(size_t)2 * i];
+        l->n = MEDIA_KEYFRAMES_MAX / 2;
+        l->stride *= 2;
+    }
+    l->keys[l->n++] = (struct media_keyframe){.time_s = time_s, .pos = pos};
+}
+
+int probe_scan(struct input *in, bool measure, struct media_keyframe *keys, uint32_t *out_keys, struct err *e)
 {
     int stream = in->video >= 0 ? in->video : in->audio;
+    struct key_list list = {.keys = keys, .stride = 1};
     AVPacket *pkt = av_packet_alloc();
     if (!pkt)
-        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "measure duration");
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "read the whole file");
     int rc = input_rewind(in, stream, e);
     double tick = av_q2d(in->ic->streams[stream]->time_base);
     while (rc == 0 && input_read(in, stream, pkt) >= 0) {
-        if (pkt->pts != AV_NOPTS_VALUE)
-            in->duration_s = fmax(in->duration_s, (double)(pkt->pts + pkt->duration) * tick - in->origin_s);
+        double at = (double)pkt->pts * tick - in->origin_s;
+        if (measure && pkt->pts != AV_NOPTS_VALUE)
+            in->duration_s = fmax(in->duration_s, at + (double)pkt->duration * tick);
+        if (keys && pkt->pts != AV_NOPTS_VALUE && pkt->pos >= 0 && (pkt->flags & AV_PKT_FLAG_KEY) && at >= 0)
+            add_key(&list, at, pkt->pos);
         av_packet_unref(pkt);
     }
+    *out_keys = list.n;
     av_packet_free(&pkt);
     return rc;
 }

@@ -89,7 +89,7 @@ static int worker_init(struct worker *w, const struct worker_limits *limits)
     struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGXCPU};
     if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &ev, &w->timer) < 0)
         return -errno;
-    return sandbox_enter(limits->memory_mib, &w->sandbox);
+    return sandbox_enter(limits->memory_mib, WORKER_SOCKET, &w->sandbox);
 }
 
 static void worker_close(struct worker *w)

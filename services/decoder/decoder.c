@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "lib/manifest.h"
+#include "lib/media/sandbox.h"
 #include "services/decoder/golden.h"
 
 #define TICK_MS 1000
@@ -89,24 +90,35 @@ static int start_pool(struct decoder *d, uint64_t *out_golden, struct err *e)
     struct pool_options o = {
         .loop = &d->loop,
         .workers = (unsigned)c->decoder.workers,
+        .recycle = (uint64_t)c->decoder.recycle,
         .attempts = (unsigned)c->decoder.attempts,
         .limits = {.cpu_s = (uint32_t)c->decoder.cpu_s,
                    .memory_mib = (uint32_t)c->decoder.memory_mib,
                    .slot_bytes = media_slot_bytes(&usual)},
         .media_root = root,
         .on_answer = samples_out_answer,
+        .on_sending = samples_out_poke,
         .arg = &d->samples,
     };
     if (!o.workers) {
         long cpus = sysconf(_SC_NPROCESSORS_ONLN);
         o.workers = cpus > 0 ? (unsigned)cpus : 1;
     }
+    /* Clips of one video come in one job where there are several: as many as its slots then. */
+    unsigned clips =
+        c->data.clips_per_video < MEDIA_CLIPS_MAX ? (unsigned)c->data.clips_per_video : MEDIA_CLIPS_MAX;
+    o.slots = 2 * o.workers * clips;
+    o.limits.slot_bytes *= clips;
     int rc = find_media_root(c, root, sizeof root, e);
     if (rc)
         return err_wrap(e, "media root");
-    rc = golden_hash(&o.limits, out_golden, e);
+    uint32_t sandbox = 0;
+    rc = golden_hash(&o.limits, out_golden, &sandbox, e);
     if (rc)
         return rc;
+    char missing[200];
+    if (c->decoder.require_sandbox && sandbox_missing(sandbox, missing, sizeof missing)[0])
+        return err_set(e, XDC_ECONF, "decoder.require_sandbox: %s", missing);
     return pool_init(&d->pool, &o, e);
 }
 

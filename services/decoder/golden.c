@@ -34,7 +34,7 @@ static int golden_file(int *out_fd, struct err *e)
     return 0;
 }
 
-int golden_hash(const struct media_child_limits *limits, uint64_t *out, struct err *e)
+int golden_hash(const struct media_child_limits *limits, uint64_t *out, uint32_t *out_sandbox, struct err *e)
 {
     struct media_child child = {0};
     struct media_result result = {0};
@@ -63,6 +63,7 @@ int golden_hash(const struct media_child_limits *limits, uint64_t *out, struct e
         rc = err_set(e, XDC_EMEDIA, "golden clip: %s: %s", media_code_name(result.reason), result.detail);
     if (!rc)
         *out = result.hash;
+    *out_sandbox = child.sandbox;
     media_child_stop(&child);
     close(fd);
     return rc;

@@ -10,5 +10,7 @@
 extern const uint8_t golden_clip[];
 extern const size_t golden_clip_size;
 
-/* Decodes the golden clip on a worker of its own; *out is the hash of what came out. */
-int golden_hash(const struct media_child_limits *limits, uint64_t *out, struct err *e) WARN_UNUSED;
+/* Decodes the golden clip on a worker of its own; *out is the hash of what came out, *out_sandbox what keeps
+ * the worker in (enum sandbox_part). */
+int golden_hash(const struct media_child_limits *limits, uint64_t *out, uint32_t *out_sandbox,
+                struct err *e) WARN_UNUSED;

@@ -32,12 +32,22 @@ static void copy_recipe(const Xdc__Recipe *m, struct media_recipe *out)
     };
 }
 
+static const char *clip_fault(const Xdc__LeaseClip *c)
+{
+    if (!c->key)
+        return "no key";
+    if (!isfinite(c->start_s) || !isfinite(c->key_s))
+        return "a number that is not finite";
+    return NULL;
+}
+
 static const char *fault_of(const Xdc__LeaseGrant *g)
 {
-    if (g->n_clips != 1)
+    if (g->n_clips < 1 || g->n_clips > MEDIA_CLIPS_MAX)
         return "no clip, or too many";
-    if (!g->clips[0]->key)
-        return "no key";
+    for (size_t i = 0; i < g->n_clips; i++)
+        if (clip_fault(g->clips[i]))
+            return clip_fault(g->clips[i]);
     if (!g->uri || !g->uri[0])
         return "no uri";
     if (!g->recipe)
@@ -47,25 +57,25 @@ static const char *fault_of(const Xdc__LeaseGrant *g)
         return "frames or crop out of range";
     if (r->resize_min > SIDE_MAX || r->resize_max > SIDE_MAX)
         return "resize out of range";
-    if (!isfinite(g->clips[0]->start_s) || !isfinite(g->duration_s) || !isfinite(r->fps) ||
-        !isfinite(r->flip_probability) || !isfinite(r->audio_shift_s))
+    if (r->scaling > MEDIA_SCALING_EXACT || r->frontend > MEDIA_FRONTEND_VMZ ||
+        r->short_clip > MEDIA_SHORT_DROP)
+        return "a choice that this build does not know";
+    if (!isfinite(g->duration_s) || !isfinite(r->fps) || !isfinite(r->flip_probability) ||
+        !isfinite(r->audio_shift_s) || !isfinite(r->min_sound_s))
         return "a number that is not finite";
     return NULL;
 }
 
-int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, struct lease **out, struct err *e)
+static struct lease *make_lease(const Xdc__LeaseGrant *g, const Xdc__LeaseClip *c)
 {
-    const char *fault = fault_of(grant);
-    if (fault)
-        return err_set(e, XDC_EFORMAT, "lease: %s", fault);
     struct lease *l = calloc(1, sizeof *l);
-    char *uri = strdup(grant->uri);
+    char *uri = strdup(g->uri);
     if (!l || !uri) {
         free(l);
         free(uri);
-        return err_sys(e, ENOMEM, "lease");
+        return NULL;
     }
-    const Xdc__LeaseKey *k = grant->clips[0]->key;
+    const Xdc__LeaseKey *k = c->key;
     l->key = (struct lease_key){
         .incarnation = k->incarnation,
         .phase = k->phase,
@@ -76,16 +86,35 @@ int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, struct lease *
         .clip = k->clip,
         .attempt = k->attempt,
     };
-    l->link = link;
+    l->clip = (struct media_clip){
+        .start_s = c->start_s, .augment_seed = c->augment_seed, .key_s = c->key_s, .key_pos = c->key_pos};
     l->uri = uri;
-    l->size_bytes = grant->size_bytes;
-    l->video_stream = grant->video_stream;
-    l->audio_stream = grant->audio_stream;
-    l->start_s = grant->clips[0]->start_s;
-    l->augment_seed = grant->clips[0]->augment_seed;
-    l->duration_s = grant->duration_s;
-    copy_recipe(grant->recipe, &l->recipe);
-    *out = l;
+    l->size_bytes = g->size_bytes;
+    l->video_stream = g->video_stream;
+    l->audio_stream = g->audio_stream;
+    l->duration_s = g->duration_s;
+    copy_recipe(g->recipe, &l->recipe);
+    return l;
+}
+
+int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, uint64_t group,
+                     struct lease *out[MEDIA_CLIPS_MAX], unsigned *out_n, struct err *e)
+{
+    *out_n = 0;
+    const char *fault = fault_of(grant);
+    if (fault)
+        return err_set(e, XDC_EFORMAT, "lease: %s", fault);
+    for (; *out_n < grant->n_clips; ++*out_n) {
+        struct lease *l = make_lease(grant, grant->clips[*out_n]);
+        if (!l) {
+            while (*out_n)
+                lease_destroy(out[--*out_n]);
+            return err_sys(e, ENOMEM, "lease");
+        }
+        l->link = link;
+        l->group = grant->n_clips > 1 ? group : 0;
+        out[*out_n] = l;
+    }
     return 0;
 }
 

@@ -28,10 +28,11 @@ struct lease {
     unsigned link; /* the trainer rank it came from */
     uint64_t size_bytes;
     int32_t video_stream, audio_stream; /* -1: the best one */
-    double start_s, duration_s;
-    uint64_t augment_seed;
+    double duration_s;
+    struct media_clip clip;
     struct media_recipe recipe;
-    char *uri; /* owned */
+    char *uri;      /* owned */
+    uint64_t group; /* leases of one grant, which share a job, have the same; 0: none */
 
     enum lease_state state;
     bool superseded;       /* of an older incarnation or phase: dropped without an answer */
@@ -42,9 +43,10 @@ struct lease {
     struct lease *prev, *next;
 };
 
-/* Copies a grant. XDC_EFORMAT when it has no key, uri or recipe, or sizes beyond any slot. */
-int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, struct lease **out,
-                     struct err *e) WARN_UNUSED;
+/* Copies a grant: a lease for each of its clips, *out_n of them, in out[0..]. XDC_EFORMAT when it has no uri,
+ * recipe or clip, a clip without a key, or sizes beyond any slot; then there is none. */
+int lease_from_grant(const Xdc__LeaseGrant *grant, unsigned link, uint64_t group,
+                     struct lease *out[MEDIA_CLIPS_MAX], unsigned *out_n, struct err *e) WARN_UNUSED;
 /* NULL is fine. */
 void lease_destroy(struct lease *l);
 bool lease_key_equal(const struct lease_key *a, const struct lease_key *b);

@@ -74,20 +74,22 @@ static void send_heartbeat(struct leases_in_link *k)
 static void on_grant(struct leases_in_link *k, const Xdc__LeaseGrant *grant)
 {
     struct leases_in *in = k->owner;
-    struct lease *l = NULL;
+    struct lease *leases[MEDIA_CLIPS_MAX];
+    unsigned n = 0;
     struct err e = {0};
-    if (lease_from_grant(grant, k->index, &l, &e)) {
+    if (lease_from_grant(grant, k->index, ++in->groups, leases, &n, &e)) {
         in->malformed++;
         log_debug("rank %u: %s", k->index, e.msg);
         return;
     }
-    in->grants++;
-    if (k->granted && (k->incarnation != l->key.incarnation || k->phase != l->key.phase))
-        pool_supersede(in->options.pool, k->index, l->key.incarnation, l->key.phase);
+    in->grants += n;
+    const struct lease_key *key = &leases[0]->key;
+    if (k->granted && (k->incarnation != key->incarnation || k->phase != key->phase))
+        pool_supersede(in->options.pool, k->index, key->incarnation, key->phase);
     k->granted = true;
-    k->incarnation = l->key.incarnation;
-    k->phase = l->key.phase;
-    pool_add(in->options.pool, l);
+    k->incarnation = key->incarnation;
+    k->phase = key->phase;
+    pool_add(in->options.pool, leases, n);
 }
 
 static void on_refused(struct leases_in *in, const char *reason)

@@ -43,7 +43,8 @@ struct leases_in {
     struct leases_in_room *room;  /* owned */
     uv_timer_t timer;
     bool started, refused;
-    uint64_t grants, malformed;
+    uint64_t grants; /* leases */
+    uint64_t malformed, groups;
 };
 
 /* Connects and says hello. On failure nothing is left but handles that the loop closes. */

@@ -1,6 +1,7 @@
 #include "services/decoder/pool.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +9,13 @@
 #include <unistd.h>
 
 #include "lib/log.h"
+#include "lib/media/sandbox.h"
 #include "lib/progress.h"
 
 #define WALL_S_DEFAULT 60
 #define RESTART_PAUSE_S 1.0
 #define SLOT_MAX (UINT64_C(1) << 31)
+#define JOB_MAX (UINT64_C(64) << 20) /* bytes of a job of several clips */
 
 static void dispatch(struct pool *p);
 
@@ -134,6 +137,7 @@ static int worker_start(struct worker *w, uint64_t slot_bytes, struct err *e)
     }
     w->poll->data = w;
     w->state = WORKER_IDLE;
+    w->clips = 0;
     return 0;
 }
 
@@ -147,11 +151,14 @@ static void start_failed(struct pool *p, const struct err *e)
     snprintf(p->start_error, sizeof p->start_error, "no media worker can be started: %.200s", e->msg);
 }
 
-/* Makes the worker ready for a slot of that size. */
+/* Makes the worker ready for a slot of that size; one that has done enough clips is replaced. */
 static int worker_ready(struct worker *w, uint64_t slot_bytes)
 {
     struct err e = {0};
-    if (w->state == WORKER_IDLE && w->child.slot_bytes < slot_bytes)
+    uint64_t recycle = w->pool->options.recycle;
+    bool old = w->state == WORKER_IDLE && recycle && w->clips >= recycle;
+    w->pool->recycled += old;
+    if (old || (w->state == WORKER_IDLE && w->child.slot_bytes < slot_bytes))
         worker_stop(w);
     if (w->state == WORKER_IDLE)
         return 0;
@@ -163,24 +170,17 @@ static int worker_ready(struct worker *w, uint64_t slot_bytes)
     return rc;
 }
 
-/* The worker died on the lease: once more, or the reason is the answer. One that never came up (-ENOEXEC)
- * says nothing of the lease. */
-static void worker_died(struct worker *w, int rc, const struct media_result *result, const struct err *e)
+/* The lease goes back to the queue, or the reason is its answer. */
+static void retry(struct pool *p, struct lease *l, bool culprit, const struct media_result *result)
 {
-    struct pool *p = w->pool;
-    struct lease *l = w->lease;
-    p->workers_died++;
-    w->lease = NULL;
-    worker_stop(w);
     l->worker = NULL;
+    l->group = 0; /* from now on by itself */
     if (l->superseded) {
         p->superseded++;
         pool_lease_done(p, l);
         return;
     }
-    if (rc != -EPIPE)
-        start_failed(p, e);
-    if (rc != -EPIPE || ++l->failures < p->options.attempts) {
+    if (!culprit || ++l->failures < p->options.attempts) {
         set_state(p, l, LEASE_QUEUED);
         return;
     }
@@ -191,43 +191,101 @@ static void worker_died(struct worker *w, int rc, const struct media_result *res
     answer(p, l);
 }
 
+/* The process has ended; its slot stays for as long as the network reads samples in it. */
+static void job_ended(struct worker *w)
+{
+    w->n = w->answered = 0;
+    unwatch(w);
+    if (w->samples)
+        w->state = WORKER_SENDING;
+    else
+        worker_stop(w);
+}
+
+/* The worker died: its leases that have no answer are tried again, each alone, or the reason is the answer.
+ * One that never came up (-ENOEXEC) says nothing of the lease, and one that was ended for taking too long is
+ * given back. */
+static void worker_died(struct worker *w, int rc, const struct media_result *result, const struct err *e)
+{
+    struct pool *p = w->pool;
+    struct lease *leases[MEDIA_CLIPS_MAX];
+    unsigned n = w->n - w->answered;
+    memcpy(leases, w->leases + w->answered, n * sizeof *leases);
+    bool overdue = w->overdue, alone = w->n == 1; /* of several clips any may be the one */
+    w->overdue = false;
+    p->workers_died++;
+    job_ended(w);
+    if (rc != -EPIPE)
+        start_failed(p, e);
+    for (unsigned i = 0; i < n; i++) {
+        if (overdue && !leases[i]->superseded)
+            answer_lost(p, leases[i]);
+        else
+            retry(p, leases[i], alone && rc == -EPIPE, result);
+    }
+}
+
+static void note_sandbox(struct worker *w)
+{
+    struct pool *p = w->pool;
+    char missing[200];
+    if (p->sandbox_known && p->sandbox == w->child.sandbox)
+        return;
+    p->sandbox = w->child.sandbox;
+    p->sandbox_known = true;
+    if (sandbox_missing(p->sandbox, missing, sizeof missing)[0])
+        log_warn("the sandbox of the media workers is degraded: %s", missing);
+}
+
+/* One clip of the job has its answer. */
+static void take_result(struct worker *w, const struct media_result *result)
+{
+    struct pool *p = w->pool;
+    struct lease *l = w->leases[w->answered++];
+    bool last = w->answered == w->n, bytes = result->video_bytes || result->audio_bytes;
+    bool sample = !l->superseded && !result->reason && bytes;
+    w->samples += sample;
+    note_sandbox(w);
+    if (last) {
+        w->n = w->answered = 0;
+        w->state = w->samples ? WORKER_SENDING : WORKER_IDLE;
+    } else {
+        w->since_s = progress_now_s();
+    }
+    if (l->superseded) {
+        p->superseded++;
+        pool_lease_done(p, l);
+        return;
+    }
+    l->worker = sample ? w : NULL;
+    l->result = *result;
+    if (!sample)
+        l->result.video_bytes = l->result.audio_bytes = 0;
+    answer(p, l);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     struct worker *w = poll->data;
     struct pool *p = w->pool;
-    struct media_result result = {0};
-    struct err e = {0};
     (void)status;
     (void)events;
     uv_poll_stop(poll);
-    int rc = media_child_recv(&w->child, &result, &e);
-    if (rc == -EAGAIN) {
-        uv_poll_start(poll, UV_READABLE, on_readable);
-        return;
+    while (w->state == WORKER_BUSY) {
+        struct media_result result = {0};
+        struct err e = {0};
+        int rc = media_child_recv(&w->child, &result, &e);
+        if (rc == -EAGAIN) {
+            uv_poll_start(poll, UV_READABLE, on_readable);
+            return;
+        }
+        if (rc)
+            worker_died(w, rc, &result, &e);
+        else
+            take_result(w, &result);
     }
-    if (rc) {
-        worker_died(w, rc, &result, &e);
-        dispatch(p);
-        return;
-    }
-    struct lease *l = w->lease;
-    w->lease = NULL;
-    if (l->superseded) {
-        p->superseded++;
-        pool_lease_done(p, l);
-        w->state = WORKER_IDLE;
-    } else if (result.reason || (!result.video_bytes && !result.audio_bytes)) {
-        w->state = WORKER_IDLE;
-        l->worker = NULL;
-        l->result = result;
-        l->result.video_bytes = l->result.audio_bytes = 0;
-        answer(p, l);
-    } else {
-        w->state = WORKER_SENDING;
-        l->worker = w;
-        l->result = result;
-        answer(p, l);
-    }
+    if (w->state == WORKER_SENDING && p->options.on_sending)
+        p->options.on_sending(p->options.arg);
     dispatch(p);
 }
 
@@ -255,44 +313,65 @@ static int lease_open(struct pool *p, struct lease *l)
     return fd;
 }
 
-static int send_job(struct worker *w, struct lease *l, int fd, struct err *e)
+static int send_job(struct worker *w, struct lease *const *leases, unsigned n, int fd, struct err *e)
 {
+    const struct lease *l = leases[0];
     struct media_job job = {
         .kind = MEDIA_JOB_DECODE,
         .id = l->key.clip,
         .video_stream = l->video_stream,
         .audio_stream = l->audio_stream,
-        .clips = 1,
-        .clip = {{.start_s = l->start_s, .augment_seed = l->augment_seed, .key_pos = -1}},
         .duration_s = l->duration_s,
         .recipe = l->recipe,
+        .clips = n,
     };
+    for (unsigned i = 0; i < n; i++)
+        job.clip[i] = leases[i]->clip;
     return media_child_send(&w->child, &job, fd, e);
 }
 
-/* Gives the lease to the worker. 0 when the lease has left the queue, else no worker could be had. */
+/* The lease and those of its grant that are queued behind it. */
+static unsigned gather(struct lease *l, struct lease *out[MEDIA_CLIPS_MAX])
+{
+    uint64_t part = media_slot_bytes(&l->recipe), group = l->group;
+    unsigned n = 0;
+    for (; l && n < MEDIA_CLIPS_MAX; l = l->next) {
+        if (n && (l->group != group || (n + 1) * part > JOB_MAX))
+            break;
+        if (l->state == LEASE_QUEUED)
+            out[n++] = l;
+        if (!group)
+            break;
+    }
+    return n;
+}
+
+/* Gives the lease, and its group, to the worker. 0 when the lease has left the queue, else no worker could be
+ * had. */
 static int hand_over(struct worker *w, struct lease *l)
 {
     struct pool *p = w->pool;
+    struct lease *leases[MEDIA_CLIPS_MAX];
     struct err e = {0};
-    uint64_t need = media_slot_bytes(&l->recipe);
-    if (need > SLOT_MAX) {
+    uint64_t part = media_slot_bytes(&l->recipe);
+    if (part > SLOT_MAX) {
         answer_reason(p, l, MEDIA_BAD_DIMENSIONS, "a sample of %llu bytes is larger than any slot",
-                      (unsigned long long)need);
+                      (unsigned long long)part);
         return 0;
     }
-    int rc = worker_ready(w, need);
+    unsigned n = gather(l, leases);
+    int rc = worker_ready(w, n * part);
     if (rc)
         return rc;
     int fd = lease_open(p, l);
     if (fd < 0)
         return 0;
-    rc = send_job(w, l, fd, &e);
+    rc = send_job(w, leases, n, fd, &e);
     if (rc) { /* it died while idle: a fresh one, once */
         worker_stop(w);
-        rc = worker_ready(w, need);
+        rc = worker_ready(w, n * part);
         if (!rc)
-            rc = send_job(w, l, fd, &e);
+            rc = send_job(w, leases, n, fd, &e);
     }
     close(fd);
     if (rc) {
@@ -300,9 +379,14 @@ static int hand_over(struct worker *w, struct lease *l)
         start_failed(p, &e);
         return rc;
     }
-    set_state(p, l, LEASE_RUNNING);
-    l->worker = w;
-    w->lease = l;
+    for (unsigned i = 0; i < n; i++) {
+        set_state(p, leases[i], LEASE_RUNNING);
+        leases[i]->worker = w;
+        w->leases[i] = leases[i];
+    }
+    w->n = n;
+    w->answered = w->samples = 0;
+    w->clips += n;
     w->state = WORKER_BUSY;
     w->since_s = progress_now_s();
     uv_poll_start(w->poll, UV_READABLE, on_readable);
@@ -352,7 +436,8 @@ int pool_init(struct pool *p, const struct pool_options *o, struct err *e)
     p->options = *o;
     if (!p->options.wall_s)
         p->options.wall_s = WALL_S_DEFAULT;
-    p->slots = o->workers * 2 < POOL_SLOTS_MAX ? o->workers * 2 : POOL_SLOTS_MAX;
+    p->slots = o->slots ? o->slots : o->workers * 2;
+    p->slots = p->slots < POOL_SLOTS_MAX ? p->slots : POOL_SLOTS_MAX;
     p->media_root = strdup(o->media_root ? o->media_root : "");
     p->workers = calloc(o->workers, sizeof *p->workers);
     if (!p->media_root || !p->workers) {
@@ -385,19 +470,20 @@ static unsigned live(const struct pool *p)
     return n;
 }
 
-void pool_add(struct pool *p, struct lease *l)
+void pool_add(struct pool *p, struct lease *const *leases, unsigned n)
 {
-    if (find(p, l)) {
-        lease_destroy(l);
-        return;
+    for (unsigned i = 0; i < n; i++) {
+        if (find(p, leases[i])) {
+            lease_destroy(leases[i]);
+            continue;
+        }
+        /* What a superseded lease still occupies is no fault of the trainer that grants now. */
+        bool full = live(p) >= p->slots;
+        held_add(p, leases[i]);
+        if (full || p->stopping)
+            answer_lost(p, leases[i]);
     }
-    /* What a superseded lease still occupies is no fault of the trainer that grants now. */
-    bool full = live(p) >= p->slots;
-    held_add(p, l);
-    if (full || p->stopping)
-        answer_lost(p, l);
-    else
-        dispatch(p);
+    dispatch(p);
 }
 
 void pool_supersede(struct pool *p, unsigned link, uint64_t incarnation, uint32_t phase)
@@ -417,10 +503,14 @@ void pool_supersede(struct pool *p, unsigned link, uint64_t incarnation, uint32_
 
 void pool_worker_free(struct worker *w)
 {
+    struct pool *p = w->pool;
     if (w->state != WORKER_SENDING)
         return;
+    w->samples = 0;
     w->state = WORKER_IDLE;
-    dispatch(w->pool);
+    if (w->child.pid <= 0)
+        worker_stop(w);
+    dispatch(p);
 }
 
 void pool_tick(struct pool *p)
@@ -428,14 +518,13 @@ void pool_tick(struct pool *p)
     double now = progress_now_s();
     for (unsigned i = 0; i < p->options.workers; i++) {
         struct worker *w = &p->workers[i];
-        if (w->state != WORKER_BUSY || now - w->since_s < p->options.wall_s)
+        if (w->state != WORKER_BUSY || w->overdue || now - w->since_s < p->options.wall_s)
             continue;
-        struct lease *l = w->lease;
+        struct lease *l = w->leases[w->answered];
         log_warn("clip %llu of %s: no answer within %u s: given back", (unsigned long long)l->key.clip,
                  l->uri, p->options.wall_s);
-        w->lease = NULL;
-        worker_stop(w);
-        answer_lost(p, l);
+        w->overdue = true;
+        kill(w->child.pid, SIGKILL); /* its end is read from its socket */
     }
     if (p->cannot_start && !p->stopping && now >= p->retry_at_s) {
         struct worker *w = free_worker(p);
@@ -475,9 +564,13 @@ void pool_stop(struct pool *p)
     p->stopping = true;
     for (unsigned i = 0; i < p->options.workers; i++) {
         struct worker *w = &p->workers[i];
-        w->lease = NULL;
-        if (w->state != WORKER_SENDING)
+        if (w->state == WORKER_BUSY && w->samples) {
+            kill(w->child.pid, SIGKILL);
+            job_ended(w);
+        } else if (w->state != WORKER_SENDING) {
             worker_stop(w);
+        }
+        w->n = w->answered = 0;
     }
     /* An answer may free any answered lease, so the list is read anew each time. */
     for (struct lease *l; (l = first_unanswered(p));) {

@@ -26,10 +26,11 @@ static void free_sent_slots(struct samples_out *s)
 {
     for (unsigned i = 0; i < s->pool->options.workers; i++) {
         struct samples_out_slot *slot = &s->slots[i];
-        if (!slot->sent || atomic_load(&slot->parts))
+        struct worker *w = &s->pool->workers[i];
+        if (w->state != WORKER_SENDING || slot->sent < w->samples || atomic_load(&slot->parts))
             continue;
-        slot->sent = false;
-        pool_worker_free(&s->pool->workers[i]);
+        slot->sent = 0;
+        pool_worker_free(w);
     }
 }
 
@@ -84,7 +85,7 @@ static int send_answer(struct samples_out *s, struct lease *l)
 static void finish(struct samples_out *s, struct lease *l)
 {
     if (l->worker)
-        slot_of(s, l->worker)->sent = true;
+        slot_of(s, l->worker)->sent++;
     pool_lease_done(s->pool, l);
 }
 
@@ -142,6 +143,12 @@ void samples_out_answer(void *arg, struct lease *lease)
         return;
     }
     uv_async_send(&s->released); /* frees from the loop, not from within the pool's own call */
+}
+
+void samples_out_poke(void *arg)
+{
+    struct samples_out *s = arg;
+    uv_async_send(&s->released);
 }
 
 int samples_out_init(struct samples_out *s, uv_loop_t *loop, struct pool *pool, struct leases_in *leases,

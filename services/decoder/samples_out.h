@@ -16,7 +16,7 @@ struct samples_out;
 struct samples_out_slot {
     struct samples_out *owner;
     atomic_uint parts; /* raw frames that the network still holds; any thread */
-    bool sent;         /* the answer has gone: free once parts is 0 */
+    unsigned sent;     /* samples that have gone: free once it is all of the job's and parts is 0 */
 };
 
 struct samples_out {
@@ -33,6 +33,8 @@ int samples_out_init(struct samples_out *s, uv_loop_t *loop, struct pool *pool, 
                      struct err *e) WARN_UNUSED;
 /* The pool's on_answer; `arg` is the struct samples_out. */
 void samples_out_answer(void *arg, struct lease *lease);
+/* The pool's on_sending. */
+void samples_out_poke(void *arg);
 /* Sends what waits; what is not taken is tried again by the timer. */
 void samples_out_flush(struct samples_out *s);
 /* No more retries: what the sockets do not take now is dropped. The release handle stays, and does not keep

@@ -1,6 +1,8 @@
 #include <limits.h>
+#include <stdio.h>
 #include <unistd.h>
 
+#include "lib/media/sandbox.h"
 #include "services/decoder/decoder.h"
 
 static json_t *failed_json(const struct pool *p)
@@ -31,16 +33,29 @@ static const char *state_of(const struct decoder *d)
     return d->pool.held ? "decoding" : "idle";
 }
 
+static const char *sandbox_of(const struct pool *p, char *buf, size_t size)
+{
+    char missing[200];
+    if (!p->sandbox_known)
+        return "unknown";
+    if (!sandbox_missing(p->sandbox, missing, sizeof missing)[0])
+        return "full";
+    snprintf(buf, size, "degraded: %s", missing);
+    return buf;
+}
+
 static json_t *on_status(void *arg)
 {
     const struct decoder *d = arg;
     const struct pool *p = &d->pool;
     double heard = leases_in_heard_s(&d->leases);
-    return json_pack("{ss ss si ss si si si si sI sI sI sI so sf so so}", "daemon", "decoder", "name",
+    char sandbox[256];
+    return json_pack("{ss ss si ss si si si si sI sI sI sI sI ss so sf so so}", "daemon", "decoder", "name",
                      d->name, "pid", (int)getpid(), "state", state_of(d), "workers", (int)pool_running(p),
                      "slots", (int)p->slots, "held", (int)p->held, "queued", (int)p->queued, "decoded",
                      (json_int_t)p->decoded, "lost", (json_int_t)p->lost, "superseded",
-                     (json_int_t)p->superseded, "workers_died", (json_int_t)p->workers_died, "failed",
+                     (json_int_t)p->superseded, "workers_died", (json_int_t)p->workers_died, "recycled",
+                     (json_int_t)p->recycled, "sandbox", sandbox_of(p, sandbox, sizeof sandbox), "failed",
                      failed_json(p), "clips_per_s", progress_rate(&d->progress), "trainer_heard_s",
                      heard < 0 ? json_null() : json_real(heard), "wire", wire_json(&d->leases));
 }

@@ -84,8 +84,16 @@ class Place:
         self.wait(f"training in epoch {epoch}", there, seconds)
 
     def processes(self):
-        """Live processes that this place's programs are or have started: they have its runtime directory in their environment."""
+        """Live processes that this place's programs are or have started: they have its runtime directory in their environment.
+        Media workers have no environment: of those, the ones that have lost their parent."""
         found = []
+        for path in glob.glob("/proc/[0-9]*/stat"):
+            try:
+                name, fields = open(path).read().split("(", 1)[1].rsplit(")", 1)
+                if name.startswith("xdc-media-work") and fields.split()[1] == "1":
+                    found.append(int(path.split("/")[2]))
+            except OSError:
+                pass
         for path in glob.glob("/proc/[0-9]*/environ"):
             try:
                 if ("XDG_RUNTIME_DIR=" + self.runtime).encode() in open(path, "rb").read().split(b"\0"):

@@ -10,6 +10,7 @@
 
 #include "lib/fsutil.h"
 #include "lib/progress.h"
+#include "lib/media/sandbox.h"
 #include "services/decoder/golden.h"
 #include "services/decoder/pool.h"
 
@@ -108,9 +109,15 @@ static int teardown(void **state)
     return fs_remove_tree(f->dir, &e);
 }
 
+static void add(struct fixture *f, struct lease *l)
+{
+    pool_add(&f->pool, &l, 1);
+}
+
 static struct lease *make_lease(uint64_t clip, const char *uri, uint64_t size_bytes)
 {
-    struct lease *l = NULL;
+    struct lease *leases[MEDIA_CLIPS_MAX];
+    unsigned n = 0;
     struct err e = {0};
     Xdc__LeaseKey key = XDC__LEASE_KEY__INIT;
     Xdc__Recipe recipe = XDC__RECIPE__INIT;
@@ -132,8 +139,9 @@ static struct lease *make_lease(uint64_t clip, const char *uri, uint64_t size_by
     clip_part.start_s = 0.2;
     grant.duration_s = 2;
     grant.recipe = &recipe;
-    assert_int_equal(lease_from_grant(&grant, 0, &l, &e), 0);
-    return l;
+    assert_int_equal(lease_from_grant(&grant, 0, 1, leases, &n, &e), 0);
+    assert_int_equal(n, 1);
+    return leases[0];
 }
 
 static struct lease *good_lease(uint64_t clip)
@@ -168,7 +176,7 @@ static void decodes_leases(void **state)
     assert_int_equal(f->pool.slots, 4);
     assert_int_equal(pool_running(&f->pool), 2);
     for (unsigned i = 0; i < 4; i++)
-        pool_add(&f->pool, good_lease(i));
+        add(f, good_lease(i));
     run_until(f, 4, 20);
     assert_int_equal(f->n, 4);
     for (unsigned i = 0; i < 4; i++) {
@@ -201,7 +209,7 @@ static void bad_files_have_reasons(void **state)
     struct fixture *f = *state;
     open_pool(f, 1, 2, 0);
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        pool_add(&f->pool, make_lease(i, cases[i].uri, cases[i].size));
+        add(f, make_lease(i, cases[i].uri, cases[i].size));
         run_until(f, i + 1, 20);
         assert_int_equal(f->n, i + 1);
         assert_int_equal(f->answers[i].reason, cases[i].reason);
@@ -210,7 +218,7 @@ static void bad_files_have_reasons(void **state)
         assert_true(f->pool.failed[cases[i].reason] > 0);
     }
     unsigned before = f->n;
-    pool_add(&f->pool, good_lease(99));
+    add(f, good_lease(99));
     run_until(f, before + 1, 20);
     assert_int_equal(f->answers[before].reason, MEDIA_OK);
     assert_int_equal(f->pool.workers_died, 0);
@@ -223,16 +231,16 @@ static void bounds_and_doubles(void **state)
     struct fixture *f = *state;
     struct lease_key keys[POOL_SLOTS_MAX];
     open_pool(f, 1, 2, 0);
-    pool_add(&f->pool, good_lease(1));
-    pool_add(&f->pool, good_lease(2));
-    pool_add(&f->pool, good_lease(1));
-    pool_add(&f->pool, good_lease(2));
+    add(f, good_lease(1));
+    add(f, good_lease(2));
+    add(f, good_lease(1));
+    add(f, good_lease(2));
     assert_int_equal(f->n, 0);
     assert_int_equal(pool_held(&f->pool, 0, keys), 2);
     assert_int_equal(keys[0].clip, 1);
     assert_int_equal(keys[1].clip, 2);
     assert_int_equal(pool_held(&f->pool, 1, keys), 0);
-    pool_add(&f->pool, good_lease(3));
+    add(f, good_lease(3));
     assert_int_equal(f->n, 1);
     assert_int_equal(f->answers[0].clip, 3);
     assert_true(f->answers[0].lost);
@@ -249,8 +257,8 @@ static void slot_waits_for_the_network(void **state)
     struct fixture *f = *state;
     f->keep = true;
     open_pool(f, 1, 2, 0);
-    pool_add(&f->pool, good_lease(1));
-    pool_add(&f->pool, good_lease(2));
+    add(f, good_lease(1));
+    add(f, good_lease(2));
     run_until(f, 2, 1.0);
     assert_int_equal(f->n, 1);
     assert_int_equal(f->pool.queued, 1);
@@ -266,13 +274,13 @@ static void superseded_leases_vanish(void **state)
 {
     struct fixture *f = *state;
     open_pool(f, 1, 2, 0);
-    pool_add(&f->pool, good_lease(1));
-    pool_add(&f->pool, good_lease(2));
+    add(f, good_lease(1));
+    add(f, good_lease(2));
     pool_supersede(&f->pool, 0, 8, 2);
     assert_int_equal(f->pool.queued, 0);
     struct lease *newer = good_lease(3);
     newer->key.incarnation = 8;
-    pool_add(&f->pool, newer);
+    add(f, newer);
     run_until(f, 1, 20);
     run_until(f, 2, 0.3);
     assert_int_equal(f->n, 1);
@@ -292,7 +300,7 @@ static void dead_workers(void **state)
         pid_t pid = f->pool.workers[0].child.pid;
         assert_true(pid > 0);
         kill(pid, SIGSTOP); /* so that the clip cannot be done before the end */
-        pool_add(&f->pool, good_lease(1));
+        add(f, good_lease(1));
         kill(pid, SIGKILL);
         run_until(f, 1, 20);
         assert_int_equal(f->n, 1);
@@ -301,7 +309,7 @@ static void dead_workers(void **state)
                                   : reason == MEDIA_OK);
         assert_false(f->answers[0].lost);
         assert_int_equal(f->pool.workers_died, 1);
-        pool_add(&f->pool, good_lease(2));
+        add(f, good_lease(2));
         run_until(f, 2, 20);
         assert_int_equal(f->answers[1].reason, MEDIA_OK);
         close_pool(f);
@@ -315,7 +323,7 @@ static void idle_death_costs_nothing(void **state)
     open_pool(f, 1, 1, 0);
     kill(f->pool.workers[0].child.pid, SIGKILL);
     usleep(50000);
-    pool_add(&f->pool, good_lease(1));
+    add(f, good_lease(1));
     run_until(f, 1, 20);
     assert_int_equal(f->n, 1);
     assert_int_equal(f->answers[0].reason, MEDIA_OK);
@@ -328,16 +336,99 @@ static void wall_time(void **state)
     struct fixture *f = *state;
     open_pool(f, 1, 2, 1);
     kill(f->pool.workers[0].child.pid, SIGSTOP);
-    pool_add(&f->pool, good_lease(1));
+    add(f, good_lease(1));
     run_until(f, 1, 1.2);
     assert_int_equal(f->n, 0);
     pool_tick(&f->pool);
+    run_until(f, 1, 5);
     assert_int_equal(f->n, 1);
     assert_true(f->answers[0].lost);
-    pool_add(&f->pool, good_lease(2));
+    add(f, good_lease(2));
     run_until(f, 2, 20);
     assert_int_equal(f->answers[1].reason, MEDIA_OK);
     assert_false(f->answers[1].lost);
+    close_pool(f);
+}
+
+/* Leases of one grant are one job: each has its own answer, equal to that of a lease by itself, and the slot
+ * is free when the last of them has been let go. */
+static void groups_share_a_worker(void **state)
+{
+    struct fixture *f = *state;
+    struct lease *group[5];
+    uint64_t single[5];
+    open_pool(f, 1, 2, 0);
+    f->pool.slots = 8;
+    for (unsigned i = 0; i < 5; i++) {
+        struct lease *l = good_lease(i);
+        l->clip.start_s = 0.3 * i;
+        add(f, l);
+        run_until(f, i + 1, 20);
+        single[i] = f->answers[i].hash;
+    }
+    f->n = 0;
+    f->keep = true;
+    for (unsigned i = 0; i < 5; i++) {
+        group[i] = good_lease(10 + i);
+        group[i]->clip.start_s = 0.3 * i;
+        group[i]->group = 77;
+    }
+    pool_add(&f->pool, group, 5);
+    add(f, good_lease(99));
+    run_until(f, 6, 2.0);
+    assert_int_equal(f->n, 5); /* 99 waits for the slot */
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(f->answers[i].clip, 10 + i);
+        assert_int_equal(f->answers[i].reason, MEDIA_OK);
+        assert_true(f->answers[i].hash == single[i]);
+        assert_ptr_equal(f->answers[i].worker, &f->pool.workers[0]);
+    }
+    assert_int_equal(f->pool.workers[0].samples, 5);
+    pool_worker_free(&f->pool.workers[0]);
+    run_until(f, 6, 20);
+    assert_int_equal(f->answers[5].clip, 99);
+    close_pool(f);
+}
+
+/* A worker that dies on a group costs nobody a reason: its clips are done again, each alone. */
+static void groups_survive_a_death(void **state)
+{
+    struct fixture *f = *state;
+    struct lease *group[3];
+    open_pool(f, 1, 1, 0);
+    f->pool.slots = 8;
+    for (unsigned i = 0; i < 3; i++) {
+        group[i] = good_lease(i);
+        group[i]->group = 5;
+    }
+    pool_add(&f->pool, group, 3); /* into a new worker: their slot is larger */
+    kill(f->pool.workers[0].child.pid, SIGKILL);
+    run_until(f, 3, 20);
+    assert_int_equal(f->n, 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(f->answers[i].reason, MEDIA_OK);
+    assert_int_equal(f->pool.workers_died, 1);
+    close_pool(f);
+}
+
+/* After so many clips a worker is another process. */
+static void workers_are_recycled(void **state)
+{
+    struct fixture *f = *state;
+    open_pool(f, 1, 2, 0);
+    f->pool.options.recycle = 2;
+    pid_t first = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        add(f, good_lease(i));
+        run_until(f, i + 1, 20);
+        assert_int_equal(f->answers[i].reason, MEDIA_OK);
+        if (i < 2)
+            assert_true(first == 0 || first == f->pool.workers[0].child.pid);
+        first = first ? first : f->pool.workers[0].child.pid;
+    }
+    assert_true(first != f->pool.workers[0].child.pid);
+    assert_int_equal(f->pool.recycled, 2);
+    assert_int_equal(f->pool.workers_died, 0);
     close_pool(f);
 }
 
@@ -350,7 +441,7 @@ static void no_worker_program(void **state)
     assert_true(f->pool.cannot_start);
     assert_non_null(strstr(f->pool.start_error, "worker"));
     assert_int_equal(pool_running(&f->pool), 0);
-    pool_add(&f->pool, good_lease(1));
+    add(f, good_lease(1));
     run_until(f, 1, 0.3);
     assert_int_equal(f->n, 0);
     assert_int_equal(f->pool.held, 1);
@@ -377,7 +468,7 @@ static void larger_recipe(void **state)
     open_pool(f, 1, 2, 0);
     struct lease *l = good_lease(1);
     l->recipe.resize_min = l->recipe.resize_max = l->recipe.crop = 128;
-    pool_add(&f->pool, l);
+    add(f, l);
     run_until(f, 1, 20);
     assert_int_equal(f->n, 1);
     assert_int_equal(f->answers[0].reason, MEDIA_OK);
@@ -390,13 +481,13 @@ static void stop_gives_back(void **state)
 {
     struct fixture *f = *state;
     open_pool(f, 1, 2, 0);
-    pool_add(&f->pool, good_lease(1));
-    pool_add(&f->pool, good_lease(2));
+    add(f, good_lease(1));
+    add(f, good_lease(2));
     pool_stop(&f->pool);
     assert_int_equal(f->n, 2);
     assert_true(f->answers[0].lost && f->answers[1].lost);
     assert_int_equal(pool_running(&f->pool), 0);
-    pool_add(&f->pool, good_lease(3));
+    add(f, good_lease(3));
     assert_int_equal(f->n, 3);
     assert_true(f->answers[2].lost);
     close_pool(f);
@@ -409,23 +500,34 @@ static void golden_is_stable(void **state)
     struct media_child_limits limits = {.cpu_s = 5, .memory_mib = 512, .slot_bytes = 4096};
     uint64_t a = 0, b = 0;
     (void)state;
-    assert_int_equal(golden_hash(&limits, &a, &e), 0);
-    assert_int_equal(golden_hash(&limits, &b, &e), 0);
+    uint32_t parts = 0;
+    assert_int_equal(golden_hash(&limits, &a, &parts, &e), 0);
+    assert_int_equal(golden_hash(&limits, &b, &parts, &e), 0);
     assert_true(a != 0 && a == b);
+    assert_true(parts & SANDBOX_NO_NEW_PRIVS);
     setenv("XDC_MEDIA_WORKER", "/nonexistent/xdc-media-worker", 1);
-    assert_true(golden_hash(&limits, &a, &e) < 0);
+    assert_true(golden_hash(&limits, &a, &parts, &e) < 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(decodes_leases),           T(bad_files_have_reasons),
-        T(bounds_and_doubles),       T(slot_waits_for_the_network),
-        T(superseded_leases_vanish), T(dead_workers),
-        T(idle_death_costs_nothing), T(wall_time),
-        T(no_worker_program),        T(larger_recipe),
-        T(stop_gives_back),          T(golden_is_stable),
+        T(decodes_leases),
+        T(bad_files_have_reasons),
+        T(bounds_and_doubles),
+        T(slot_waits_for_the_network),
+        T(superseded_leases_vanish),
+        T(dead_workers),
+        T(idle_death_costs_nothing),
+        T(wall_time),
+        T(groups_share_a_worker),
+        T(groups_survive_a_death),
+        T(workers_are_recycled),
+        T(no_worker_program),
+        T(larger_recipe),
+        T(stop_gives_back),
+        T(golden_is_stable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -302,7 +302,7 @@ static void describe(uint64_t seed, float *rgb, float *gray, float *mel, uint32_
         c.sample_rate = LOGMEL_RATE;
         c.samples = LOGMEL_SAMPLES;
         synth_sound(&c, wave);
-        logmel_compute(front, wave, mel + (size_t)i * MEDIA_AUDIO_FLOATS);
+        logmel_compute(front, MEDIA_FRONTEND_LOGMEL, wave, mel + (size_t)i * MEDIA_AUDIO_FLOATS);
     }
     logmel_destroy(front);
     free(wave);

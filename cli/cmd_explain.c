@@ -1,0 +1,125 @@
+/* xdc explain: what the codes of files and clips mean. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "lib/media/codes.h"
+
+#define WIDTH 100
+
+static const char help[] = "examples:\n"
+                           "  xdc explain truncated     what it means, what causes it, what to do\n"
+                           "  xdc explain 7             the same by its number, as logs and ledgers have it\n"
+                           "  xdc explain               all codes, a line each\n"
+                           "\n"
+                           "usage: xdc explain [CODE|NUMBER] [--markdown]\n"
+                           "  --markdown      all codes as the page docs/codes.md\n"
+                           "\n"
+                           "Faults (1 to 63) keep a file or clip from being used; facts (from 64) say what "
+                           "is unusual about it and do "
+                           "no harm.\n"
+                           "Exits 0, 64 for a code that there is not.\n";
+
+/* Prints `text` in lines of at most WIDTH columns, all but the first indented. */
+static void print_wrapped(const char *head, const char *text)
+{
+    size_t indent = strlen(head), at = indent;
+    fputs(head, stdout);
+    while (*text) {
+        size_t word = strcspn(text, " ");
+        if (at + word > WIDTH && at > indent) {
+            printf("\n%*s", (int)indent, "");
+            at = indent;
+        }
+        printf("%.*s", (int)word, text);
+        at += word;
+        text += word;
+        if (*text == ' ') {
+            putchar(' ');
+            at++;
+            text++;
+        }
+    }
+    putchar('\n');
+}
+
+static void print_code(unsigned code)
+{
+    printf("%s (%u, a %s)\n", media_code_name(code), code, media_code_is_fact(code) ? "fact" : "fault");
+    print_wrapped("  ", media_code_text(code));
+    print_wrapped("  causes   ", media_code_causes(code));
+    print_wrapped("  to do    ", media_code_advice(code));
+}
+
+static void print_list(void)
+{
+    puts("faults: the file or clip cannot be used");
+    for (unsigned c = 1; c < MEDIA_REASONS; c++)
+        printf("  %3u %-22s %s\n", c, media_code_name(c), media_code_text(c));
+    puts("\nfacts: unusual, and no harm");
+    for (unsigned c = MEDIA_ROTATED; c < MEDIA_FACTS_END; c++)
+        printf("  %3u %-22s %s\n", c, media_code_name(c), media_code_text(c));
+    puts("\nxdc explain CODE says what causes one and what to do.");
+}
+
+static void print_markdown_code(unsigned c)
+{
+    printf("### %u %s\n\n%s\n\n**Causes:** %s\n\n**To do:** %s\n\n", c, media_code_name(c),
+           media_code_text(c), media_code_causes(c), media_code_advice(c));
+}
+
+static void print_markdown(void)
+{
+    puts("# Codes\n\n"
+         "What xdc says of files and clips, in stable numbers and names: `xdc doctor` and `xdc index` print "
+         "the names,\n"
+         "manifests, quarantines and ledgers hold the numbers. This page is made by `xdc explain "
+         "--markdown`.\n\n"
+         "## Faults\n\nThe file or clip cannot be used.\n");
+    for (unsigned c = 1; c < MEDIA_REASONS; c++)
+        print_markdown_code(c);
+    puts("## Facts\n\nUnusual, and no harm: the file is used.\n");
+    for (unsigned c = MEDIA_ROTATED; c < MEDIA_FACTS_END; c++)
+        print_markdown_code(c);
+}
+
+static int explain(const char *word)
+{
+    uint64_t number = 0;
+    int code = media_code_find(word);
+    if (code < 0 && cli_parse_count(word, 1, MEDIA_FACTS_END - 1, &number) &&
+        strcmp(media_code_name((unsigned)number), "unknown") != 0)
+        code = (int)number;
+    if (code <= 0)
+        return cli_usage("explain", "there is no code %s; xdc explain lists them all", word);
+    print_code((unsigned)code);
+    return 0;
+}
+
+int cli_explain(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"markdown", no_argument, NULL, 'm'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int c, status = 0;
+    bool markdown = false;
+    optind = 0;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (c == 'h') {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (c != 'm')
+            return 64;
+        markdown = true;
+    }
+    if (argc - optind > 1 || (markdown && optind < argc))
+        return cli_usage("explain", "takes one code");
+    if (markdown)
+        print_markdown();
+    else if (optind < argc)
+        status = explain(argv[optind]);
+    else
+        print_list();
+    return fflush(stdout) || ferror(stdout) ? 74 : status;
+}
