@@ -15,8 +15,11 @@
 
 static bool is_media(const char *name)
 {
-    static const char *const known[] = {"mp4", "mov",  "m4v", "mkv", "webm", "avi", "ts",   "flv", "ogv",
-                                        "mpg", "mpeg", "wmv", "3gp", "wav",  "mp3", "flac", "m4a", "ogg"};
+    static const char *const known[] = {"mp4", "mov", "m4v", "mkv", "webm", "avi", "ts", "mts", "m2ts", "flv",
+                                        "ogv", "mpg", "mpeg", "vob", "wmv", "asf", "3gp", "mxf", "dv", "gif",
+                                        "wav", "mp3", "flac", "m4a", "aac", "ogg", "opus",
+                                        /* stills */
+                                        "jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"};
     const char *dot = strrchr(name, '.');
     for (size_t i = 0; dot && i < sizeof known / sizeof known[0]; i++)
         if (!strcasecmp(dot + 1, known[i]))

@@ -40,7 +40,8 @@ static const struct {
          "A download or copy that was broken off, or a full disk.",
          "Fetch the file again. What is left of it can be kept with `ffmpeg -i OLD -c copy NEW`."},
     [MEDIA_ZERO_FRAMES] = {"zero_frames", "No frame could be decoded at the clip's time.",
-                           "A stream with a header and no packets, or a stream without a single key frame.",
+                           "A header and no packets: a recording that was stopped at its start, or an "
+                           "export that failed.",
                            "Leave the file out, or make it again from its source."},
     [MEDIA_UNSUPPORTED_CODEC] =
         {"unsupported_codec", "There is no decoder for the stream's codec.",

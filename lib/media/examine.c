@@ -50,6 +50,8 @@ static int take_packet(struct examination *x, const AVPacket *pkt, AVFrame *fram
     if (!t)
         return 0;
     x->encrypted |= is_encrypted(x->in, pkt);
+    if (x->encrypted)
+        return 0;
     return track_take(t, pkt, frame, e);
 }
 
@@ -77,10 +79,13 @@ static bool is_truncated(const struct examination *x, const struct track *t, str
     const AVFormatContext *ic = x->in->ic;
     bool mov = strncmp(ic->iformat->name, "mov,", 4) == 0;
     double claim = 0, end = x->read_s;
-    if (mov) {
+    if (mov && avformat_index_get_entries_count(ic->streams[t->stream]) > 0) {
         claim = input_stream_duration_s(x->in, t->stream);
         end = t->dated ? fmax(t->end_s, t->end_s - t->start_s) : 0;
-    } else if (ic->duration_estimation_method == AVFMT_DURATION_FROM_STREAM && ic->duration > 0) {
+    } else if (strcmp(ic->iformat->name, "avi") == 0) { /* without its index its duration is what is left */
+        const AVStream *st = ic->streams[t->stream];
+        claim = t == &x->video ? (double)st->nb_frames * av_q2d(st->time_base) : 0;
+    } else if (!mov && ic->duration_estimation_method == AVFMT_DURATION_FROM_STREAM && ic->duration > 0) {
         claim = (double)ic->duration / AV_TIME_BASE;
     }
     if (x->in->still || end >= claim - TRUNCATED_S)
@@ -101,11 +106,11 @@ static int judge_track(const struct examination *x, const struct track *t, struc
     }
     if (t->frames == 0 && is_truncated(x, t, e))
         return MEDIA_TRUNCATED;
-    if (t->frames == 0 && faults)
-        return fault_av(e, MEDIA_DECODE_ERROR, t->decoder.last_fault, "no packet can be decoded");
+    if (t->frames == 0 && t->packets)
+        return fault_set(e, MEDIA_DECODE_ERROR, "none of %llu %s packets can be decoded",
+                         (unsigned long long)t->packets, kind);
     if (t->frames == 0)
-        return fault_set(e, MEDIA_ZERO_FRAMES, "no %s frame in %llu packets", kind,
-                         (unsigned long long)t->packets);
+        return fault_set(e, MEDIA_ZERO_FRAMES, "the %s stream has no packets", kind);
     if (!x->in->still && track_bad_times(t, e))
         return MEDIA_BAD_TIMESTAMPS;
     if (is_truncated(x, t, e))
@@ -152,6 +157,8 @@ static uint32_t facts_of_both(const struct examination *x)
 {
     const struct track *v = &x->video, *a = &x->audio;
     uint32_t facts = v->facts | a->facts;
+    if (track_is_vfr(v))
+        facts |= media_fact_bit(MEDIA_VFR);
     if (track_faults(v) || track_faults(a))
         facts |= media_fact_bit(MEDIA_SOME_DAMAGE);
     if (x->in->still)
@@ -161,6 +168,22 @@ static uint32_t facts_of_both(const struct examination *x)
     if (v->dated && a->dated && a->end_s < v->end_s - AUDIO_SHORT_S)
         facts |= media_fact_bit(MEDIA_AUDIO_SHORT);
     return facts;
+}
+
+/* Facts that say nothing beside a fault. */
+static uint32_t facts_overruled(int reason)
+{
+    switch (reason) {
+    case MEDIA_TRUNCATED:
+    case MEDIA_ZERO_FRAMES:
+    case MEDIA_DECODE_ERROR:
+        return media_fact_bit(MEDIA_SOME_DAMAGE);
+    case MEDIA_BAD_TIMESTAMPS:
+        return media_fact_bit(MEDIA_VFR) | media_fact_bit(MEDIA_AV_OFFSET) |
+               media_fact_bit(MEDIA_AUDIO_SHORT);
+    default:
+        return 0;
+    }
 }
 
 static void report(const struct examination *x, struct media_result *out)
@@ -190,6 +213,7 @@ int examine_file(struct input *in, const struct media_job *job, struct media_res
     if (rc == 0) {
         report(&x, out);
         rc = judge(&x, e);
+        out->facts &= ~facts_overruled(rc);
     }
     track_close(&x.video);
     track_close(&x.audio);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "lib/media/container.h"
 
-#define START_S 0.0005    /* a start nearer to 0 is rounding */
+#define START_S 0.05      /* what sound encoders delay shifts the picture by less */
 #define OFFSET_S 0.1      /* MEDIA_AV_OFFSET */
 #define PRIMING_PACKETS 8 /* of sound are skipped by every edit list that an encoder's delay makes */
 
@@ -106,7 +106,7 @@ bool facts_lack_index(const struct input *in)
         return !container_has_flv_keyframes(in->file.fd);
     if (strcmp(f->name, "avi") == 0)
         return !container_has_avi_index(in->file.fd);
-    return !f->read_seek && !f->read_seek2;
+    return strcmp(f->name, "ogg") == 0 || (!f->read_seek && !f->read_seek2);
 }
 
 uint32_t facts_of_input(const struct input *in)

@@ -10,7 +10,7 @@
 
 #define STREAMS_MAX 256
 #define STREAMS_READ_MAX 4096 /* beyond it libavformat speaks of memory */
-#define ORIGIN_PACKETS 2000 /* packets read in search of the first key frame */
+#define ORIGIN_PACKETS 2000   /* packets read in search of the first key frame */
 
 /* Playlists and reference files name other files: none is ever opened. */
 static int on_nested_open(AVFormatContext *s, AVIOContext **pb, const char *url, int flags,
@@ -107,8 +107,11 @@ static int refuse_header(const struct input *in, const AVInputFormat *format, in
 {
     if (averr == AVERROR_INVALIDDATA && strncmp(format->name, "mov,", 4) == 0 &&
         !container_has_moov(in->file.fd))
-        return fault_set(e, MEDIA_MOOV_MISSING, "no moov atom: a recording or download that was not finished");
-    return fault_av(e, averr == AVERROR(EIO) ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, averr, "read header");
+        return fault_set(e, MEDIA_MOOV_MISSING,
+                         "no moov atom: a recording or download that was not finished");
+    /* Demuxers call an early end an I/O error, too. */
+    bool failed = averr == AVERROR(EIO) && in->file.ctx->error < 0 && in->file.ctx->error != AVERROR_EOF;
+    return fault_av(e, failed ? MEDIA_OPEN_FAILED : MEDIA_UNREADABLE, averr, "read header");
 }
 
 /* Streams without a header of their own are read for seconds to learn rate and duration: leave those out. */
@@ -148,6 +151,8 @@ static int open_demuxer(struct input *in, int fd, struct err *e)
         if (rc < 0)
             return fault_av(e, MEDIA_UNREADABLE, rc, "read stream parameters");
     }
+    if (in->ic->nb_streams == 0)
+        return fault_set(e, MEDIA_UNREADABLE, "the header names no stream");
     const char *name = in->ic->iformat->name;
     size_t length = strlen(name);
     in->still = strcmp(name, "image2") == 0 || (length > 5 && strcmp(name + length - 5, "_pipe") == 0);

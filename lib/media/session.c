@@ -235,8 +235,7 @@ static int probe(struct run *r, int file, struct media_result *out, struct err *
 
 static int examine(struct run *r, int file, struct media_result *out, struct err *e)
 {
-    int rc =
-        input_open(&r->in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
+    int rc = input_open(&r->in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
     if (rc)
         return rc;
     probe_fill(&r->in, &out->probe);

@@ -130,7 +130,7 @@ static void take_time(struct track *t, const AVPacket *pkt)
 {
     int64_t ts = pkt->pts != AV_NOPTS_VALUE ? pkt->pts : pkt->dts;
     double tick = av_q2d(t->in->ic->streams[t->stream]->time_base);
-    t->packets++;
+    t->packets += !(pkt->flags & AV_PKT_FLAG_DISCARD);
     if (ts == AV_NOPTS_VALUE) {
         t->undated++;
         return;
@@ -155,14 +155,18 @@ int track_take(struct track *t, const AVPacket *pkt, AVFrame *frame, struct err 
     }
     if (rc < 0)
         return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "decode");
-    if (t->uneven * SHARE > t->frames && t->uneven > 1)
-        t->facts |= media_fact_bit(MEDIA_VFR);
     return 0;
 }
 
 uint64_t track_faults(const struct track *t)
 {
     return t->damaged + t->decoder.faults;
+}
+
+bool track_is_vfr(const struct track *t)
+{
+    uint64_t lost = 2 * track_faults(t); /* a frame that was lost makes two uneven steps */
+    return t->uneven > lost + 1 && (t->uneven - lost) * SHARE > t->frames;
 }
 
 bool track_bad_times(const struct track *t, struct err *e)

@@ -13,7 +13,7 @@ struct track {
     int reason;                    /* why it cannot be decoded at all, and a sentence */
     struct err why;
 
-    uint64_t packets, undated; /* undated: without any time stamp */
+    uint64_t packets, undated; /* without those that are not to be shown; without any time stamp */
     bool dated;
     double start_s, end_s; /* stream time of the packets that have one */
 
@@ -39,5 +39,7 @@ void track_close(struct track *t);
 int track_take(struct track *t, const AVPacket *pkt, AVFrame *frame, struct err *e) WARN_UNUSED;
 /* Packets refused and frames marked. */
 uint64_t track_faults(const struct track *t);
+/* Frames at uneven distances, more than damage explains. */
+bool track_is_vfr(const struct track *t);
 /* Time stamps that no clip time can be found by; says which. */
 bool track_bad_times(const struct track *t, struct err *e);

@@ -190,10 +190,48 @@ struct batch_slot *batcher_find(struct batcher *b, const struct plan_key *key, u
     return slot;
 }
 
-void batcher_reopen(struct batcher *b, struct slot_ref ref)
+uint64_t batcher_head(struct batcher *b)
 {
-    struct batch_slot *slot = batcher_slot(b, ref);
-    if (slot->state == SLOT_LEASED)
+    pthread_mutex_lock(&b->lock);
+    uint64_t head = b->head;
+    pthread_mutex_unlock(&b->lock);
+    return head;
+}
+
+bool batcher_after(struct batcher *b, struct slot_ref ref, struct slot_ref *out, struct batch_slot **out_slot)
+{
+    pthread_mutex_lock(&b->lock);
+    *out = ref;
+    if (++out->row >= b->ring[ref.batch % BATCHER_DEPTH].n) {
+        out->batch++;
+        out->row = 0;
+    }
+    bool there = out->batch < b->tail;
+    pthread_mutex_unlock(&b->lock);
+    *out_slot = there ? batcher_slot(b, *out) : NULL;
+    return there;
+}
+
+struct slot_lease *batcher_lease(struct batch_slot *slot, uint32_t decoder, double now_s)
+{
+    struct slot_lease *lease = &slot->leases[slot->n_leases++];
+    *lease = (struct slot_lease){.attempt = ++slot->attempts, .decoder = decoder, .granted_s = now_s};
+    slot->state = SLOT_LEASED;
+    return lease;
+}
+
+struct slot_lease *batcher_live(struct batch_slot *slot, uint32_t attempt)
+{
+    for (uint32_t i = 0; slot->state == SLOT_LEASED && i < slot->n_leases; i++)
+        if (slot->leases[i].attempt == attempt)
+            return &slot->leases[i];
+    return NULL;
+}
+
+void batcher_unlease(struct batch_slot *slot, struct slot_lease *lease)
+{
+    *lease = slot->leases[--slot->n_leases];
+    if (slot->n_leases == 0)
         slot->state = SLOT_OPEN;
 }
 

@@ -36,16 +36,21 @@ struct plan {
 
 enum slot_state { SLOT_OPEN, SLOT_LEASED, SLOT_DONE };
 
+/* A position's permission to one decoder. */
+struct slot_lease {
+    uint32_t attempt, decoder;
+    double granted_s;
+};
+
 /* One position of one stream. */
 struct batch_slot {
     enum slot_state state;
     uint32_t disposition; /* LEDGER_TRAINED: a sample lies in the row */
     uint32_t reason;      /* media reason when quarantined */
-    uint32_t attempt;     /* counts leases; a sample must carry the last one's */
+    uint32_t attempts;    /* leases so far, which numbers them */
     uint64_t clip, hash;
-    /* of the lease: */
-    uint32_t decoder;
-    double granted_s;
+    struct slot_lease leases[2]; /* while leased: those that live; the second one is a hedge */
+    uint32_t n_leases;
 };
 
 struct batch_stream {
@@ -109,13 +114,22 @@ void batcher_end(struct batcher *b);
 void batcher_stop(struct batcher *b);
 /* The next position to lease: *out_slot and its clip. False when there is none now. */
 bool batcher_next(struct batcher *b, struct slot_ref *out, struct batch_slot **out_slot);
+/* The oldest batch that is not taken. */
+uint64_t batcher_head(struct batcher *b);
 /* The slot at a position of the plan of this phase, round and epoch, or NULL when it is not in the window.
  * While the slot is leased the plan stays. */
 struct batch_slot *batcher_find(struct batcher *b, const struct plan_key *key, uint64_t position,
                                 struct slot_ref *out);
 struct batch_slot *batcher_slot(struct batcher *b, struct slot_ref ref);
-/* The lease is lost: the position may be leased again. */
-void batcher_reopen(struct batcher *b, struct slot_ref ref);
+/* The position after it in the same stream; false where it is not in the window. */
+bool batcher_after(struct batcher *b, struct slot_ref ref, struct slot_ref *out,
+                   struct batch_slot **out_slot);
+/* A lease begins: the slot is open, or has one. Returns it, with its number. */
+struct slot_lease *batcher_lease(struct batch_slot *slot, uint32_t decoder, double now_s);
+/* The live lease of that number, or NULL. */
+struct slot_lease *batcher_live(struct batch_slot *slot, uint32_t attempt);
+/* The lease is lost; without another one the position may be leased again. */
+void batcher_unlease(struct batch_slot *slot, struct slot_lease *lease);
 /* Puts a sample (sizes are checked by the caller) and completes the position. */
 void batcher_fill(struct batcher *b, struct slot_ref ref, const void *video, const void *audio,
                   uint64_t hash);

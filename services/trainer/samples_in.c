@@ -7,18 +7,18 @@
 #include "lib/log.h"
 #include "services/trainer/trainer.h"
 
-/* The slot that the key is the live lease of, or NULL. */
-static struct batch_slot *leased_slot(struct trainer *t, const Xdc__LeaseKey *k, struct slot_ref *ref)
+/* The live lease that the key names, and its slot, or NULL. */
+static struct slot_lease *live_lease(struct trainer *t, const Xdc__LeaseKey *k, struct slot_ref *ref,
+                                     struct batch_slot **out_slot)
 {
     if (!k || k->incarnation != t->incarnation)
         return NULL;
     const struct plan_key plan = {k->phase, k->round, k->epoch, k->stream};
     struct batch_slot *slot = batcher_find(&t->batcher, &plan, k->position, ref);
-    if (!slot)
+    if (!slot || slot->clip != k->clip)
         return NULL;
-    if (slot->state != SLOT_LEASED || slot->attempt != k->attempt || slot->clip != k->clip)
-        return NULL;
-    return slot;
+    *out_slot = slot;
+    return batcher_live(slot, k->attempt);
 }
 
 static bool all_finite(const void *data)
@@ -66,33 +66,46 @@ static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sa
     return good;
 }
 
+static void count_flags(struct samples_in_counters *c, uint32_t flags)
+{
+    c->padded += (flags & MEDIA_FLAG_PADDED) != 0;
+    c->looped += (flags & MEDIA_FLAG_LOOPED) != 0;
+    c->silent += (flags & MEDIA_FLAG_SILENT) != 0;
+}
+
 void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struct wire_frame *raw,
                         size_t n_raw)
 {
     const Xdc__Sample *s = env->sample;
     struct slot_ref ref;
-    struct batch_slot *slot = leased_slot(t, s->key, &ref);
-    if (!slot) {
+    struct batch_slot *slot;
+    struct slot_lease *lease = live_lease(t, s->key, &ref, &slot);
+    if (!lease) {
         t->samples.stale++;
+        if (s->key)
+            leases_out_late(&t->leases, s->key);
         return;
     }
-    uint32_t decoder = slot->decoder;
+    struct slot_lease answered = *lease;
     const void *video, *audio;
+    batcher_unlease(slot, lease);
     if (s->lost) {
         t->samples.lost++;
-        batcher_reopen(&t->batcher, ref);
     } else if (s->reason != MEDIA_OK) {
         t->samples.quarantined++;
+        t->samples.reasons[s->reason < MEDIA_REASONS ? s->reason : MEDIA_DECODE_ERROR]++;
         log_warn("clip %llu is quarantined: %s: %s", (unsigned long long)slot->clip,
                  media_code_name(s->reason), s->detail);
+        leases_out_abandon(&t->leases, ref, slot);
         batcher_hole(&t->batcher, ref, LEDGER_QUARANTINED, s->reason);
     } else if (check_frames(t, ref.stream, s, raw, n_raw, &video, &audio)) {
         t->samples.taken++;
+        count_flags(&t->samples, s->flags);
+        leases_out_abandon(&t->leases, ref, slot);
         batcher_fill(&t->batcher, ref, video, audio, s->hash);
     } else {
         t->samples.malformed++;
-        batcher_reopen(&t->batcher, ref);
     }
-    leases_out_settled(&t->leases, decoder);
+    leases_out_settled(&t->leases, &answered, !s->lost);
     leases_out_pump(&t->leases);
 }

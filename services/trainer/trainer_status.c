@@ -24,6 +24,15 @@ static json_t *decoders_json(const struct leases_out *l)
     return list;
 }
 
+static json_t *reasons_json(const struct samples_in_counters *c)
+{
+    json_t *o = json_object();
+    for (unsigned i = 1; i < MEDIA_REASONS; i++)
+        if (c->reasons[i])
+            json_object_set_new(o, media_code_name(i), json_integer((json_int_t)c->reasons[i]));
+    return o;
+}
+
 static json_t *phase_json(struct trainer *t)
 {
     struct trainer_shared *s = &t->shared;
@@ -50,18 +59,20 @@ json_t *trainer_status(void *trainer)
     snprintf(run, sizeof run, "%016" PRIx64, t->run);
     batcher_progress(&t->batcher, &ready, &open, &filled);
     json_t *j = phase_json(t);
-    json_t *more =
-        json_pack("{s:s, s:i, s:i, s:s, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, "
-                  "s:{s:I, s:I, s:I, s:I, s:I}, s:i, s:o}",
-                  "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->rank, "run", run, "stopping",
-                  (int)atomic_load(&t->stop), "decoders", decoders_json(&t->leases), "batches", "ready",
-                  (json_int_t)ready, "open", (json_int_t)open, "positions_done", (json_int_t)filled, "leases",
-                  "granted", (json_int_t)t->leases.granted, "regranted", (json_int_t)t->leases.regranted,
-                  "refused", (json_int_t)t->leases.refused, "decoders_lost",
-                  (json_int_t)t->leases.lost_decoders, "samples", "taken", (json_int_t)t->samples.taken,
-                  "stale", (json_int_t)t->samples.stale, "malformed", (json_int_t)t->samples.malformed,
-                  "lost", (json_int_t)t->samples.lost, "quarantined", (json_int_t)t->samples.quarantined,
-                  "quarantined", (int)quarantine_count(&t->quarantine), "wire", wire_json(t->clips));
+    json_t *more = json_pack(
+        "{s:s, s:i, s:i, s:s, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I}, "
+        "s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:i, s:o, s:o}",
+        "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->rank, "run", run, "stopping",
+        (int)atomic_load(&t->stop), "decoders", decoders_json(&t->leases), "batches", "ready",
+        (json_int_t)ready, "open", (json_int_t)open, "positions_done", (json_int_t)filled, "leases",
+        "granted", (json_int_t)t->leases.granted, "regranted", (json_int_t)t->leases.regranted, "refused",
+        (json_int_t)t->leases.refused, "decoders_lost", (json_int_t)t->leases.lost_decoders, "hedged",
+        (json_int_t)t->leases.hedged, "samples", "taken", (json_int_t)t->samples.taken, "stale",
+        (json_int_t)t->samples.stale, "malformed", (json_int_t)t->samples.malformed, "lost",
+        (json_int_t)t->samples.lost, "quarantined", (json_int_t)t->samples.quarantined, "padded",
+        (json_int_t)t->samples.padded, "looped", (json_int_t)t->samples.looped, "silent",
+        (json_int_t)t->samples.silent, "quarantined", (int)quarantine_count(&t->quarantine), "reasons",
+        reasons_json(&t->samples), "wire", wire_json(t->clips));
     if (j && more)
         json_object_update(j, more);
     json_decref(more);

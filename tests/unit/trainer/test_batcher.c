@@ -90,9 +90,17 @@ static bool lease(struct rig *r, struct slot_ref *ref, struct batch_slot **slot)
     if (!batcher_next(&r->b, ref, slot))
         return false;
     assert_int_equal((*slot)->state, SLOT_OPEN);
-    (*slot)->state = SLOT_LEASED;
-    (*slot)->attempt++;
+    batcher_lease(*slot, 0, 0);
+    assert_int_equal((*slot)->state, SLOT_LEASED);
     return true;
+}
+
+/* All leases of a position are lost; one that is settled has none. */
+static void reopen(struct batcher *b, struct slot_ref ref)
+{
+    struct batch_slot *slot = batcher_slot(b, ref);
+    while (slot->state == SLOT_LEASED)
+        batcher_unlease(slot, &slot->leases[0]);
 }
 
 static void sample_of(uint64_t clip, uint32_t stream, uint64_t out[SAMPLE_BYTES / 8])
@@ -145,7 +153,7 @@ static bool row_is_right(struct taker *t, const struct batch *b, uint32_t s, uin
     bool unlabelled = t->r->modulus && slot->clip % t->r->modulus == 0;
     if (unlabelled || slot->disposition == LEDGER_UNLABELLED) {
         t->unlabelled++;
-        return unlabelled && slot->disposition == LEDGER_UNLABELLED && slot->attempt == 0;
+        return unlabelled && slot->disposition == LEDGER_UNLABELLED && slot->attempts == 0;
     }
     if (slot->disposition == LEDGER_QUARANTINED) {
         t->quarantined++;
@@ -208,7 +216,7 @@ static void serve(struct rig *r, struct taker *t, struct rng *rng, unsigned room
         unsigned i = (unsigned)rng_below(rng, n);
         uint64_t clip = batcher_slot(&r->b, held[i])->clip;
         if (rng_below(rng, 8) == 0)
-            batcher_reopen(&r->b, held[i]);
+            reopen(&r->b, held[i]);
         else if (clip % 9 == 4)
             batcher_hole(&r->b, held[i], LEDGER_QUARANTINED, 1 + (uint32_t)(clip % 5));
         else
@@ -367,14 +375,14 @@ static void reopened_positions_are_leased_again(void **state)
     batcher_begin(&r.b, &r.plan);
     assert_true(lease(&r, &first, &a));
     assert_true(lease(&r, &second, &b));
-    batcher_reopen(&r.b, first);
+    reopen(&r.b, first);
     assert_true(lease(&r, &again, &c));
     assert_ptr_equal(c, a);
     assert_memory_equal(&again, &first, sizeof again);
-    assert_int_equal(c->attempt, 2);
-    assert_int_equal(b->attempt, 1);
+    assert_int_equal(c->attempts, 2);
+    assert_int_equal(b->attempts, 1);
     fill(&r, first);
-    batcher_reopen(&r.b, first);
+    reopen(&r.b, first);
     assert_int_equal(a->state, SLOT_DONE);
     assert_true(lease(&r, &again, &c));
     assert_int_equal(again.row, 2);
@@ -406,7 +414,7 @@ static void leases_are_listed_and_found(void **state)
     for (unsigned i = 0; i < 6; i++)
         assert_true(lease(&r, &refs[i], &slot));
     fill(&r, refs[1]);
-    batcher_reopen(&r.b, refs[4]);
+    reopen(&r.b, refs[4]);
     batcher_each_leased(&r.b, on_leased, &seen);
     assert_int_equal(seen.n, 4);
     for (unsigned i = 0; i < seen.n; i++)
@@ -474,6 +482,55 @@ static void end_lets_go_of_the_plan(void **state)
     rig_close(&r);
 }
 
+/* A position may have two leases: each is found by its number, and it is open again when both are lost. */
+static void a_hedge_is_a_second_lease(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct slot_ref ref;
+    struct batch_slot *slot;
+    rig_open(&r, 1, 50, 4);
+    batcher_begin(&r.b, &r.plan);
+    assert_true(lease(&r, &ref, &slot));
+    batcher_lease(slot, 7, 1.5);
+    assert_int_equal(slot->n_leases, 2);
+    assert_int_equal(batcher_live(slot, 1)->decoder, 0);
+    assert_int_equal(batcher_live(slot, 2)->decoder, 7);
+    assert_null(batcher_live(slot, 3));
+    batcher_unlease(slot, batcher_live(slot, 1));
+    assert_null(batcher_live(slot, 1));
+    assert_int_equal(batcher_live(slot, 2)->decoder, 7);
+    assert_int_equal(slot->state, SLOT_LEASED);
+    batcher_unlease(slot, batcher_live(slot, 2));
+    assert_int_equal(slot->state, SLOT_OPEN);
+    assert_null(batcher_live(slot, 2));
+    assert_true(lease(&r, &ref, &slot));
+    assert_int_equal(slot->attempts, 3);
+    rig_close(&r);
+}
+
+/* The positions after one follow it through the window, and end with it. */
+static void positions_follow_one_another(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct slot_ref ref, next;
+    struct batch_slot *slot, *after;
+    rig_open(&r, 1, 10, 4);
+    batcher_begin(&r.b, &r.plan);
+    for (unsigned i = 0; i < 6; i++) /* opens two batches */
+        assert_true(lease(&r, &ref, &slot));
+    ref = (struct slot_ref){0, 0, 0};
+    for (unsigned i = 1; i < 8; i++) {
+        assert_true(batcher_after(&r.b, ref, &next, &after));
+        assert_int_equal(next.batch * 4 + next.row, i);
+        assert_ptr_equal(after, batcher_slot(&r.b, next));
+        ref = next;
+    }
+    assert_false(batcher_after(&r.b, ref, &next, &after));
+    rig_close(&r);
+}
+
 /* A new plan starts clean: leases of the one before are gone, its attempts too, and the loop is woken. */
 static void a_new_plan_starts_clean(void **state)
 {
@@ -495,7 +552,7 @@ static void a_new_plan_starts_clean(void **state)
     assert_true(lease(&r, &ref, &slot));
     assert_int_equal(ref.batch, 0);
     assert_int_equal(ref.row, 0);
-    assert_int_equal(slot->attempt, 1);
+    assert_int_equal(slot->attempts, 1);
     rig_close(&r);
 }
 
@@ -508,6 +565,8 @@ int main(void)
         cmocka_unit_test(all_holes_pass_through),
         cmocka_unit_test(first_batch_resumes),
         cmocka_unit_test(reopened_positions_are_leased_again),
+        cmocka_unit_test(a_hedge_is_a_second_lease),
+        cmocka_unit_test(positions_follow_one_another),
         cmocka_unit_test(leases_are_listed_and_found),
         cmocka_unit_test(stop_wakes_the_taker),
         cmocka_unit_test(end_lets_go_of_the_plan),
