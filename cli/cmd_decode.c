@@ -1,4 +1,4 @@
-/* xdc decode: one clip of one file, exactly as a run would decode it for evaluation, as NumPy arrays. */
+/* xdc decode: clips of one file, exactly as a run would decode it for evaluation, as NumPy arrays. */
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -21,14 +21,22 @@ static const char help[] =
     "--audio-out a.npy\n"
     "  xdc decode film.mp4 --frames 16 --size 64 --video-out v.npy         the stream's own frames from its "
     "start\n"
+    "  xdc decode film.mp4 --start 1 --start 2.5 --size 112 --resize 128 --fps 30 --video-out v.npy    two "
+    "clips in one pass\n"
     "  xdc decode song.mp3 --start 10 --audio-out a.npy                    the log-mel spectrogram alone\n"
     "\n"
     "usage: xdc decode FILE [options]\n"
-    "  --start S         seconds from the first frame (default 0)\n"
+    "  --start S         seconds from the first frame (default 0); up to 16 times: the arrays gain a first "
+    "axis\n"
     "  --frames T        frames of the clip (default 8)\n"
     "  --size P          side of the centre crop in pixels (default 112)\n"
     "  --resize R        short side after scaling (default: --size)\n"
     "  --fps F           frames per second; 0: the stream's own frames (default 0)\n"
+    "  --scaling MODE    fast (default): only the crop is scaled; exact: bit for bit FFmpeg's scaler, then "
+    "the crop\n"
+    "  --frontend NAME   logmel (default) or vmz\n"
+    "  --short POLICY    where a stream ends before the clip: pad (default), loop or drop\n"
+    "  --keep-silent     silence where there is no sound, instead of a reason\n"
     "  --video-out FILE  u8 [T, P, P, 3], RGB\n"
     "  --audio-out FILE  f32 [40, 100], natural log of the mel power + 1e-6\n"
     "  --json            print what was decoded as one JSON object\n"
@@ -41,10 +49,26 @@ static const struct media_child_limits limits = {.cpu_s = 30, .memory_mib = 1024
 
 struct decode_options {
     const char *file, *video_out, *audio_out;
-    double start_s, fps;
+    double start_s[MEDIA_CLIPS_MAX], fps;
+    uint32_t starts;
     uint64_t frames, size, resize;
-    bool json;
+    int scaling, frontend, short_clip;
+    bool keep_silent, json;
 };
+
+/* Index of the word among those that | separates, or -1. */
+static int choice(const char *word, const char *words)
+{
+    size_t n = strlen(word);
+    for (int i = 0;; i++) {
+        size_t length = strcspn(words, "|");
+        if (length == n && strncmp(word, words, n) == 0)
+            return i;
+        if (!words[length])
+            return -1;
+        words += length + 1;
+    }
+}
 
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct decode_options *o)
@@ -57,6 +81,10 @@ static int parse(int argc, char **argv, struct decode_options *o)
         {"fps", required_argument, NULL, 'f'},
         {"video-out", required_argument, NULL, 'v'},
         {"audio-out", required_argument, NULL, 'a'},
+        {"scaling", required_argument, NULL, 'S'},
+        {"frontend", required_argument, NULL, 'F'},
+        {"short", required_argument, NULL, 'P'},
+        {"keep-silent", no_argument, NULL, 'k'},
         {"json", no_argument, NULL, 'J'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -68,7 +96,23 @@ static int parse(int argc, char **argv, struct decode_options *o)
         bool good = true;
         switch (c) {
         case 's':
-            good = cli_parse_real(optarg, 0, 1e9, &o->start_s);
+            good = o->starts < MEDIA_CLIPS_MAX && cli_parse_real(optarg, 0, 1e9, &o->start_s[o->starts]);
+            o->starts++;
+            break;
+        case 'S':
+            o->scaling = choice(optarg, "fast|exact");
+            good = o->scaling >= 0;
+            break;
+        case 'F':
+            o->frontend = choice(optarg, "logmel|vmz");
+            good = o->frontend >= 0;
+            break;
+        case 'P':
+            o->short_clip = choice(optarg, "pad|loop|drop");
+            good = o->short_clip >= 0;
+            break;
+        case 'k':
+            o->keep_silent = true;
             break;
         case 't':
             good = cli_parse_count(optarg, 1, 1024, &o->frames);
@@ -98,7 +142,8 @@ static int parse(int argc, char **argv, struct decode_options *o)
             return 64;
         }
         if (!good) {
-            fprintf(stderr, "xdc decode: --%s %s: not a number in its range\n", options[at].name, optarg);
+            fprintf(stderr, "xdc decode: --%s %s: not in its range; see xdc decode --help\n",
+                    options[at].name, optarg);
             return 64;
         }
     }
@@ -107,6 +152,7 @@ static int parse(int argc, char **argv, struct decode_options *o)
         return 64;
     }
     o->file = argv[optind];
+    o->starts = o->starts ? o->starts : 1;
     if (!o->resize)
         o->resize = o->size;
     if (o->resize < o->size) {
@@ -116,7 +162,7 @@ static int parse(int argc, char **argv, struct decode_options *o)
     return -1;
 }
 
-/* One decode; whatever the wanted streams are, the slot has room for both. */
+/* One decode of all clips: out[0..starts). */
 static int decode_once(const struct decode_options *o, bool video, bool audio, struct media_child *child,
                        struct media_result *out, struct err *e)
 {
@@ -125,8 +171,7 @@ static int decode_once(const struct decode_options *o, bool video, bool audio, s
         .id = 1,
         .video_stream = -1,
         .audio_stream = -1,
-        .clips = 1,
-        .clip = {{.start_s = o->start_s, .key_pos = -1}},
+        .clips = o->starts,
         .recipe = {.frames = (uint32_t)o->frames,
                    .fps = o->fps,
                    .resize_min = (uint32_t)o->resize,
@@ -134,16 +179,23 @@ static int decode_once(const struct decode_options *o, bool video, bool audio, s
                    .crop = (uint32_t)o->size,
                    .want_video = video,
                    .want_audio = audio,
+                   .scaling = (uint32_t)o->scaling,
+                   .frontend = (uint32_t)o->frontend,
+                   .short_clip = (uint32_t)o->short_clip,
+                   .keep_silent = o->keep_silent,
                    .min_sound_s = 1.1},
     };
+    for (uint32_t i = 0; i < o->starts; i++)
+        job.clip[i] = (struct media_clip){.start_s = o->start_s[i], .key_pos = -1};
     struct media_child_limits own = limits;
     char full[PATH_MAX];
     uint64_t size = 0;
     int fd = -1;
     if (!realpath(o->file, full))
         return err_sys(e, errno, "%s", o->file);
-    own.slot_bytes = media_slot_bytes(&job.recipe);
-    memset(out, 0, sizeof *out);
+    own.slot_bytes = media_slot_bytes(&job.recipe) * o->starts;
+    own.cpu_s *= o->starts;
+    memset(out, 0, o->starts * sizeof *out);
     int rc = media_open_uri("/", full, &fd, &size, e);
     if (rc)
         return rc;
@@ -181,70 +233,124 @@ static int decode(const struct decode_options *o, bool *video, bool *audio, stru
     return out->reason ? decode_once(o, *video, *audio, child, out, e) : 0;
 }
 
+/* One array of all clips; a single one without the first axis. */
+static int write_array(const char *path, const struct tensor *one, uint32_t clips, const uint8_t *slot,
+                       const uint64_t *offsets, struct err *e)
+{
+    size_t bytes = tensor_count(one) * tensor_dtype_size(one->dtype);
+    struct tensor all = *one;
+    uint8_t *data = malloc(bytes * clips);
+    if (!data)
+        return err_sys(e, ENOMEM, "%s", path);
+    for (uint32_t i = 0; i < clips; i++)
+        memcpy(data + i * bytes, slot + offsets[i], bytes);
+    if (clips > 1) {
+        memmove(all.shape + 1, all.shape, (size_t)all.ndim * sizeof *all.shape);
+        all.shape[0] = clips;
+        all.ndim++;
+    }
+    all.data = data;
+    int rc = npy_write(path, &all, e);
+    free(data);
+    return rc;
+}
+
 static int write_arrays(const struct decode_options *o, const struct media_child *child,
                         const struct media_result *r, struct err *e)
 {
-    struct tensor v = {
-        .dtype = TENSOR_U8, .ndim = 4, .shape = {o->frames, o->size, o->size, 3}, .data = child->slot};
-    struct tensor a = {.dtype = TENSOR_F32, .ndim = 2, .shape = {MEDIA_MELS, MEDIA_MEL_FRAMES}};
+    const struct tensor v = {.dtype = TENSOR_U8, .ndim = 4, .shape = {o->frames, o->size, o->size, 3}};
+    const struct tensor a = {.dtype = TENSOR_F32, .ndim = 2, .shape = {MEDIA_MELS, MEDIA_MEL_FRAMES}};
+    uint64_t video[MEDIA_CLIPS_MAX], audio[MEDIA_CLIPS_MAX];
     int rc = 0;
-    if (r->video_bytes && r->video_bytes != tensor_count(&v))
-        return err_set(e, XDC_EFORMAT, "the media worker answered with %u bytes of frames", r->video_bytes);
-    if (r->audio_bytes && r->audio_bytes != MEDIA_AUDIO_FLOATS * sizeof(float))
-        return err_set(e, XDC_EFORMAT, "the media worker answered with %u bytes of sound", r->audio_bytes);
-    if (o->video_out && r->video_bytes)
-        rc = npy_write(o->video_out, &v, e);
-    if (!rc && o->audio_out && r->audio_bytes) {
-        a.data = child->slot + r->audio_offset;
-        rc = npy_write(o->audio_out, &a, e);
+    for (uint32_t i = 0; i < o->starts; i++) {
+        video[i] = r[i].video_offset;
+        audio[i] = r[i].audio_offset;
     }
+    if (o->video_out && r->video_bytes)
+        rc = write_array(o->video_out, &v, o->starts, child->slot, video, e);
+    if (!rc && o->audio_out && r->audio_bytes)
+        rc = write_array(o->audio_out, &a, o->starts, child->slot, audio, e);
     return rc;
+}
+
+static json_t *flags_json(uint32_t flags)
+{
+    static const char *const names[] = {"padded", "looped", "silent"};
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (flags >> i & 1)
+            json_array_append_new(list, json_string(names[i]));
+    return list;
+}
+
+static json_t *clips_json(const struct decode_options *o, const struct media_result *r)
+{
+    json_t *list = json_array();
+    char hash[17];
+    for (uint32_t i = 0; i < o->starts; i++) {
+        snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r[i].hash);
+        json_array_append_new(list, json_pack("{sf ss ss so}", "start_s", o->start_s[i], "reason",
+                                              media_code_name(r[i].reason), "hash", hash, "flags",
+                                              flags_json(r[i].flags)));
+    }
+    return list;
 }
 
 static void print_json(const struct decode_options *o, const struct media_result *r)
 {
     char hash[17];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->hash);
-    json_t *root = json_pack(
-        "{ss ss ss ss sf si si si ss s{sf sf si si si si si si}}", "file", o->file, "reason",
-        r->reason ? media_code_name(r->reason) : "ok", "detail", r->detail, "hash", hash, "start_s",
-        o->start_s, "frames", (int)o->frames, "size", (int)o->size, "resize", (int)o->resize, "wrote",
-        r->video_bytes && r->audio_bytes ? "video+audio"
-        : r->video_bytes                 ? "video"
-        : r->audio_bytes                 ? "audio"
-                                         : "nothing",
-        "probe", "duration_s", r->probe.duration_s, "fps", r->probe.fps, "width", (int)r->probe.width,
-        "height", (int)r->probe.height, "video_stream", r->probe.video_stream, "audio_stream",
-        r->probe.audio_stream, "sample_rate", (int)r->probe.sample_rate, "channels", (int)r->probe.channels);
+    json_t *root =
+        json_pack("{ss ss ss ss sf si si si ss so s{sf sf si si si si si si}}", "file", o->file, "reason",
+                  media_code_name(r->reason), "detail", r->detail, "hash", hash, "start_s", o->start_s[0],
+                  "frames", (int)o->frames, "size", (int)o->size, "resize", (int)o->resize, "wrote",
+                  r->video_bytes && r->audio_bytes ? "video+audio"
+                  : r->video_bytes                 ? "video"
+                  : r->audio_bytes                 ? "audio"
+                                                   : "nothing",
+                  "clips", clips_json(o, r), "probe", "duration_s", r->probe.duration_s, "fps", r->probe.fps,
+                  "width", (int)r->probe.width, "height", (int)r->probe.height, "video_stream",
+                  r->probe.video_stream, "audio_stream", r->probe.audio_stream, "sample_rate",
+                  (int)r->probe.sample_rate, "channels", (int)r->probe.channels);
     json_dumpf(root, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(root);
+}
+
+/* The first clip that could not be decoded, or 0. */
+static uint32_t first_failed(const struct decode_options *o, const struct media_result *r)
+{
+    for (uint32_t i = 0; i < o->starts; i++)
+        if (r[i].reason)
+            return i;
+    return 0;
 }
 
 int cli_decode(int argc, char **argv)
 {
     struct decode_options o;
     struct media_child child = {0};
-    struct media_result result = {0};
+    struct media_result results[MEDIA_CLIPS_MAX] = {0};
     struct err e = {0};
     int status = parse(argc, argv, &o);
     if (status >= 0)
         return status;
     signal(SIGPIPE, SIG_IGN);
     bool video = o.video_out != NULL, audio = o.audio_out != NULL;
-    int rc = decode(&o, &video, &audio, &child, &result, &e);
-    if (!rc && !result.reason)
-        rc = write_arrays(&o, &child, &result, &e);
+    int rc = decode(&o, &video, &audio, &child, results, &e);
+    const struct media_result *worst = &results[first_failed(&o, results)];
+    if (!rc && !worst->reason)
+        rc = write_arrays(&o, &child, results, &e);
     media_child_stop(&child);
     if (rc) {
         fprintf(stderr, "xdc decode: %s\n", e.msg);
         return err_exit_status(rc);
     }
     if (o.json)
-        print_json(&o, &result);
-    if (result.reason) {
-        fprintf(stderr, "xdc decode: %s: %s: %s %s\n", o.file, media_code_name(result.reason),
-                media_code_text(result.reason), result.detail);
+        print_json(&o, results);
+    if (worst->reason) {
+        fprintf(stderr, "xdc decode: %s: %s: %s %s\n", o.file, media_code_name(worst->reason),
+                media_code_text(worst->reason), worst->detail);
         return err_exit_status(XDC_EMEDIA);
     }
     return fflush(stdout) || ferror(stdout) ? err_exit_status(-EIO) : 0;

@@ -28,18 +28,14 @@ static void print_wrapped(const char *head, const char *text)
     fputs(head, stdout);
     while (*text) {
         size_t word = strcspn(text, " ");
-        if (at + word > WIDTH && at > indent) {
+        bool wraps = at + word > WIDTH && at > indent;
+        if (wraps)
             printf("\n%*s", (int)indent, "");
-            at = indent;
-        }
-        printf("%.*s", (int)word, text);
-        at += word;
-        text += word;
-        if (*text == ' ') {
+        else if (at > indent)
             putchar(' ');
-            at++;
-            text++;
-        }
+        at = (wraps || at == indent ? indent : at + 1) + word;
+        printf("%.*s", (int)word, text);
+        text += word + (text[word] == ' ');
     }
     putchar('\n');
 }

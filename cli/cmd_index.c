@@ -13,6 +13,9 @@
 #include "cli/index_files.h"
 #include "cli/index_labels.h"
 #include "cli/index_probe.h"
+#include "cli/index_write.h"
+#include "cli/worker_pool.h"
+#include "lib/fsutil.h"
 #include "lib/progress.h"
 
 static const char help[] =
@@ -21,6 +24,7 @@ static const char help[] =
     "  xdc index clips/ --out manifest.lmdb --labels clips/labels.csv  with classes and splits, for "
     "evaluation only\n"
     "  xdc index files.txt --out manifest.lmdb --jobs 16               the files that a list names\n"
+    "  xdc index clips/ --out manifest.lmdb --update                   what is new or has changed since\n"
     "\n"
     "usage: xdc index PATH --out MANIFEST [options]\n"
     "  PATH            a folder (walked, links followed), one media file, or a text file with one path a "
@@ -29,26 +33,25 @@ static const char help[] =
     "  --labels CSV    a file path,label[,split]; paths count from its folder; split is train, val, test or "
     "empty\n"
     "  --jobs N        media workers at one time (default: one per CPU)\n"
+    "  --update        keep an existing manifest's videos by their numbers: new files come behind them, "
+    "changed "
+    "ones are\n"
+    "                  probed again, those that are gone are marked open_failed; unchanged ones cost a stat\n"
     "  --force         replace an existing manifest\n"
     "  --json          print the summary as one JSON object\n"
     "\n"
-    "Files that cannot be read are recorded with the reason and never drawn. Exits 0, 64 for wrong "
+    "What is done is kept in MANIFEST.partial: an index that was interrupted or killed goes on when the same "
+    "command is\n"
+    "given again. The identity of a manifest, which a run is bound to, stays as long as no file is new or "
+    "changed. Files that\n"
+    "cannot be read are recorded with the reason. Exits 0, 64 for wrong "
     "arguments, 65 for a\n"
     "faulty CSV file, 66 when there are no media files, 73 when the manifest exists, 75 when interrupted.\n";
 
 struct index_options {
     const char *path, *out, *labels;
     unsigned jobs;
-    bool force, json;
-};
-
-struct summary {
-    uint64_t videos, with_video, with_audio, bytes;
-    uint64_t reasons[MEDIA_REASONS];
-    uint64_t splits[4];
-    double hours, seconds;
-    uint32_t classes;
-    uint64_t identity;
+    bool force, update, json;
 };
 
 static volatile sig_atomic_t stop;
@@ -71,16 +74,12 @@ static void catch_signals(void)
 static int parse(int argc, char **argv, struct index_options *o)
 {
     static const struct option options[] = {
-        {"out", required_argument, NULL, 'o'},
-        {"labels", required_argument, NULL, 'l'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"force", no_argument, NULL, 'f'},
-        {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"out", required_argument, NULL, 'o'},  {"labels", required_argument, NULL, 'l'},
+        {"jobs", required_argument, NULL, 'j'}, {"update", no_argument, NULL, 'u'},
+        {"force", no_argument, NULL, 'f'},      {"json", no_argument, NULL, 'J'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
     };
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t jobs = cpus > 0 ? (uint64_t)cpus : 1;
+    uint64_t jobs = pool_cpus();
     int c;
     *o = (struct index_options){0};
     optind = 0;
@@ -97,6 +96,9 @@ static int parse(int argc, char **argv, struct index_options *o)
                 fprintf(stderr, "xdc index: --jobs %s: not a number from 1 to 1024\n", optarg);
                 return 64;
             }
+            break;
+        case 'u':
+            o->update = true;
             break;
         case 'f':
             o->force = true;
@@ -115,95 +117,69 @@ static int parse(int argc, char **argv, struct index_options *o)
         fprintf(stderr, "xdc index: needs one PATH and --out FILE; see xdc index --help\n");
         return 64;
     }
+    if (o->force && o->update)
+        return cli_usage("index", "--force and --update contradict each other");
     o->path = argv[optind];
     o->jobs = (unsigned)jobs;
     return -1;
 }
 
-static int append(struct manifest *m, const struct index_file *f, struct err *e)
+static json_t *names_json(const uint64_t *counts, unsigned first, unsigned end)
 {
-    struct manifest_video v = {
-        .size_bytes = f->size_bytes,
-        .duration_s = f->probe.duration_s,
-        .fps = f->probe.fps,
-        .width = f->probe.width,
-        .height = f->probe.height,
-        .video_stream = f->probe.video_stream,
-        .audio_stream = f->probe.audio_stream,
-        .sample_rate = f->probe.sample_rate,
-        .channels = f->probe.channels,
-        .probe_reason = f->reason,
-        .truth = -1,
-        .split = f->split,
-    };
-    int rc = f->label ? manifest_class(m, f->label, &v.truth, e) : 0;
-    if (rc)
-        return rc;
-    snprintf(v.uri, sizeof v.uri, "%s", f->uri);
-    return manifest_append(m, &v, e);
-}
-
-static int write_manifest(const struct index_options *o, const struct index_files *files, struct summary *s,
-                          struct err *e)
-{
-    struct manifest *m = NULL;
-    int rc = manifest_create(o->out, files->root, &m, e);
-    for (size_t i = 0; i < files->count && !rc; i++)
-        rc = append(m, &files->file[i], e);
-    if (!rc)
-        rc = manifest_commit(m, e);
-    if (!rc) {
-        s->identity = manifest_identity(m);
-        s->classes = manifest_classes(m);
-    }
-    manifest_close(m);
-    return rc;
-}
-
-static void summarize(const struct index_files *files, struct summary *s)
-{
-    double duration_s = 0;
-    for (size_t i = 0; i < files->count; i++) {
-        const struct index_file *f = &files->file[i];
-        s->videos++;
-        s->with_video += f->probe.video_stream >= 0;
-        s->with_audio += f->probe.audio_stream >= 0;
-        s->bytes += f->size_bytes;
-        s->reasons[f->reason < MEDIA_REASONS ? f->reason : MEDIA_UNREADABLE]++;
-        s->splits[f->split]++;
-        duration_s += f->probe.duration_s;
-    }
-    s->hours = duration_s / 3600;
+    json_t *j = json_object();
+    for (unsigned c = first; c < end; c++)
+        if (counts[c - first])
+            json_object_set_new(j, media_code_name(c), json_integer((json_int_t)counts[c - first]));
+    return j;
 }
 
 static void print_json(const struct index_options *o, const struct index_files *files,
-                       const struct index_labels *l, const struct summary *s)
+                       const struct index_labels *l, const struct index_summary *s)
 {
     char identity[17];
-    json_t *reasons = json_object();
     snprintf(identity, sizeof identity, "%016llx", (unsigned long long)s->identity);
-    for (unsigned i = 1; i < MEDIA_REASONS; i++)
-        if (s->reasons[i])
-            json_object_set_new(reasons, media_code_name(i), json_integer((json_int_t)s->reasons[i]));
     json_t *root = json_pack(
-        "{ss ss ss sI sI sI sf sI so s{si sI sI sI} s{sI sI sI sI} sI sI sf}", "manifest", o->out, "identity",
-        identity, "media_root", files->root, "videos", (json_int_t)s->videos, "with_video",
+        "{ss ss ss sI sI sI sf sI so so s{si sI sI sI} s{sI sI sI sI} sI sI sI sI sf}", "manifest", o->out,
+        "identity", identity, "media_root", files->root, "videos", (json_int_t)s->videos, "with_video",
         (json_int_t)s->with_video, "with_audio", (json_int_t)s->with_audio, "hours", s->hours, "bytes",
-        (json_int_t)s->bytes, "unreadable", reasons, "labels", "classes", (int)s->classes, "labelled",
-        (json_int_t)l->labelled, "unmatched_rows", (json_int_t)l->unmatched_rows, "unmatched_files",
-        (json_int_t)l->unmatched_files, "splits", "none", (json_int_t)s->splits[MANIFEST_SPLIT_NONE], "train",
-        (json_int_t)s->splits[MANIFEST_SPLIT_TRAIN], "val", (json_int_t)s->splits[MANIFEST_SPLIT_VAL], "test",
-        (json_int_t)s->splits[MANIFEST_SPLIT_TEST], "repeated", (json_int_t)files->repeated,
-        "unreadable_folders", (json_int_t)files->unreadable, "seconds", s->seconds);
+        (json_int_t)s->bytes, "unreadable", names_json(s->reasons + 1, 1, MEDIA_REASONS), "facts",
+        names_json(s->facts, MEDIA_ROTATED, MEDIA_FACTS_END), "labels", "classes", (int)s->classes,
+        "labelled", (json_int_t)l->labelled, "unmatched_rows", (json_int_t)l->unmatched_rows,
+        "unmatched_files", (json_int_t)l->unmatched_files, "splits", "none",
+        (json_int_t)s->splits[MANIFEST_SPLIT_NONE], "train", (json_int_t)s->splits[MANIFEST_SPLIT_TRAIN],
+        "val", (json_int_t)s->splits[MANIFEST_SPLIT_VAL], "test", (json_int_t)s->splits[MANIFEST_SPLIT_TEST],
+        "repeated", (json_int_t)files->repeated, "unreadable_folders", (json_int_t)files->unreadable,
+        "probed", (json_int_t)s->probed, "keyframes", (json_int_t)s->keyframes, "seconds", s->seconds);
+    if (o->update)
+        json_object_set_new(root, "update",
+                            json_pack("{sI sI sI sI}", "unchanged", (json_int_t)s->unchanged, "changed",
+                                      (json_int_t)s->changed, "gone", (json_int_t)s->gone, "added",
+                                      (json_int_t)s->added));
     json_dumpf(root, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(root);
 }
 
+static void print_labels(const struct index_labels *l, const struct index_summary *s)
+{
+    printf("labels        %u classes, %zu files labelled\n", s->classes, l->labelled);
+    printf("splits        %llu train, %llu val, %llu test, %llu none\n",
+           (unsigned long long)s->splits[MANIFEST_SPLIT_TRAIN],
+           (unsigned long long)s->splits[MANIFEST_SPLIT_VAL],
+           (unsigned long long)s->splits[MANIFEST_SPLIT_TEST],
+           (unsigned long long)s->splits[MANIFEST_SPLIT_NONE]);
+    printf("unmatched     %zu rows without a file, %zu files without a row\n", l->unmatched_rows,
+           l->unmatched_files);
+}
+
 static void print_table(const struct index_options *o, const struct index_files *files,
-                        const struct index_labels *l, const struct summary *s)
+                        const struct index_labels *l, const struct index_summary *s)
 {
     printf("videos        %llu\n", (unsigned long long)s->videos);
+    if (o->update)
+        printf("update        %llu unchanged, %llu changed, %llu gone, %llu new\n",
+               (unsigned long long)s->unchanged, (unsigned long long)s->changed, (unsigned long long)s->gone,
+               (unsigned long long)s->added);
     printf("with video    %llu\n", (unsigned long long)s->with_video);
     printf("with audio    %llu\n", (unsigned long long)s->with_audio);
     printf("hours         %.2f\n", s->hours);
@@ -212,42 +188,86 @@ static void print_table(const struct index_options *o, const struct index_files 
         if (s->reasons[i])
             printf("unreadable    %llu %s: %s\n", (unsigned long long)s->reasons[i], media_code_name(i),
                    media_code_text(i));
-    if (o->labels) {
-        printf("labels        %u classes, %zu files labelled\n", s->classes, l->labelled);
-        printf("splits        %llu train, %llu val, %llu test, %llu none\n",
-               (unsigned long long)s->splits[MANIFEST_SPLIT_TRAIN],
-               (unsigned long long)s->splits[MANIFEST_SPLIT_VAL],
-               (unsigned long long)s->splits[MANIFEST_SPLIT_TEST],
-               (unsigned long long)s->splits[MANIFEST_SPLIT_NONE]);
-        printf("unmatched     %zu rows without a file, %zu files without a row\n", l->unmatched_rows,
-               l->unmatched_files);
-    }
+    if (o->labels)
+        print_labels(l, s);
     if (files->repeated)
         printf("repeated      %zu lines that name a file again\n", files->repeated);
     printf("identity      %016llx\n", (unsigned long long)s->identity);
     printf("seconds       %.2f\n", s->seconds);
 }
 
+/* A file that an interrupted index has probed, and that is still the same. */
+static void on_record(void *arg, uint64_t at, const char *uri, const struct index_found *found)
+{
+    struct index_files *files = arg;
+    struct index_file *f = index_files_by_uri(files, uri);
+    struct stat st;
+    if (f && f->at != INDEX_UNCHANGED && index_files_stat(files, uri, &st) == 0 &&
+        (uint64_t)st.st_size == found->size_bytes && index_files_mtime(&st) == found->mtime_ns)
+        f->at = at;
+}
+
+/* What is there to go by: files, their labels, the manifest to update. */
+static int find_all(const struct index_options *o, struct index_files *files, struct index_labels *labels,
+                    struct manifest **out_old, struct err *e)
+{
+    bool there = access(o->out, F_OK) == 0;
+    if (there && !o->force && !o->update)
+        return err_set(e, -EEXIST, "%s exists: choose another --out, or add --update or --force", o->out);
+    int rc = index_files_find(files, o->path, e);
+    if (rc == 0 && files->unreadable)
+        fprintf(stderr, "xdc index: warning: %zu folders below %s could not be read\n", files->unreadable,
+                o->path);
+    if (rc == 0 && o->labels) /* before the long work: its faults are told at once */
+        rc = index_labels_apply(labels, o->labels, files, e);
+    if (rc == 0 && there && o->update)
+        rc = manifest_open(o->out, out_old, e);
+    if (rc == 0 && *out_old)
+        rc = index_update_mark(files, *out_old, e);
+    return rc;
+}
+
+static int probe_and_write(const struct index_options *o, struct index_files *files,
+                           const struct manifest *old, struct index_summary *s, struct err *e)
+{
+    char path[PATH_MAX];
+    struct index_partial partial = {.fd = -1};
+    int rc = fs_path(path, e, "%s.partial", o->out);
+    if (rc == 0)
+        rc = index_partial_open(&partial, path, files->root, on_record, files, e);
+    if (rc == 0)
+        rc = index_probe_all(files, &partial, o->jobs, &stop, &s->probed, e);
+    if (rc == 0)
+        rc = index_write(o->out, files, &partial, old, o->labels != NULL, s, e);
+    index_partial_close(&partial, rc == 0);
+    return rc;
+}
+
+/* A quarantine that the doctor made of the manifest before would be refused by every run. */
+static void warn_of_quarantine(const struct index_options *o, const struct manifest *old,
+                               const struct index_summary *s)
+{
+    char path[PATH_MAX];
+    if (fs_path(path, NULL, "%s.quarantine", o->out) == 0 && access(path, F_OK) == 0 &&
+        (!old || manifest_identity(old) != s->identity))
+        fprintf(stderr, "xdc index: note: %s belongs to the manifest before: run xdc doctor %s again\n", path,
+                o->out);
+}
+
 static int run(const struct index_options *o, struct index_files *files, struct index_labels *labels,
                struct err *e)
 {
-    struct summary s = {0};
+    struct index_summary s = {0};
+    struct manifest *old = NULL;
     double start_s = progress_now_s();
-    if (!o->force && !access(o->out, F_OK))
-        return err_set(e, -EEXIST, "%s exists: choose another --out, or add --force to replace it", o->out);
-    int rc = index_files_find(files, o->path, e);
-    if (!rc && files->unreadable)
-        fprintf(stderr, "xdc index: warning: %zu folders below %s could not be read\n", files->unreadable,
-                o->path);
-    if (!rc && o->labels) /* before the long work: its faults are told at once */
-        rc = index_labels_apply(labels, o->labels, files, e);
-    if (!rc)
-        rc = index_probe_all(files, o->jobs, &stop, e);
-    if (!rc)
-        rc = write_manifest(o, files, &s, e);
+    int rc = find_all(o, files, labels, &old, e);
+    if (rc == 0)
+        rc = probe_and_write(o, files, old, &s, e);
+    if (rc == 0)
+        warn_of_quarantine(o, old, &s);
+    manifest_close(old);
     if (rc)
         return rc;
-    summarize(files, &s);
     s.seconds = progress_now_s() - start_s;
     if (o->json)
         print_json(o, files, labels, &s);

@@ -11,7 +11,15 @@
 
 #include "lib/fsutil.h"
 
-#define LIST_MAX ((size_t)4 << 30)
+#define LIST_MAX ((size_t)16 << 30)
+#define TEXT_BYTES ((size_t)1 << 20)
+
+/* Paths, one behind the other. */
+struct index_text {
+    struct index_text *next;
+    size_t used;
+    char bytes[TEXT_BYTES];
+};
 
 static bool is_media(const char *name)
 {
@@ -27,6 +35,24 @@ static bool is_media(const char *name)
     return false;
 }
 
+/* A copy that stays until the close; NULL without memory. */
+static char *keep_text(struct index_files *f, const char *text)
+{
+    size_t bytes = strlen(text) + 1; /* < MANIFEST_URI_MAX */
+    if (!f->texts || f->texts->used + bytes > TEXT_BYTES) {
+        struct index_text *t = malloc(sizeof *t);
+        if (!t)
+            return NULL;
+        t->next = f->texts;
+        t->used = 0;
+        f->texts = t;
+    }
+    char *copy = f->texts->bytes + f->texts->used;
+    memcpy(copy, text, bytes);
+    f->texts->used += bytes;
+    return copy;
+}
+
 static int add(struct index_files *f, const char *uri, struct err *e)
 {
     if (strlen(uri) >= MANIFEST_URI_MAX)
@@ -40,7 +66,7 @@ static int add(struct index_files *f, const char *uri, struct err *e)
         f->capacity = more;
     }
     struct index_file *n = &f->file[f->count];
-    *n = (struct index_file){.uri = strdup(uri), .probe = {.video_stream = -1, .audio_stream = -1}};
+    *n = (struct index_file){.uri = keep_text(f, uri)};
     if (!n->uri)
         return err_sys(e, ENOMEM, "list of files");
     f->count++;
@@ -150,12 +176,10 @@ static void sort(struct index_files *f)
         return;
     qsort(f->file, f->count, sizeof *f->file, by_uri);
     for (size_t i = 1; i < f->count; i++) {
-        if (strcmp(f->file[kept].uri, f->file[i].uri)) {
+        if (strcmp(f->file[kept].uri, f->file[i].uri))
             f->file[++kept] = f->file[i];
-        } else {
-            free(f->file[i].uri);
+        else
             f->repeated++;
-        }
     }
     f->count = kept + 1;
 }
@@ -198,15 +222,37 @@ int index_files_find(struct index_files *f, const char *path, struct err *e)
 
 void index_files_close(struct index_files *f)
 {
-    for (size_t i = 0; i < f->count; i++)
-        free(f->file[i].uri);
+    for (struct index_text *t = f->texts, *next; t; t = next) {
+        next = t->next;
+        free(t);
+    }
     free(f->file);
+    f->texts = NULL;
     f->file = NULL;
     f->count = 0;
 }
 
+struct index_file *index_files_by_uri(const struct index_files *f, const char *uri)
+{
+    struct index_file key = {.uri = (char *)(uintptr_t)uri};
+    return f->count ? bsearch(&key, f->file, f->count, sizeof *f->file, by_uri) : NULL;
+}
+
 struct index_file *index_files_lookup(const struct index_files *f, const char *absolute)
 {
-    struct index_file key = {.uri = (char *)below(f, absolute)};
-    return f->count ? bsearch(&key, f->file, f->count, sizeof *f->file, by_uri) : NULL;
+    return index_files_by_uri(f, below(f, absolute));
+}
+
+int index_files_stat(const struct index_files *f, const char *uri, struct stat *out)
+{
+    char path[PATH_MAX];
+    int rc = uri[0] == '/' ? fs_path(path, NULL, "%s", uri) : fs_path(path, NULL, "%s/%s", f->root, uri);
+    if (rc < 0)
+        return rc;
+    return stat(path, out) < 0 ? -errno : 0;
+}
+
+int64_t index_files_mtime(const struct stat *st)
+{
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }

@@ -1,161 +1,115 @@
 #include "cli/index_probe.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/media/child.h"
+#include "cli/worker_pool.h"
 #include "lib/progress.h"
 
-#define WALL_S 60.0 /* a file on a dead mount */
-#define ATTEMPTS 2  /* workers that may die on a file */
-#define POLL_MS 200
+#define CPU_LEAST_S 5.0
+#define BYTES_PER_CPU_S 50e6 /* files without an index of their own are read whole */
+#define CPU_MOST_S 3600.0
+#define WALL_LEAST_S 60.0
+#define WALL_PER_CPU 4.0
 
-static const struct media_child_limits limits = {.cpu_s = 5, .memory_mib = 512, .slot_bytes = 4096};
-
-struct prober {
-    struct media_child child;
-    bool busy;
-    size_t file;
-    unsigned failures;
-    double since_s;
-};
+static const struct media_child_limits limits = {.cpu_s = (uint32_t)CPU_LEAST_S,
+                                                 .memory_mib = 512,
+                                                 .slot_bytes =
+                                                     MEDIA_KEYFRAMES_MAX * sizeof(struct media_keyframe)};
 
 struct probing {
     struct index_files *files;
-    struct prober *probers; /* owned */
-    unsigned jobs;
-    size_t next, done;
+    struct index_partial *partial;
+    size_t next;
+    uint64_t total, done;
+    struct progress progress;
 };
 
-static int open_file(struct probing *p, struct index_file *f)
+static int settle(struct probing *p, struct index_file *f, const struct index_found *found,
+                  const struct media_keyframe *keys, struct err *e)
 {
-    struct err ignored;
-    int fd = -1;
-    if (media_open_uri(p->files->root, f->uri, &fd, &f->size_bytes, &ignored)) {
-        f->reason = MEDIA_OPEN_FAILED;
-        p->done++;
-        return -1;
-    }
-    return fd;
-}
-
-/* Hands the prober's file to its worker, which is started when it does not run. The file is done when it
- * cannot be opened. */
-static int send_file(struct probing *p, struct prober *r, struct err *e)
-{
-    struct index_file *f = &p->files->file[r->file];
-    struct media_job job = {.kind = MEDIA_JOB_PROBE, .id = r->file, .video_stream = -1, .audio_stream = -1};
-    int rc = 0, fd = open_file(p, f);
-    r->busy = false;
-    if (fd < 0)
-        return 0;
-    for (int attempt = 0; attempt < 2; attempt++) { /* a worker that died while idle is noticed here */
-        if (!r->child.pid)
-            rc = media_child_start(&r->child, &limits, e);
-        if (!rc)
-            rc = media_child_send(&r->child, &job, fd, e);
-        if (!rc)
-            break;
-        media_child_stop(&r->child);
-    }
-    close(fd);
-    r->busy = !rc;
-    r->since_s = progress_now_s();
-    return rc;
+    p->done++;
+    return index_partial_add(p->partial, f->uri, found, keys, &f->at, e);
 }
 
 /* The next file that opens, if there is one. */
-static int feed(struct probing *p, struct prober *r, struct err *e)
+static int on_next(void *arg, struct pool_task *t, struct err *e)
 {
-    while (!r->busy && p->next < p->files->count) {
-        r->file = p->next++;
-        r->failures = 0;
-        int rc = send_file(p, r, e);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
-static void finish(struct probing *p, struct prober *r, const struct media_result *result)
-{
-    struct index_file *f = &p->files->file[r->file];
-    f->reason = result->reason;
-    if (!result->reason)
-        f->probe = result->probe;
-    r->busy = false;
-    p->done++;
-}
-
-static int collect(struct probing *p, struct prober *r, struct err *e)
-{
-    struct media_result result = {0};
-    struct err ignored;
-    int rc = media_child_recv(&r->child, &result, &ignored);
-    if (rc == -EAGAIN) {
-        if (progress_now_s() - r->since_s < WALL_S)
-            return 0;
-        media_child_stop(&r->child);
-        result.reason = MEDIA_DECODE_TIMEOUT;
-    } else if (rc) {
-        media_child_stop(&r->child);
-        if (++r->failures < ATTEMPTS) {
-            rc = send_file(p, r, e);
-            return rc ? rc : feed(p, r, e);
+    struct probing *p = arg;
+    for (; p->next < p->files->count; p->next++) {
+        struct index_file *f = &p->files->file[p->next];
+        struct index_found none = {.reason = MEDIA_OPEN_FAILED,
+                                   .probe = {.video_stream = -1, .audio_stream = -1}};
+        uint64_t size;
+        if (f->at)
+            continue;
+        if (media_open_uri(p->files->root, f->uri, &t->fd, &size, NULL) < 0) {
+            int rc = settle(p, f, &none, NULL, e);
+            if (rc < 0)
+                return rc;
+            continue;
         }
-        if (!result.reason)
-            result.reason = MEDIA_WORKER_DIED;
+        double cpu_s = CPU_LEAST_S + (double)size / BYTES_PER_CPU_S;
+        t->id = p->next++;
+        t->job = (struct media_job){.kind = MEDIA_JOB_PROBE,
+                                    .id = t->id,
+                                    .video_stream = -1,
+                                    .audio_stream = -1,
+                                    .cpu_s = (uint32_t)(cpu_s < CPU_MOST_S ? cpu_s : CPU_MOST_S)};
+        t->wall_s = WALL_LEAST_S + WALL_PER_CPU * t->job.cpu_s;
+        return 1;
     }
-    finish(p, r, &result);
-    return feed(p, r, e);
-}
-
-static int wait_some(struct probing *p, struct pollfd *fds, struct err *e)
-{
-    for (unsigned i = 0; i < p->jobs; i++)
-        fds[i] = (struct pollfd){.fd = p->probers[i].busy ? p->probers[i].child.fd : -1, .events = POLLIN};
-    if (poll(fds, p->jobs, POLL_MS) < 0 && errno != EINTR)
-        return err_sys(e, errno, "wait for media workers");
     return 0;
 }
 
-static int probe_loop(struct probing *p, struct pollfd *fds, const volatile sig_atomic_t *stop, struct err *e)
+static int on_done(void *arg, const struct pool_task *t, const struct media_result *r, const uint8_t *slot,
+                   struct err *e)
 {
-    struct progress progress;
-    int rc = 0;
-    progress_init(&progress, "probe", p->files->count);
-    for (unsigned i = 0; i < p->jobs && !rc; i++)
-        rc = feed(p, &p->probers[i], e);
-    while (!rc && p->done < p->files->count) {
-        rc = wait_some(p, fds, e);
-        if (!rc && *stop)
-            rc = err_set(e, XDC_ESTOPPED, "stopped after %zu of %zu files; nothing was written", p->done,
-                         p->files->count);
-        for (unsigned i = 0; i < p->jobs && !rc; i++)
-            if (p->probers[i].busy)
-                rc = collect(p, &p->probers[i], e);
-        progress_set(&progress, p->done);
-        progress_print(&progress, stderr, false);
+    struct probing *p = arg;
+    struct index_file *f = &p->files->file[t->id];
+    struct index_found found;
+    struct stat st;
+    if (fstat(t->fd, &st) < 0)
+        return err_sys(e, errno, "%s", f->uri);
+    memset(&found, 0, sizeof found);
+    found.size_bytes = (uint64_t)st.st_size;
+    found.mtime_ns = index_files_mtime(&st);
+    found.reason = r->reason;
+    found.facts = r->facts;
+    found.probe.video_stream = found.probe.audio_stream = -1;
+    if (r->reason == 0) {
+        found.probe = r->probe;
+        found.keyframes = r->keyframes;
     }
-    progress_print(&progress, stderr, true);
-    return rc;
+    return settle(p, f, &found, (const struct media_keyframe *)(const void *)slot, e);
 }
 
-int index_probe_all(struct index_files *f, unsigned jobs, const volatile sig_atomic_t *stop, struct err *e)
+static void on_tick(void *arg)
 {
-    if (jobs > f->count)
-        jobs = (unsigned)f->count;
-    struct probing p = {.files = f, .jobs = jobs};
-    struct pollfd *fds = calloc(jobs, sizeof *fds);
-    p.probers = calloc(jobs, sizeof *p.probers);
-    int rc = fds && p.probers ? probe_loop(&p, fds, stop, e) : err_sys(e, ENOMEM, "%u media workers", jobs);
-    for (unsigned i = 0; p.probers && i < jobs; i++)
-        media_child_stop(&p.probers[i].child);
-    free(p.probers);
-    free(fds);
+    struct probing *p = arg;
+    progress_set(&p->progress, p->done);
+    progress_print(&p->progress, stderr, false);
+}
+
+int index_probe_all(struct index_files *f, struct index_partial *partial, unsigned jobs,
+                    const volatile sig_atomic_t *stop, uint64_t *out_probed, struct err *e)
+{
+    static const struct pool_calls calls = {on_next, on_done, on_tick};
+    struct probing p = {.files = f, .partial = partial};
+    for (size_t i = 0; i < f->count; i++)
+        p.total += f->file[i].at == 0;
+    progress_init(&p.progress, "probe", p.total);
+    if (jobs > p.total)
+        jobs = (unsigned)p.total;
+    int rc = p.total ? pool_run(&calls, &p, &limits, jobs, stop, e) : 0;
+    progress_set(&p.progress, p.done);
+    progress_print(&p.progress, stderr, true);
+    if (rc == XDC_ESTOPPED)
+        err_set(e, rc, "stopped after %zu of %zu files; the same command goes on from here",
+                f->count - (size_t)(p.total - p.done), f->count);
+    *out_probed = p.done;
     return rc;
 }

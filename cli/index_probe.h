@@ -1,11 +1,12 @@
-/* index_probe: probes all files of an index in parallel, each in a media worker: a crash costs that file
- * only. Used by cmd_index. Blocking; one thread; owns its workers. Results lie in the files, whatever the
+/* index_probe: probes the files of an index in parallel, each in a media worker: a crash costs that file
+ * only. Used by cmd_index. Blocking; one thread; owns its workers. Results lie in the partial file, in the
  * order they came in. */
 #pragma once
 #include <signal.h>
 #include "cli/index_files.h"
+#include "cli/index_partial.h"
 
-/* Fills size_bytes, reason and probe of every file, with `jobs` workers. XDC_ESTOPPED when *stop became
- * non-zero. */
-int index_probe_all(struct index_files *f, unsigned jobs, const volatile sig_atomic_t *stop,
-                    struct err *e) WARN_UNUSED;
+/* Probes every file whose `at` is 0 with `jobs` workers, and sets it. XDC_ESTOPPED when *stop became
+ * non-zero. *out_probed: how many were. */
+int index_probe_all(struct index_files *f, struct index_partial *partial, unsigned jobs,
+                    const volatile sig_atomic_t *stop, uint64_t *out_probed, struct err *e) WARN_UNUSED;

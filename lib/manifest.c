@@ -8,11 +8,13 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "lib/fsutil.h"
+#include "lib/keyframe_list.h"
 #include "lib/store.h"
 
 enum {
-    VERSION = 1,
-    RECORD_MAX = 16 + 10 * 10 + MANIFEST_URI_MAX + 4,
+    VERSION = 2,
+    NUMBERS = 12, /* varints of a record */
+    RECORD_MAX = 16 + NUMBERS * VARINT_MAX + MANIFEST_URI_MAX + 4,
     PAGE_BYTES = 4096,
     CLASSES_MAX = 1 << 20,
 };
@@ -45,7 +47,7 @@ _Static_assert(sizeof(struct canonical) == 56, "no padding");
 
 struct manifest {
     struct store store;
-    unsigned videos_db, classes_db, meta_db;
+    unsigned videos_db, classes_db, meta_db, keyframes_db;
     uint64_t count, identity;
     char *media_root;   /* owned */
     char **class_names; /* owned, each owned; room for slots / 2 */
@@ -58,35 +60,12 @@ struct manifest {
     uint64_t batch_bytes;
 };
 
-static uint8_t *put_varint(uint8_t *p, uint64_t v)
-{
-    for (; v >= 0x80; v >>= 7)
-        *p++ = (uint8_t)(v | 0x80);
-    *p++ = (uint8_t)v;
-    return p;
-}
-
-/* NULL when the bytes end first or the number does not fit `max`; NULL goes through, so that only the last
- * need be checked. */
-static const uint8_t *get_varint(const uint8_t *p, const uint8_t *end, uint64_t max, uint64_t *out)
-{
-    uint64_t v = 0;
-    for (unsigned shift = 0; p && p < end && shift < 64; shift += 7) {
-        v |= (uint64_t)(*p & 0x7f) << shift;
-        if (*p++ & 0x80)
-            continue;
-        *out = v;
-        return v <= max ? p : NULL;
-    }
-    return NULL;
-}
-
 static uint32_t record_check(uint64_t index, const void *record, size_t size)
 {
     return (uint32_t)XXH3_64bits_withSeed(record, size, index);
 }
 
-/* docs/formats.md: duration, fps, ten varints, uri, check. Returns the size. */
+/* docs/formats.md: duration, fps, twelve varints, uri, check. Returns the size. */
 static size_t encode(uint64_t index, const struct manifest_video *v, size_t uri_bytes,
                      uint8_t out[RECORD_MAX])
 {
@@ -101,13 +80,15 @@ static size_t encode(uint64_t index, const struct manifest_video *v, size_t uri_
         v->probe_reason,
         (uint64_t)((int64_t)v->truth + 1),
         (uint64_t)v->split,
+        (uint64_t)v->mtime_ns,
+        v->facts,
     };
     uint8_t *p = out;
     memcpy(p, &v->duration_s, 8);
     memcpy(p + 8, &v->fps, 8);
     p += 16;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        p = put_varint(p, numbers[i]);
+        p = varint_put(p, numbers[i]);
     memcpy(p, v->uri, uri_bytes);
     p += uri_bytes;
     uint32_t check = record_check(index, out, (size_t)(p - out));
@@ -117,11 +98,12 @@ static size_t encode(uint64_t index, const struct manifest_video *v, size_t uri_
 
 static int decode(uint64_t index, const uint8_t *p, size_t size, struct manifest_video *v, struct err *e)
 {
-    static const uint64_t max[10] = {UINT64_MAX, UINT32_MAX, UINT32_MAX, INT32_MAX, INT32_MAX,
-                                     UINT32_MAX, UINT32_MAX, UINT32_MAX, INT32_MAX, MANIFEST_SPLIT_TEST};
-    uint64_t n[10];
+    static const uint64_t max[NUMBERS] = {UINT64_MAX, UINT32_MAX,          UINT32_MAX, INT32_MAX,
+                                          INT32_MAX,  UINT32_MAX,          UINT32_MAX, UINT32_MAX,
+                                          INT32_MAX,  MANIFEST_SPLIT_TEST, UINT64_MAX, UINT32_MAX};
+    uint64_t n[NUMBERS];
     uint32_t check;
-    if (size < 16 + 10 + 1 + 4 || size > RECORD_MAX)
+    if (size < 16 + NUMBERS + 1 + 4 || size > RECORD_MAX)
         return err_set(e, XDC_EFORMAT, "the record of video %llu has %zu bytes", (unsigned long long)index,
                        size);
     const uint8_t *end = p + size - 4;
@@ -131,8 +113,8 @@ static int decode(uint64_t index, const uint8_t *p, size_t size, struct manifest
     memcpy(&v->duration_s, p, 8);
     memcpy(&v->fps, p + 8, 8);
     p += 16;
-    for (size_t i = 0; i < 10; i++)
-        p = get_varint(p, end, max[i], &n[i]);
+    for (size_t i = 0; i < NUMBERS; i++)
+        p = varint_get(p, end, max[i], &n[i]);
     if (!p || p == end || end - p >= MANIFEST_URI_MAX)
         return err_set(e, XDC_EFORMAT, "the record of video %llu has another form",
                        (unsigned long long)index);
@@ -146,6 +128,8 @@ static int decode(uint64_t index, const uint8_t *p, size_t size, struct manifest
     v->probe_reason = (uint32_t)n[7];
     v->truth = (int32_t)((int64_t)n[8] - 1);
     v->split = (enum manifest_split)n[9];
+    v->mtime_ns = (int64_t)n[10];
+    v->facts = (uint32_t)n[11];
     memcpy(v->uri, p, (size_t)(end - p));
     v->uri[end - p] = '\0';
     return 0;
@@ -209,6 +193,8 @@ int manifest_create(const char *path, const char *media_root, struct manifest **
         rc = store_db(&m->store, "classes", true, &m->classes_db, e);
     if (rc == 0)
         rc = store_db(&m->store, "meta", true, &m->meta_db, e);
+    if (rc == 0)
+        rc = store_db(&m->store, "keyframes", true, &m->keyframes_db, e);
     if (rc < 0) {
         manifest_close(m);
         return rc;
@@ -254,6 +240,59 @@ int manifest_append(struct manifest *m, const struct manifest_video *v, struct e
     hash_canonical(m, v, uri_bytes);
     m->count++;
     return 0;
+}
+
+int manifest_append_keyframes(struct manifest *m, const struct media_keyframe *keys, uint32_t n,
+                              struct err *e)
+{
+    uint8_t list[KEYFRAME_LIST_BYTES];
+    if (!m->writing || m->count == 0)
+        return err_set(e, -EINVAL, "%s: key frames belong to the video before them", m->store.path);
+    size_t size = keyframe_list_encode(m->count - 1, keys, n, list);
+    if (size == 0)
+        return err_set(e, -EINVAL, "video %llu: its key frames do not ascend, or are too many",
+                       (unsigned long long)(m->count - 1));
+    return n ? append_value(m, m->keyframes_db, m->count - 1, list, size, e) : 0;
+}
+
+int manifest_keyframes(const struct manifest *m, uint64_t index,
+                       struct media_keyframe out[MEDIA_KEYFRAMES_MAX], uint32_t *out_n, struct err *e)
+{
+    const void *list;
+    size_t size;
+    *out_n = 0;
+    int rc = store_get(&m->store, m->keyframes_db, index, &list, &size, e);
+    if (rc == -ENOENT)
+        return 0;
+    int n = rc == 0 ? keyframe_list_decode(index, list, size, out) : -1;
+    if (rc == 0 && n < 0)
+        rc = err_set(e, XDC_EFORMAT, "%s: the key frames of video %llu are altered", m->store.path,
+                     (unsigned long long)index);
+    if (rc == 0)
+        *out_n = (uint32_t)n;
+    return rc;
+}
+
+void manifest_keyframe(const struct manifest *m, uint64_t index, double time_s, double *out_key_s,
+                       int64_t *out_key_pos)
+{
+    struct media_keyframe keys[MEDIA_KEYFRAMES_MAX];
+    uint32_t n, lo = 0;
+    *out_key_s = 0;
+    *out_key_pos = -1;
+    if (manifest_keyframes(m, index, keys, &n, NULL) < 0)
+        return;
+    for (uint32_t hi = n; lo < hi;) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (keys[mid].time_s <= time_s)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo > 0) {
+        *out_key_s = keys[lo - 1].time_s;
+        *out_key_pos = keys[lo - 1].pos;
+    }
 }
 
 /* The slot of a name, or the free one where it belongs. There is always a free one. */
@@ -379,6 +418,8 @@ static int read_meta(struct manifest *m, struct err *e)
         rc = store_db(&m->store, "videos", false, &m->videos_db, e);
     if (rc == 0)
         rc = store_db(&m->store, "classes", false, &m->classes_db, e);
+    if (rc == 0)
+        rc = store_db(&m->store, "keyframes", false, &m->keyframes_db, e);
     if (rc == 0)
         rc = store_count(&m->store, m->videos_db, &videos, e);
     if (rc == 0)

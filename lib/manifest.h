@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "lib/err.h"
+#include "lib/media/media.h"
 
 #define MANIFEST_URI_MAX 4096
 
@@ -19,9 +20,11 @@ struct manifest_video {
     uint32_t width, height;
     int32_t video_stream, audio_stream; /* indices in the file, -1: none */
     uint32_t sample_rate, channels;
-    uint32_t probe_reason; /* 0, or the reason code of lib/media/codes.h for which the probe failed */
     /* outside the identity: */
-    int32_t truth; /* class index, -1: none; for evaluation only */
+    uint32_t probe_reason; /* 0, or the reason code of lib/media/codes.h for which the probe failed */
+    int64_t mtime_ns;      /* of the file when it was probed, since 1970; 0: it could not be opened */
+    uint32_t facts;        /* media_fact_bit of what the probe saw */
+    int32_t truth;         /* class index, -1: none; for evaluation only */
     enum manifest_split split;
 };
 
@@ -33,6 +36,10 @@ int manifest_create(const char *path, const char *media_root, struct manifest **
 /* Appends; the video's index is the number of videos before it. The manifest must be open for writing; a
  * truth must be the index of a class. -EINVAL leaves it as it was, other failures end the writing. */
 int manifest_append(struct manifest *m, const struct manifest_video *v, struct err *e) WARN_UNUSED;
+/* Key frames of the video appended last, where its container has no index of its own: ascending, at most
+ * MEDIA_KEYFRAMES_MAX; once a video. -EINVAL leaves the manifest as it was. */
+int manifest_append_keyframes(struct manifest *m, const struct media_keyframe *keys, uint32_t n,
+                              struct err *e) WARN_UNUSED;
 /* Finds or adds a class name; *out is its index (in order of first use). -EROFS when it is not there and the
  * manifest is not open for writing. */
 int manifest_class(struct manifest *m, const char *name, int32_t *out, struct err *e) WARN_UNUSED;
@@ -57,5 +64,12 @@ uint64_t manifest_identity(const struct manifest *m);
 /* -ENOENT beyond the last; XDC_EFORMAT when the record is altered. */
 int manifest_get(const struct manifest *m, uint64_t index, struct manifest_video *out,
                  struct err *e) WARN_UNUSED;
+/* The last known key frame at or before clip time time_s; *out_key_pos is -1 where none is known. */
+void manifest_keyframe(const struct manifest *m, uint64_t index, double time_s, double *out_key_s,
+                       int64_t *out_key_pos);
+/* All of a video; *out_n is 0 where none are known. XDC_EFORMAT when they are altered. */
+int manifest_keyframes(const struct manifest *m, uint64_t index,
+                       struct media_keyframe out[MEDIA_KEYFRAMES_MAX], uint32_t *out_n,
+                       struct err *e) WARN_UNUSED;
 /* Reads the whole file; XDC_EFORMAT when it is not the one that was committed. */
 int manifest_verify(const struct manifest *m, struct err *e) WARN_UNUSED;

@@ -11,6 +11,7 @@
 #define STREAMS_MAX 256
 #define STREAMS_READ_MAX 4096 /* beyond it libavformat speaks of memory */
 #define ORIGIN_PACKETS 2000   /* packets read in search of the first key frame */
+#define REORDER_MAX 16        /* frames that a codec may hold back */
 
 /* Playlists and reference files name other files: none is ever opened. */
 static int on_nested_open(AVFormatContext *s, AVIOContext **pb, const char *url, int flags,
@@ -211,9 +212,12 @@ static int decode_first(struct input *in, int stream, int64_t *out_pts, struct e
     return rc;
 }
 
-/* The first packet from which decoding can start goes to in->first. */
-static int find_first(struct input *in, int stream, bool *out_found, struct err *e)
+/* The first packet from which decoding can start goes to in->first. Where an edit list cuts off the
+ * beginning, what is shown first may follow any packet: *out_shown is the earliest time of it. */
+static int find_first(struct input *in, int stream, bool *out_found, int64_t *out_shown, struct err *e)
 {
+    bool cut = false;
+    int shown = 0;
     for (int n = 0; n < ORIGIN_PACKETS; n++) {
         int rc = input_read(in, stream, in->first);
         if (rc == AVERROR(ENOMEM))
@@ -223,7 +227,15 @@ static int find_first(struct input *in, int stream, bool *out_found, struct err 
         size_t size;
         if (av_packet_get_side_data(in->first, AV_PKT_DATA_ENCRYPTION_INFO, &size))
             return fault_set(e, MEDIA_ENCRYPTED, "the packets are encrypted");
-        if ((in->first->flags & AV_PKT_FLAG_KEY) && !(in->first->flags & AV_PKT_FLAG_DISCARD)) {
+        bool discard = in->first->flags & AV_PKT_FLAG_DISCARD;
+        cut |= discard;
+        if (cut && !discard && in->first->pts != AV_NOPTS_VALUE) {
+            if (shown == 0 || in->first->pts < *out_shown)
+                *out_shown = in->first->pts;
+            if (++shown > REORDER_MAX)
+                break;
+        }
+        if ((in->first->flags & AV_PKT_FLAG_KEY) && !cut) {
             in->at_start = n == 0;
             *out_found = true;
             return 0;
@@ -243,7 +255,7 @@ int input_find_origin(struct input *in, struct err *e)
     int64_t start = st->start_time;
     bool found = false;
     read_only(in, stream);
-    int rc = find_first(in, stream, &found, e);
+    int rc = find_first(in, stream, &found, &start, e);
     if (rc)
         return rc;
     if (found && in->first->pts != AV_NOPTS_VALUE)

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "lib/fsutil.h"
+#include "lib/media/codes.h"
 
 void quarantine_init(struct quarantine *q)
 {
@@ -13,6 +16,7 @@ void quarantine_init(struct quarantine *q)
 void quarantine_close(struct quarantine *q)
 {
     free(q->entries);
+    free(q->videos);
     pthread_mutex_destroy(&q->lock);
     *q = (struct quarantine){0};
 }
@@ -58,8 +62,26 @@ int quarantine_add(struct quarantine *q, uint64_t clip, uint32_t reason)
     return rc;
 }
 
+/* The code of a clip's video, 0 when the doctor found no fault. */
+static uint32_t video_code(const struct quarantine *q, uint64_t clip)
+{
+    size_t lo = 0, hi = q->n_videos;
+    uint64_t video = q->n_videos ? clip / q->clips_per_video : 0;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (q->videos[mid].video < video)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < q->n_videos && q->videos[lo].video == video ? q->videos[lo].code : 0;
+}
+
 uint32_t quarantine_reason(struct quarantine *q, uint64_t clip)
 {
+    uint32_t code = video_code(q, clip);
+    if (code)
+        return code;
     pthread_mutex_lock(&q->lock);
     size_t at = lower_bound(q, clip);
     uint32_t reason = at < q->n && q->entries[at].clip == clip ? q->entries[at].reason : 0;
@@ -107,4 +129,73 @@ int quarantine_from_json(struct quarantine *q, const json_t *j, struct err *e)
     }
     pthread_mutex_unlock(&q->lock);
     return rc;
+}
+
+static bool counts(uint32_t code, const struct quarantine_needs *needs)
+{
+    switch (code) {
+    case MEDIA_NO_VIDEO:
+        return needs->video;
+    case MEDIA_NO_AUDIO:
+    case MEDIA_AUDIO_SILENT:
+        return needs->audio && !needs->keep_silent;
+    case MEDIA_AUDIO_NONFINITE:
+    case MEDIA_TOO_SHORT:
+        return needs->audio;
+    default:
+        return true;
+    }
+}
+
+/* The doctor's list goes to the run, as it is now. */
+static int copy_list(const char *path, const char *manifest, uint64_t manifest_id, struct err *e)
+{
+    char from[PATH_MAX];
+    struct quarantine_list list;
+    int rc = fs_path(from, e, "%s.quarantine", manifest);
+    if (rc == 0)
+        rc = quarantine_file_read(from, &list, e);
+    if (rc == -ENOENT) /* nor has the run one from an earlier start that did not get far */
+        return unlink(path) < 0 && errno != ENOENT ? err_sys(e, errno, "remove %s", path) : 0;
+    if (rc < 0)
+        return rc;
+    if (list.manifest != manifest_id)
+        rc = err_set(e, XDC_EMISMATCH,
+                     "%s is of another manifest (%016llx, this one is %016llx): run xdc doctor %s again",
+                     from, (unsigned long long)list.manifest, (unsigned long long)manifest_id, manifest);
+    else
+        rc = quarantine_file_write(path, &list, e);
+    free(list.videos);
+    return rc;
+}
+
+int quarantine_take_videos(struct quarantine *q, const char *run_dir, const char *manifest,
+                           uint64_t manifest_id, bool fresh, const struct quarantine_needs *needs,
+                           uint32_t clips_per_video, struct err *e)
+{
+    char path[PATH_MAX];
+    struct quarantine_list list;
+    int rc = fs_path(path, e, "%s/videos.quarantine", run_dir);
+    if (rc == 0 && fresh)
+        rc = copy_list(path, manifest, manifest_id, e);
+    if (rc == 0)
+        rc = quarantine_file_read(path, &list, e);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0)
+        return rc;
+    if (list.manifest != manifest_id) {
+        free(list.videos);
+        return err_set(e, XDC_EMISMATCH, "%s is of another manifest (%016llx)", path,
+                       (unsigned long long)list.manifest);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < list.n; i++)
+        if (counts(list.videos[i].code, needs))
+            list.videos[kept++] = list.videos[i];
+    free(q->videos);
+    q->videos = list.videos;
+    q->n_videos = kept;
+    q->clips_per_video = clips_per_video;
+    return 0;
 }

@@ -10,6 +10,7 @@
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "services/trainer/run_record.h"
+#include "services/trainer/targets.h"
 #include "services/trainer/train_loop.h"
 
 #define TICK_MS 250
@@ -133,9 +134,36 @@ static int fill_set(struct trainer *t, struct err *e)
     return 0;
 }
 
+/* The videos that the doctor found at fault, as far as the method needs what is wrong with them. */
+static int take_faulty_videos(struct trainer *t, bool fresh, struct err *e)
+{
+    const struct targets_method *m = targets_method(t->conf.method);
+    struct quarantine_needs needs = {.video = m->heads[NET_VIDEO] > 0,
+                                     .audio = m->heads[NET_AUDIO] > 0,
+                                     .keep_silent = t->conf.data.no_audio == NO_AUDIO_KEEP};
+    return quarantine_take_videos(&t->quarantine, t->conf.run.dir, t->conf.data.manifest, t->manifest_id,
+                                  fresh, &needs, (uint32_t)t->conf.data.clips_per_video, e);
+}
+
+static int count_faulty_videos(struct trainer *t, struct err *e)
+{
+    const struct quarantine *q = &t->quarantine;
+    uint64_t members = clip_set_size(&t->set) / t->set.clips_per_video;
+    for (size_t i = 0; i < q->n_videos; i++)
+        t->faulty_videos += q->videos[i].video < t->set.videos && clip_set_has(&t->set, q->videos[i].video);
+    if (t->faulty_videos == members)
+        return err_set(e, XDC_ECONF,
+                       "the doctor found every video of %s at fault: nothing to train on; see `xdc doctor`",
+                       t->conf.data.manifest);
+    if (t->faulty_videos)
+        log_info("%llu of %llu videos are left out: the doctor found them at fault before the run began",
+                 (unsigned long long)t->faulty_videos, (unsigned long long)members);
+    return 0;
+}
+
 static int open_run(struct trainer *t, struct err *e)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], record[PATH_MAX];
     pid_t owner;
     int rc = fs_mkdirs(t->conf.run.dir, e);
     if (rc == 0)
@@ -150,8 +178,17 @@ static int open_run(struct trainer *t, struct err *e)
         return rc;
     t->manifest_id = manifest_identity(t->manifest);
     t->run = conf_identity(&t->conf, t->manifest_id);
-    rc = run_record_check(&t->conf, t->run, t->manifest_id, e);
-    return rc == 0 ? fill_set(t, e) : rc;
+    rc = fs_path(record, e, "%s/run.json", t->conf.run.dir);
+    bool fresh = rc == 0 && access(record, F_OK) < 0;
+    if (rc == 0 && fresh)
+        rc = take_faulty_videos(t, true, e);
+    if (rc == 0)
+        rc = run_record_check(&t->conf, t->run, t->manifest_id, e);
+    if (rc == 0 && !fresh)
+        rc = take_faulty_videos(t, false, e);
+    if (rc == 0)
+        rc = fill_set(t, e);
+    return rc == 0 ? count_faulty_videos(t, e) : rc;
 }
 
 static int open_sockets(struct trainer *t, struct err *e)

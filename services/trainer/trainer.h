@@ -37,6 +37,7 @@ struct trainer {
     struct media_recipe recipe_eval, recipe_train;
     struct clip_set set;
     struct quarantine quarantine;
+    uint64_t faulty_videos; /* of the set, by the doctor's quarantine */
 
     /* loop thread */
     uv_loop_t loop;

@@ -61,7 +61,7 @@ json_t *trainer_status(void *trainer)
     json_t *j = phase_json(t);
     json_t *more = json_pack(
         "{s:s, s:i, s:i, s:s, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I}, "
-        "s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:i, s:o, s:o}",
+        "s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:i, s:I, s:o, s:o}",
         "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->rank, "run", run, "stopping",
         (int)atomic_load(&t->stop), "decoders", decoders_json(&t->leases), "batches", "ready",
         (json_int_t)ready, "open", (json_int_t)open, "positions_done", (json_int_t)filled, "leases",
@@ -71,8 +71,8 @@ json_t *trainer_status(void *trainer)
         (json_int_t)t->samples.stale, "malformed", (json_int_t)t->samples.malformed, "lost",
         (json_int_t)t->samples.lost, "quarantined", (json_int_t)t->samples.quarantined, "padded",
         (json_int_t)t->samples.padded, "looped", (json_int_t)t->samples.looped, "silent",
-        (json_int_t)t->samples.silent, "quarantined", (int)quarantine_count(&t->quarantine), "reasons",
-        reasons_json(&t->samples), "wire", wire_json(t->clips));
+        (json_int_t)t->samples.silent, "quarantined", (int)quarantine_count(&t->quarantine), "faulty_videos",
+        (json_int_t)t->faulty_videos, "reasons", reasons_json(&t->samples), "wire", wire_json(t->clips));
     if (j && more)
         json_object_update(j, more);
     json_decref(more);

@@ -227,7 +227,7 @@ class Explain(CommandTest):
             name = said.split()[0]
             self.assertIn(f"{name} ({number}, a {'fact' if number >= 64 else 'fault'})", said)
             self.assertEqual(self.xdc("explain", name).stdout, said)
-            self.assertRegex(said, r"causes +\w.*(\n +.*)*\n +to do +\w")
+            self.assertRegex(said, r"causes +\S.*(\n +.*)*\n +to do +\S")
             self.assertRegex(everything, rf"\b{number} {name} ")
 
     def test_unknown(self):

@@ -56,7 +56,7 @@ class Index(CommandTest):
         self.assertRegex(r.stdout, r"identity +[0-9a-f]{16}\n")
 
     def test_existing_manifest(self):
-        """An existing manifest is kept, unless --force is given."""
+        """An existing manifest is kept, unless --force or --update is given."""
         self.index("clips")
         before = (self.dir / "m.lmdb").read_bytes()
         self.assertIn("--force", self.index("clips", status=73))
@@ -116,18 +116,119 @@ class Index(CommandTest):
         self.assertIn("--labels", self.xdc("index", "--help").stdout)
         self.assert_nothing_written()
 
-    def test_interrupt_leaves_nothing(self):
-        """An interrupted index exits 75 and leaves no file."""
-        for i in range(2000):
+    def many(self, n):
+        for i in range(n):
             (self.clips / f"{i}.mp4").symlink_to("a.mp4")
-        p = subprocess.Popen([XDC, "index", "clips", "--out", "m.lmdb", "--jobs", "1"], cwd=self.dir,
-                             stderr=subprocess.PIPE, text=True)
-        time.sleep(0.5)
+
+    def start(self, *args):
+        return subprocess.Popen([XDC, "index", "clips", "--out", "m.lmdb", *args], cwd=self.dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                text=True)
+
+    def wait_for_partial(self, size):
+        partial = self.dir / "m.lmdb.partial"
+        while not partial.exists() or partial.stat().st_size < size:
+            time.sleep(0.01)
+        return partial
+
+    def test_interrupt_and_go_on(self):
+        """An interrupted index exits 75 and leaves no manifest; the same command goes on and makes the same manifest."""
+        self.many(300)
+        p = self.start("--jobs", "1")
+        self.wait_for_partial(4000)
+        self.assertIn("another xdc index", self.index("clips", status=75))
         p.send_signal(signal.SIGINT)
         _, said = p.communicate(timeout=30)
         self.assertEqual(p.returncode, 75, said)
-        self.assertIn("nothing was written", said)
-        self.assert_nothing_written()
+        self.assertIn("the same command goes on", said)
+        self.assertFalse((self.dir / "m.lmdb").exists())
+        s = self.index("clips")
+        self.assertEqual(s["videos"], 306)
+        self.assertLess(s["probed"], 306 - 10)
+        self.assertEqual(self.index("clips", out="n.lmdb")["identity"], s["identity"])
+        self.assertEqual(list(self.dir.glob("*.partial")), [])
+
+    def test_killed_again_and_again(self):
+        """kill -9 at any moment: nothing is probed twice but the files in flight; a torn tail is cut off."""
+        self.many(300)
+        size = 0
+        for _ in range(4):
+            p = self.start("--jobs", "2")
+            partial = self.wait_for_partial(size + 6000)
+            p.kill()
+            p.communicate()
+            size = partial.stat().st_size
+        with open(partial, "r+b") as f:
+            f.truncate(size - 7)
+        s = self.index("clips")
+        self.assertEqual(s["videos"], 306)
+        record = 200  # bytes, at most, without key frames
+        self.assertLessEqual(s["probed"], 306 - size // record + 1)
+        self.assertEqual(self.index("clips", out="n.lmdb")["identity"], s["identity"])
+
+    def test_files_that_change_meanwhile(self):
+        """What an interrupted index knows of a file does not count when the file has changed since; nor does that of another folder."""
+        self.many(300)
+        p = self.start("--jobs", "1")
+        self.wait_for_partial(8000)
+        p.kill()
+        p.communicate()
+        (self.clips / "a.mp4").write_bytes(b"no film")  # and so are all links to it
+        s = self.index("clips")
+        self.assertEqual((s["with_video"], s["unreadable"]), (3, {"unreadable": 302}))
+
+    def test_update(self):
+        """Known files keep their numbers and are not probed again; new ones come behind; the identity stays where nothing is new."""
+        first = self.index("clips", "--labels", self.write_labels("path,label,split\nclips/b.mp4,dog,train\n"))
+        again = self.index("clips", "--update")
+        self.assertEqual((again["identity"], again["probed"]), (first["identity"], 0))
+        self.assertEqual(again["update"], {"unchanged": 6, "changed": 0, "gone": 0, "added": 0})
+        self.assertEqual((again["labels"]["classes"], again["splits"]["train"]), (1, 1))
+        (self.clips / "b/deep/z.mp4").unlink()
+        gone = self.index("clips", "--update")
+        self.assertEqual((gone["identity"], gone["probed"], gone["videos"]), (first["identity"], 0, 6))
+        self.assertEqual((gone["update"]["gone"], gone["unreadable"]), (1, {"unreadable": 1, "open_failed": 1}))
+        (self.clips / "b/deep/z.mp4").write_bytes(golden_clip())
+        back = self.index("clips", "--update")
+        self.assertEqual((back["identity"], back["probed"], back["unreadable"]), (first["identity"], 1, {"unreadable": 1}))
+        (self.clips / "0 first.mp4").write_bytes(golden_clip())
+        write_wav(self.clips / "sound.wav", seconds=3)
+        more = self.index("clips", "--update")
+        self.assertEqual((more["probed"], more["update"]), (2, {"unchanged": 5, "changed": 1, "gone": 0, "added": 1}))
+        self.assertNotEqual(more["identity"], first["identity"])
+        self.xdc("doctor", "m.lmdb", "--exit-zero")
+        uris = [json.loads(line) for line in (self.dir / "m.lmdb.doctor.jsonl").read_text().splitlines()]
+        self.assertEqual([e["uri"] for e in sorted(uris, key=lambda e: e["index"])],
+                         ["a.mp4", "b.mp4", "b/deep/z.mp4", "b/one, two.MP4", "broken.mp4", "sound.wav", "0 first.mp4"])
+        (self.clips / "later.mp4").write_bytes(golden_clip())
+        self.assertIn("run xdc doctor m.lmdb again", self.xdc("index", "clips", "--out", "m.lmdb", "--update").stderr)
+
+    def test_update_refusals(self):
+        """An update from another folder is refused; without a manifest it is a first index."""
+        self.index("clips")
+        self.assertIn("give the same PATH", self.index("clips/b", "--update", status=64))
+        self.assertIn("contradict", self.index("clips", "--update", "--force", status=64))
+        self.assertEqual(self.index("clips", "--update", out="n.lmdb")["update"]["added"], 6)
+
+    @unittest.skipIf(shutil.which("ffmpeg") is None, "no program ffmpeg")
+    def test_key_frames_and_stills(self):
+        """A transport stream's key frames are listed, an MP4's are its own; a picture is media that lasts 0 s."""
+        few = self.dir / "few"
+        few.mkdir()
+        for name in ("a.ts", "b.mp4", "c.png"):
+            subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=2", "-g", "10", "-bf", "0",
+                            *(["-frames:v", "1", "-update", "1"] if name == "c.png" else []), few / name], check=True)
+        s = self.index("few")
+        self.assertEqual((s["videos"], s["with_video"], s["unreadable"], s["keyframes"]), (3, 3, {}, 5))
+        self.assertEqual((s["facts"]["still_image"], s["facts"]["no_seek_index"]), (1, 1))
+        self.assertAlmostEqual(s["hours"] * 3600, 4, delta=0.1)
+        self.assertEqual(self.index("few", "--update")["keyframes"], 5)
+
+    def test_size(self):
+        """At most 150 bytes a video beyond its path."""
+        self.many(800)
+        self.index("clips")
+        paths = sum(len(str(p.relative_to(self.clips))) for p in self.clips.rglob("*.[mMw][pPa][4v4]*"))
+        self.assertLessEqual(((self.dir / "m.lmdb").stat().st_size - paths) / 806, 150)
 
     def test_real_clips(self):
         """The labelled clips beside the project, where they are."""

@@ -5,11 +5,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "lib/clip.h"
+#include "lib/fsutil.h"
+#include "lib/media/codes.h"
 #include "services/trainer/quarantine.h"
 
 enum { CLIPS = 1000 };
@@ -133,12 +138,99 @@ static void readers_run_beside_the_writer(void **state)
     quarantine_close(&q);
 }
 
+/* Writes a doctor's list of videos 2, 5, 6 and 9 and their codes. */
+static void write_list(const char *path, uint64_t manifest)
+{
+    struct quarantined_video v[] = {{.video = 2, .code = MEDIA_TRUNCATED},
+                                    {.video = 5, .code = MEDIA_NO_AUDIO},
+                                    {.video = 6, .code = MEDIA_NO_VIDEO},
+                                    {.video = 9, .code = MEDIA_AUDIO_NONFINITE}};
+    struct quarantine_list list = {.manifest = manifest, .videos = v, .n = 4};
+    assert_int_equal(quarantine_file_write(path, &list, NULL), 0);
+}
+
+/* What the doctor found keeps all clips of a video out, as far as the run needs what is wrong with it; the
+ * run's own count does not rise. */
+static void doctors_videos_count_by_needs(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/xdc-quarantine-XXXXXX", manifest[64], path[96];
+    assert_non_null(mkdtemp(dir));
+    snprintf(manifest, sizeof manifest, "%s/m.lmdb", dir);
+    snprintf(path, sizeof path, "%s.quarantine", manifest);
+    write_list(path, 77);
+    static const struct {
+        struct quarantine_needs needs;
+        uint32_t code[4]; /* of videos 2, 5, 6, 9 */
+    } cases[] = {
+        {{true, true, false}, {MEDIA_TRUNCATED, MEDIA_NO_AUDIO, MEDIA_NO_VIDEO, MEDIA_AUDIO_NONFINITE}},
+        {{true, true, true}, {MEDIA_TRUNCATED, 0, MEDIA_NO_VIDEO, MEDIA_AUDIO_NONFINITE}},
+        {{true, false, false}, {MEDIA_TRUNCATED, 0, MEDIA_NO_VIDEO, 0}},
+        {{false, true, false}, {MEDIA_TRUNCATED, MEDIA_NO_AUDIO, 0, MEDIA_AUDIO_NONFINITE}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct quarantine q;
+        struct err e;
+        quarantine_init(&q);
+        assert_int_equal(quarantine_take_videos(&q, dir, manifest, 77, true, &cases[i].needs, 3, &e), 0);
+        for (uint64_t clip = 0; clip < 40; clip++) {
+            static const int at[] = {-1, -1, 0, -1, -1, 1, 2, -1, -1, 3, -1, -1, -1, -1};
+            assert_int_equal(quarantine_reason(&q, clip), at[clip / 3] < 0 ? 0 : cases[i].code[at[clip / 3]]);
+        }
+        assert_int_equal(quarantine_count(&q), 0);
+        quarantine_close(&q);
+    }
+    assert_int_equal(fs_remove_tree(dir, NULL), 0);
+}
+
+/* A run that goes on sees the list that it began with, or none, whatever the doctor has found since; one of
+ * another manifest is refused by name. */
+static void a_run_keeps_its_list(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/xdc-quarantine-XXXXXX", manifest[64], path[96], run[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(manifest, sizeof manifest, "%s/m.lmdb", dir);
+    snprintf(path, sizeof path, "%s.quarantine", manifest);
+    struct quarantine_needs needs = {.video = true, .audio = true};
+    for (int had_one = 0; had_one < 2; had_one++) {
+        struct quarantine q;
+        struct err e;
+        snprintf(run, sizeof run, "%s/run-%d", dir, had_one);
+        assert_int_equal(fs_mkdirs(run, &e), 0);
+        unlink(path);
+        if (had_one)
+            write_list(path, 77);
+        for (int again = 0; again < 2; again++) {
+            quarantine_init(&q);
+            assert_int_equal(quarantine_take_videos(&q, run, manifest, 77, !again, &needs, 1, &e), 0);
+            assert_int_equal(q.n_videos, had_one ? 4 : 0);
+            quarantine_close(&q);
+            if (had_one)
+                assert_int_equal(unlink(path), again ? -1 : 0);
+            else
+                write_list(path, 77);
+        }
+    }
+    struct quarantine q;
+    struct err e;
+    quarantine_init(&q);
+    write_list(path, 78);
+    assert_int_equal(quarantine_take_videos(&q, run, manifest, 77, true, &needs, 1, &e), XDC_EMISMATCH);
+    assert_non_null(strstr(e.msg, "m.lmdb.quarantine is of another manifest"));
+    assert_int_equal(fs_write_atomic(path, "XDCQUAR\n and nonsense", 21, &e), 0);
+    assert_int_equal(quarantine_take_videos(&q, run, manifest, 77, true, &needs, 1, &e), XDC_EFORMAT);
+    quarantine_close(&q);
+    assert_int_equal(fs_remove_tree(dir, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(added_clips_are_found),         cmocka_unit_test(the_first_reason_stays),
         cmocka_unit_test(json_brings_it_back),           cmocka_unit_test(wrong_json_is_refused),
-        cmocka_unit_test(readers_run_beside_the_writer),
+        cmocka_unit_test(readers_run_beside_the_writer), cmocka_unit_test(doctors_videos_count_by_needs),
+        cmocka_unit_test(a_run_keeps_its_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
