@@ -23,10 +23,11 @@ from make_corpus import make_corpus  # noqa: E402
 T, SIDE, CROP = 6, 64, 56
 FLAGS = "bilinear+accurate_rnd+full_chroma_int+bitexact"
 FAST_LEVELS = 1.5
-LOG_MEL = 1e-3  # of the natural log, where the power is above that of silence
-# Of these the window's place is known without our code: both streams start at 0, and the file lasts 3 s.
-SOUND = {"h264-gop12.mp4", "h264-b3.mkv", "h264-one-gop.mov", "sound.wav", "sound.mp3", "sound.flac", "sound.ogg", "sound.m4a",
-         "vp8.webm", "mjpeg.avi", "mpeg4-b.mp4"}
+LOG_MEL = 1e-3  # of the natural log
+LOG_MEL_NOISE = 0.05  # of AAC, which fills bands with noise from a generator: another one where decoding begins elsewhere
+# Of these the place of every sample is known without our code: streams start at 0, and time stamps are exact. (Matroska rounds
+# to milliseconds, and MP3 and Ogg count their priming as time, which a plain list of samples does not.)
+SOUND = {"h264-gop12.mp4", "h264-one-gop.mov", "sound.wav", "sound.flac", "sound.m4a", "mjpeg.avi", "mpeg4-b.mp4"}
 
 
 def probe(path):
@@ -141,6 +142,7 @@ def check_sound(place, path, starts):
     if got is None:
         return [why.strip()]
     faults = []
+    is_aac = any(s["codec_name"] == "aac" for s in probe(path))
     for start, ours in zip(starts, got):
         seconds = float(probe_duration(path))
         first = round(max(0.0, min(start + T / 30 / 2 - 1, seconds - 2)) * 16000)
@@ -150,9 +152,9 @@ def check_sound(place, path, starts):
         hann[56:456] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
         frames = np.stack([x[t * 320:t * 320 + 512] * hann for t in range(100)])
         theirs = np.log(logmel.filters() @ (np.abs(np.fft.rfft(frames)) ** 2).T + 1e-6)
-        difference = np.abs(ours - theirs)[:, 1:-1].max()  # the ends see the sound beyond the window, or silence
-        if difference > LOG_MEL:
-            faults.append(f"sound at {start}: the log-mel differs by {difference:.4f}")
+        difference = np.abs(ours - theirs).max(axis=0)
+        if difference.max() > (LOG_MEL_NOISE if is_aac and first else LOG_MEL):
+            faults.append(f"sound at {start}: the log-mel differs by {difference.max():.4f} in columns {np.flatnonzero(difference > LOG_MEL)}")
     return faults
 
 
