@@ -73,32 +73,43 @@ float *fft_lanes_input(struct fft_lanes *f)
         (out).im = (x).re * (w).im + (x).im * (w).re; \
     } while (0)
 
+/* Sums and differences of four points. */
+#define BUTTERFLY(o0, t1, t2, t3, a, b, c, d)                         \
+    do {                                                              \
+        lanes apc_re = (a)->re + (c)->re, apc_im = (a)->im + (c)->im; \
+        lanes amc_re = (a)->re - (c)->re, amc_im = (a)->im - (c)->im; \
+        lanes bpd_re = (b)->re + (d)->re, bpd_im = (b)->im + (d)->im; \
+        lanes bmd_re = (b)->re - (d)->re, bmd_im = (b)->im - (d)->im; \
+        (o0).re = apc_re + bpd_re;                                    \
+        (o0).im = apc_im + bpd_im;                                    \
+        (t1).re = amc_re + bmd_im;                                    \
+        (t1).im = amc_im - bmd_re;                                    \
+        (t2).re = apc_re - bpd_re;                                    \
+        (t2).im = apc_im - bpd_im;                                    \
+        (t3).re = amc_re - bmd_im;                                    \
+        (t3).im = amc_im + bmd_re;                                    \
+    } while (0)
+
 /* One pass of a self-sorting (Stockham) transform: n points, in `s` interleaved groups; step: of the twiddles
  * (of the real length) that the n-th root of unity is. */
 VECTORISED static void pass_4(struct point *restrict y, const struct point *restrict x, int n, int s,
                               const struct twiddle *w, int step)
 {
     int q = n / 4;
-    for (int p = 0; p < q; p++) {
+    for (int i = 0; i < s; i++) { /* p = 0: every twiddle is 1 */
+        const struct point *a = x + i, *b = a + s * q, *c = b + s * q, *d = c + s * q;
+        struct point *o = y + i;
+        BUTTERFLY(o[0], o[s], o[2 * s], o[3 * s], a, b, c, d);
+    }
+    for (int p = 1; p < q; p++) {
         struct twiddle w1 = w[p * step], w2 = w[2 * p * step], w3 = w[3 * p * step];
         for (int i = 0; i < s; i++) {
             const struct point *a = x + i + s * p, *b = a + s * q, *c = b + s * q, *d = c + s * q;
-            struct point *o = y + i + s * 4 * p, t;
-            lanes apc_re = a->re + c->re, apc_im = a->im + c->im;
-            lanes amc_re = a->re - c->re, amc_im = a->im - c->im;
-            lanes bpd_re = b->re + d->re, bpd_im = b->im + d->im;
-            lanes bmd_re = b->re - d->re, bmd_im = b->im - d->im;
-            o->re = apc_re + bpd_re;
-            o->im = apc_im + bpd_im;
-            t.re = amc_re + bmd_im;
-            t.im = amc_im - bmd_re;
-            MULTIPLY(o[s], t, w1);
-            t.re = apc_re - bpd_re;
-            t.im = apc_im - bpd_im;
-            MULTIPLY(o[2 * s], t, w2);
-            t.re = amc_re - bmd_im;
-            t.im = amc_im + bmd_re;
-            MULTIPLY(o[3 * s], t, w3);
+            struct point *o = y + i + s * 4 * p, t1, t2, t3;
+            BUTTERFLY(o[0], t1, t2, t3, a, b, c, d);
+            MULTIPLY(o[s], t1, w1);
+            MULTIPLY(o[2 * s], t2, w2);
+            MULTIPLY(o[3 * s], t3, w3);
         }
     }
 }

@@ -9,6 +9,8 @@
 #define N_MAX 512
 #define BINS_MAX (N_MAX / 2 + 1)
 #define F_MAX 8000.0
+#define PAD 256                        /* more than any frame begins before the wave */
+#define HEAD (FFT_LANES * 320 + N_MAX) /* samples that the first frames take */
 #define VMZ_GAIN 1080674186.3482928
 #define VMZ_BINS 128
 #define VMZ_STEP_HZ (F_MAX / 129)
@@ -33,7 +35,7 @@ struct frontend {
 struct logmel {
     struct frontend frontends[2];
     float *power;  /* owned: [BINS_MAX][FFT_LANES] */
-    float *padded; /* owned: the wave with both ends continued */
+    float *padded; /* owned: the wave's beginning, continued to the left */
 };
 
 static void set_weight(struct frontend *f, int m, int bin, double w)
@@ -87,7 +89,7 @@ int logmel_create(struct logmel **out, struct err *e)
         return err_sys(e, ENOMEM, "log-mel tables");
     struct frontend *htk = &l->frontends[MEDIA_FRONTEND_LOGMEL], *vmz = &l->frontends[MEDIA_FRONTEND_VMZ];
     l->power = aligned_alloc(32, BINS_MAX * FFT_LANES * sizeof *l->power);
-    l->padded = malloc((LOGMEL_SAMPLES + 2 * N_MAX) * sizeof *l->padded);
+    l->padded = malloc((PAD + HEAD) * sizeof *l->padded);
     if (!l->power || !l->padded || fft_lanes_create(&htk->fft, 512) < 0 ||
         fft_lanes_create(&vmz->fft, 256) < 0) {
         logmel_destroy(l);
@@ -119,23 +121,25 @@ void logmel_destroy(struct logmel *l)
     free(l);
 }
 
-/* The wave, continued at both ends by reflection (the end sample not repeated). */
+/* The first samples, continued to the left by reflection (the end sample not repeated). No frame reaches over
+ * the other end. */
 static void pad(float *padded, const float *wave)
 {
-    memcpy(padded + N_MAX, wave, LOGMEL_SAMPLES * sizeof *wave);
-    for (int i = 1; i <= N_MAX; i++) {
-        padded[N_MAX - i] = wave[i];
-        padded[N_MAX + LOGMEL_SAMPLES - 1 + i] = wave[LOGMEL_SAMPLES - 1 - i];
-    }
+    memcpy(padded + PAD, wave, HEAD * sizeof *wave);
+    for (int i = 1; i <= PAD; i++)
+        padded[PAD - i] = wave[i];
 }
 
 /* Windows of FFT_LANES frames side by side, then zeros. */
-static void load_frames(const struct frontend *f, const float *first, float *out, int n)
+VECTORISED static void load_frames(const struct frontend *f, const float *restrict x, lanes *restrict out,
+                                   int n)
 {
-    for (int i = 0; i < f->window_length; i++)
-        for (int l = 0; l < FFT_LANES; l++)
-            out[i * FFT_LANES + l] = first[l * f->hop + i] * f->window[i];
-    memset(out + f->window_length * FFT_LANES, 0, (size_t)(n - f->window_length) * FFT_LANES * sizeof *out);
+    const int h = f->hop;
+    for (int i = 0; i < f->window_length; i++, x++) {
+        lanes v = {x[0], x[h], x[2 * h], x[3 * h], x[4 * h], x[5 * h], x[6 * h], x[7 * h]};
+        out[i] = v * f->window[i];
+    }
+    memset(out + f->window_length, 0, (size_t)(n - f->window_length) * sizeof *out);
 }
 
 VECTORISED static void apply_filters(const struct frontend *f, const lanes *restrict power,
@@ -157,8 +161,8 @@ void logmel_power(struct logmel *l, enum media_frontend frontend, const float *w
     for (int t = 0; t < MEDIA_MEL_FRAMES; t += FFT_LANES) {
         /* the last group begins earlier, so as to end with the last frame */
         int first = t < MEDIA_MEL_FRAMES - FFT_LANES ? t : MEDIA_MEL_FRAMES - FFT_LANES;
-        load_frames(f, l->padded + N_MAX - f->lead + first * f->hop, fft_lanes_input(f->fft),
-                    vmz ? 256 : 512);
+        const float *from = (t ? wave : l->padded + PAD) + first * f->hop - f->lead;
+        load_frames(f, from, (lanes *)(void *)fft_lanes_input(f->fft), vmz ? 256 : 512);
         fft_lanes_power(f->fft, l->power);
         if (vmz) /* the packed form of a real transform keeps Nyquist's part beside that of bin 0 */
             for (int i = 0; i < FFT_LANES; i++)

@@ -84,7 +84,7 @@ struct media_probe {
 /* An entry of the keyframe index: those of a probe lie at offset 0 of the slot. */
 struct media_keyframe {
     double time_s; /* clip time */
-    int64_t pos;   /* byte of the file */
+    int64_t pos;   /* byte of the file at or before its packet */
 };
 
 /* What an examination counts: the whole of the chosen streams, decoded. */

@@ -89,12 +89,14 @@ int probe_scan(struct input *in, bool measure, struct media_keyframe *keys, uint
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "read the whole file");
     int rc = input_rewind(in, stream, e);
     double tick = av_q2d(in->ic->streams[stream]->time_base);
+    int64_t pos = -1; /* of the newest packet that has one: program streams do not know it of each */
     while (rc == 0 && input_read(in, stream, pkt) >= 0) {
         double at = (double)pkt->pts * tick - in->origin_s;
         if (measure && pkt->pts != AV_NOPTS_VALUE)
             in->duration_s = fmax(in->duration_s, at + (double)pkt->duration * tick);
-        if (keys && pkt->pts != AV_NOPTS_VALUE && pkt->pos >= 0 && (pkt->flags & AV_PKT_FLAG_KEY) && at >= 0)
-            add_key(&list, at, pkt->pos);
+        pos = pkt->pos >= 0 ? pkt->pos : pos;
+        if (keys && pkt->pts != AV_NOPTS_VALUE && pos >= 0 && (pkt->flags & AV_PKT_FLAG_KEY) && at >= 0)
+            add_key(&list, at, pos);
         av_packet_unref(pkt);
     }
     *out_keys = list.n;

@@ -248,6 +248,11 @@ struct grant_room {
     Xdc__LeaseClip clips[MEDIA_CLIPS_MAX], *pointers[MEDIA_CLIPS_MAX];
 };
 
+static uint64_t video_of(const struct trainer *t, const struct batch_slot *slot)
+{
+    return slot->clip / t->set.clips_per_video;
+}
+
 static void fill_clip(const struct leases_out *l, const struct group *g, uint32_t i, struct grant_room *room)
 {
     const struct trainer *t = l->trainer;
@@ -270,12 +275,7 @@ static void fill_clip(const struct leases_out *l, const struct group *g, uint32_
     clip->key = key;
     clip->start_s = clip_start_s(seed, id, v->duration_s, p->recipe.frames / fps);
     clip->augment_seed = clip_augment_seed(seed, p->round, p->epoch, id);
-    clip->key_pos = -1;
-}
-
-static uint64_t video_of(const struct trainer *t, const struct batch_slot *slot)
-{
-    return slot->clip / t->set.clips_per_video;
+    manifest_keyframe(t->manifest, video_of(t, g->slots[i]), clip->start_s, &clip->key_s, &clip->key_pos);
 }
 
 static int grant(struct leases_out *l, struct lease_decoder *d, const struct group *g)

@@ -62,8 +62,7 @@ int quarantine_add(struct quarantine *q, uint64_t clip, uint32_t reason)
     return rc;
 }
 
-/* The code of a clip's video, 0 when the doctor found no fault. */
-static uint32_t video_code(const struct quarantine *q, uint64_t clip)
+uint32_t quarantine_video_code(const struct quarantine *q, uint64_t clip)
 {
     size_t lo = 0, hi = q->n_videos;
     uint64_t video = q->n_videos ? clip / q->clips_per_video : 0;
@@ -79,7 +78,7 @@ static uint32_t video_code(const struct quarantine *q, uint64_t clip)
 
 uint32_t quarantine_reason(struct quarantine *q, uint64_t clip)
 {
-    uint32_t code = video_code(q, clip);
+    uint32_t code = quarantine_video_code(q, clip);
     if (code)
         return code;
     pthread_mutex_lock(&q->lock);

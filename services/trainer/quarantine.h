@@ -35,6 +35,8 @@ void quarantine_close(struct quarantine *q);
 int quarantine_add(struct quarantine *q, uint64_t clip, uint32_t reason) WARN_UNUSED;
 /* The reason, 0 when the clip is not in. */
 uint32_t quarantine_reason(struct quarantine *q, uint64_t clip);
+/* The code of a clip's video, 0 when the doctor found no fault. */
+uint32_t quarantine_video_code(const struct quarantine *q, uint64_t clip);
 /* Clips that the run met; those of the doctor's videos are not counted. */
 size_t quarantine_count(struct quarantine *q);
 

@@ -32,7 +32,7 @@ static uint32_t check_clip(void *arg, uint32_t stream, uint64_t clip)
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
         if (stream_trains(x, stream, (enum net_encoder)enc))
             labelled |= targets_labelled(&x->l->targets, (enum net_encoder)enc, clip);
-    if (!labelled)
+    if (!labelled && !quarantine_video_code(&x->l->t->quarantine, clip))
         return LEDGER_UNLABELLED;
     return quarantine_reason(&x->l->t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
 }

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from xdctest import Place, check_ledger, last_state, log_of, make_manifest, read_ledger, write_config  # noqa: E402
 
 TRAINED, QUARANTINED, UNLABELLED = 1, 2, 3
-OPEN_FAILED, CHANGED, UNREADABLE, NO_AUDIO, TOO_SHORT, SILENT = 1, 2, 3, 5, 6, 11  # lib/media/codes.h
+OPEN_FAILED, CHANGED, NO_AUDIO, TOO_SHORT, SILENT, MOOV_MISSING = 1, 2, 5, 6, 11, 17  # lib/media/codes.h
 IN_THE_DATA = range(7, 11)  # truncated, no frames, codec, decode error: which one depends on where the decoder gives up
 EPOCHS = 8
 
@@ -46,7 +46,7 @@ def spoil(clips):
         f.seek(begin)
         f.write(b"\x5a" * size)
     reasons = {missing: [OPEN_FAILED], altered: [CHANGED], garbled: list(IN_THE_DATA)}
-    kinds = {"silent": [SILENT], "short": [TOO_SHORT], "truncated": [UNREADABLE], "noaudio": [NO_AUDIO]}
+    kinds = {"silent": [SILENT], "short": [TOO_SHORT], "truncated": [MOOV_MISSING], "noaudio": [NO_AUDIO]}
     for clip, path in enumerate(clips.paths):
         found = re.match(r"videos/flaw-([a-z]+)-", path)
         if found:
