@@ -232,6 +232,7 @@ static int probe_and_write(const struct index_options *o, struct index_files *fi
 {
     char path[PATH_MAX];
     struct index_partial partial = {.fd = -1};
+    catch_signals(); /* only now: before there is nothing to leave in order */
     int rc = fs_path(path, e, "%s.partial", o->out);
     if (rc == 0)
         rc = index_partial_open(&partial, path, files->root, on_record, files, e);
@@ -287,7 +288,6 @@ int cli_index(int argc, char **argv)
     int status = parse(argc, argv, &o);
     if (status >= 0)
         return status;
-    catch_signals();
     int rc = run(&o, &files, &labels, &e);
     if (rc)
         fprintf(stderr, "xdc index: %s\n", e.msg);

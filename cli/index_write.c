@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/progress.h"
+
+#define SHOW_EVERY 4096
+
 struct writing {
     struct manifest *m; /* owned */
     const struct manifest *old;
@@ -17,6 +21,22 @@ struct writing {
     uint32_t n_keys;
 };
 
+static void show(struct progress *p, uint64_t done)
+{
+    if (done % SHOW_EVERY)
+        return;
+    progress_set(p, done);
+    progress_print(p, stderr, false);
+}
+
+/* Short work has shown nothing, and ends without a line. */
+static void show_end(struct progress *p, uint64_t done)
+{
+    progress_set(p, done);
+    if (p->last_print_s > p->start_s)
+        progress_print(p, stderr, true);
+}
+
 int index_update_mark(struct index_files *files, const struct manifest *old, struct err *e)
 {
     struct manifest_video *v = malloc(sizeof *v);
@@ -25,7 +45,10 @@ int index_update_mark(struct index_files *files, const struct manifest *old, str
         rc = err_set(e, XDC_EUSAGE,
                      "--update: the manifest's files lie below %s, PATH names %s: give the same PATH",
                      manifest_media_root(old), files->root);
+    struct progress p;
+    progress_init(&p, "compare", manifest_count(old));
     for (uint64_t i = 0; rc == 0 && i < manifest_count(old); i++) {
+        show(&p, i);
         rc = manifest_get(old, i, v, e);
         struct index_file *f = rc == 0 ? index_files_by_uri(files, v->uri) : NULL;
         struct stat st;
@@ -36,6 +59,7 @@ int index_update_mark(struct index_files *files, const struct manifest *old, str
             (uint64_t)st.st_size == v->size_bytes && index_files_mtime(&st) == v->mtime_ns)
             f->at = INDEX_UNCHANGED;
     }
+    show_end(&p, manifest_count(old));
     free(v);
     return rc;
 }
@@ -137,16 +161,23 @@ static int append_new(struct writing *w, const struct index_file *f, struct err 
 static int write_all(struct writing *w, const char *path, struct err *e)
 {
     int32_t class;
+    struct progress p;
+    progress_init(&p, "write", w->files->count);
     int rc = manifest_create(path, w->files->root, &w->m, e);
     for (uint32_t i = 0; rc == 0 && w->old && i < manifest_classes(w->old); i++)
         rc = manifest_class(w->m, manifest_class_name(w->old, (int32_t)i), &class, e);
-    for (uint64_t i = 0; rc == 0 && w->old && i < manifest_count(w->old); i++)
+    for (uint64_t i = 0; rc == 0 && w->old && i < manifest_count(w->old); i++) {
         rc = append_known(w, i, e);
-    for (size_t i = 0; rc == 0 && i < w->files->count; i++)
+        show(&p, w->s->videos);
+    }
+    for (size_t i = 0; rc == 0 && i < w->files->count; i++) {
         if (!w->files->file[i].known)
             rc = append_new(w, &w->files->file[i], e);
+        show(&p, w->s->videos);
+    }
     if (rc == 0)
         rc = manifest_commit(w->m, e);
+    show_end(&p, w->s->videos);
     return rc;
 }
 

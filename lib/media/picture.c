@@ -117,7 +117,7 @@ static int make_scaler(struct picture *p, const AVFrame *f, const struct picture
     if (!p->sws)
         return fault_set(e, MEDIA_DECODE_ERROR, "no conversion of pixel format %d to RGB", f->format);
     /* Fails for formats that have no colour matrix, such as RGB: they need none. */
-    (void)sws_setColorspaceDetails(p->sws, sws_getCoefficients(f->colorspace), full_range,
+    (void)sws_setColorspaceDetails(p->sws, sws_getCoefficients((int)f->colorspace), full_range,
                                    sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
     memcpy(&p->exact, s, sizeof *s);
     return 0;

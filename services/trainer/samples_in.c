@@ -1,10 +1,8 @@
 #include "services/trainer/samples_in.h"
 
-#include <math.h>
-#include <string.h>
-#include <xxhash.h>
 #include "lib/ledger.h"
 #include "lib/log.h"
+#include "services/trainer/sample_check.h"
 #include "services/trainer/trainer.h"
 
 /* The live lease that the key names, and its slot, or NULL. */
@@ -19,51 +17,6 @@ static struct slot_lease *live_lease(struct trainer *t, const Xdc__LeaseKey *k, 
         return NULL;
     *out_slot = slot;
     return batcher_live(slot, k->attempt);
-}
-
-static bool all_finite(const void *data)
-{
-    const float *x = data;
-    bool finite = true;
-    for (unsigned i = 0; i < MEDIA_AUDIO_FLOATS; i++)
-        finite &= isfinite(x[i]) != 0;
-    return finite;
-}
-
-/* The frames that the plan needs, in order; false when a size or the hash is not what it must be. */
-static bool check_frames(const struct trainer *t, uint32_t stream, const Xdc__Sample *s,
-                         const struct wire_frame *raw, size_t n_raw, const void **out_video,
-                         const void **out_audio)
-{
-    const struct plan_stream *ps = &t->batcher.plan.stream[stream];
-    size_t used = 0;
-    XXH3_state_t *state = XXH3_createState();
-    if (!state || XXH3_64bits_reset(state) != XXH_OK) {
-        XXH3_freeState(state);
-        return false;
-    }
-    *out_video = *out_audio = NULL;
-    bool good = true;
-    if (ps->video) {
-        good = n_raw > used && raw[used].size == t->batcher.video_bytes && s->video_bytes == raw[used].size;
-        if (good) {
-            *out_video = raw[used].data;
-            XXH3_64bits_update(state, raw[used].data, raw[used].size);
-        }
-        used++;
-    }
-    if (good && ps->audio) {
-        good = n_raw > used && raw[used].size == sizeof(float) * MEDIA_AUDIO_FLOATS &&
-               s->audio_bytes == raw[used].size && all_finite(raw[used].data);
-        if (good) {
-            *out_audio = raw[used].data;
-            XXH3_64bits_update(state, raw[used].data, raw[used].size);
-        }
-        used++;
-    }
-    good = good && n_raw == used && XXH3_64bits_digest(state) == s->hash;
-    XXH3_freeState(state);
-    return good;
 }
 
 static void count_flags(struct samples_in_counters *c, uint32_t flags)
@@ -87,6 +40,8 @@ void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struc
         return;
     }
     struct slot_lease answered = *lease;
+    const struct plan_stream *wanted = &t->batcher.plan.stream[ref.stream];
+    const struct sample_shape shape = {wanted->video, wanted->audio, t->batcher.video_bytes};
     const void *video, *audio;
     batcher_unlease(slot, lease);
     if (s->lost) {
@@ -98,7 +53,7 @@ void samples_in_message(struct trainer *t, const Xdc__Envelope *env, const struc
                  media_code_name(s->reason), s->detail);
         leases_out_abandon(&t->leases, ref, slot);
         batcher_hole(&t->batcher, ref, LEDGER_QUARANTINED, s->reason);
-    } else if (check_frames(t, ref.stream, s, raw, n_raw, &video, &audio)) {
+    } else if (sample_check(&shape, s, raw, n_raw, &video, &audio)) {
         t->samples.taken++;
         count_flags(&t->samples, s->flags);
         leases_out_abandon(&t->leases, ref, slot);
