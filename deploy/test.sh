@@ -32,6 +32,18 @@ if [ -n "$long" ] && [ -d ../shared/data/avmnist ]; then
   /usr/bin/python3 tests/lib/check_run.py build/avmnist --last-at-least 0.7
 fi
 
+say "sandbox, hostile media and a session's memory, in the release build: sanitizers cannot live in the sandbox"
+[ -z "$long" ] || export XDC_LONG=1
+cmake --build --preset release --target xdc-media-worker faults_escape faults_hostile \
+  unit_media_test_sandbox unit_media_test_child unit_media_test_soak
+ctest --preset release -j"$(nproc)" -R '^(faults_|unit_media_test_(sandbox|child|soak)$)' --no-tests=error ${long:+-C long}
+
+say "fuzzers"
+fuzzers="conf safetensors npy label_table manifest logmel lease sample"
+cmake --preset fuzz -DXDC_FUZZ_SECONDS=$([ -n "$long" ] && echo 60 || echo 20) >/dev/null
+cmake --build --preset fuzz --target $(printf 'fuzz_%s ' $fuzzers)
+ctest --test-dir build/fuzz -j"$(nproc)" -R '^fuzz_' --no-tests=error --output-on-failure
+
 say "units and pipeline under ASan and UBSan"
 cmake --preset dev -DXDC_WERROR=ON >/dev/null
 cmake --build --preset dev
