@@ -70,83 +70,33 @@ static int choice(const char *word, const char *words)
     }
 }
 
-/* -1 to go on, else the exit status. */
-static int parse(int argc, char **argv, struct decode_options *o)
+/* An option with a number or a word; false where it is out of its range. */
+static bool take_value(struct decode_options *o, int c)
 {
-    static const struct option options[] = {
-        {"start", required_argument, NULL, 's'},
-        {"frames", required_argument, NULL, 't'},
-        {"size", required_argument, NULL, 'p'},
-        {"resize", required_argument, NULL, 'r'},
-        {"fps", required_argument, NULL, 'f'},
-        {"video-out", required_argument, NULL, 'v'},
-        {"audio-out", required_argument, NULL, 'a'},
-        {"scaling", required_argument, NULL, 'S'},
-        {"frontend", required_argument, NULL, 'F'},
-        {"short", required_argument, NULL, 'P'},
-        {"keep-silent", no_argument, NULL, 'k'},
-        {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int c, at = 0;
-    *o = (struct decode_options){.frames = 8, .size = 112};
-    optind = 0;
-    while ((c = getopt_long(argc, argv, "h", options, &at)) != -1) {
-        bool good = true;
-        switch (c) {
-        case 's':
-            good = o->starts < MEDIA_CLIPS_MAX && cli_parse_real(optarg, 0, 1e9, &o->start_s[o->starts]);
-            o->starts++;
-            break;
-        case 'S':
-            o->scaling = choice(optarg, "fast|exact");
-            good = o->scaling >= 0;
-            break;
-        case 'F':
-            o->frontend = choice(optarg, "logmel|vmz");
-            good = o->frontend >= 0;
-            break;
-        case 'P':
-            o->short_clip = choice(optarg, "pad|loop|drop");
-            good = o->short_clip >= 0;
-            break;
-        case 'k':
-            o->keep_silent = true;
-            break;
-        case 't':
-            good = cli_parse_count(optarg, 1, 1024, &o->frames);
-            break;
-        case 'p':
-            good = cli_parse_count(optarg, 1, 2048, &o->size);
-            break;
-        case 'r':
-            good = cli_parse_count(optarg, 1, 4096, &o->resize);
-            break;
-        case 'f':
-            good = cli_parse_real(optarg, 0, 1000, &o->fps);
-            break;
-        case 'v':
-            o->video_out = optarg;
-            break;
-        case 'a':
-            o->audio_out = optarg;
-            break;
-        case 'J':
-            o->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
-        default:
-            return 64;
-        }
-        if (!good) {
-            fprintf(stderr, "xdc decode: --%s %s: not in its range; see xdc decode --help\n",
-                    options[at].name, optarg);
-            return 64;
-        }
+    switch (c) {
+    case 's':
+        o->starts++;
+        return o->starts <= MEDIA_CLIPS_MAX && cli_parse_real(optarg, 0, 1e9, &o->start_s[o->starts - 1]);
+    case 't':
+        return cli_parse_count(optarg, 1, 1024, &o->frames);
+    case 'p':
+        return cli_parse_count(optarg, 1, 2048, &o->size);
+    case 'r':
+        return cli_parse_count(optarg, 1, 4096, &o->resize);
+    case 'f':
+        return cli_parse_real(optarg, 0, 1000, &o->fps);
+    case 'S':
+        return (o->scaling = choice(optarg, "fast|exact")) >= 0;
+    case 'F':
+        return (o->frontend = choice(optarg, "logmel|vmz")) >= 0;
+    default:
+        return (o->short_clip = choice(optarg, "pad|loop|drop")) >= 0;
     }
+}
+
+/* -1 to go on, else the exit status. */
+static int check_options(struct decode_options *o, int argc, char **argv)
+{
     if (optind != argc - 1 || (!o->video_out && !o->audio_out)) {
         fprintf(stderr, "xdc decode: needs one FILE and --video-out or --audio-out; see xdc decode --help\n");
         return 64;
@@ -160,6 +110,58 @@ static int parse(int argc, char **argv, struct decode_options *o)
         return 64;
     }
     return -1;
+}
+
+/* -1 to go on, else the exit status. */
+static int parse(int argc, char **argv, struct decode_options *o)
+{
+    static const struct option options[] = {
+        {"start", required_argument, NULL, 's'},
+        {"frames", required_argument, NULL, 't'},
+        {"size", required_argument, NULL, 'p'},
+        {"resize", required_argument, NULL, 'r'},
+        {"fps", required_argument, NULL, 'f'},
+        {"scaling", required_argument, NULL, 'S'},
+        {"frontend", required_argument, NULL, 'F'},
+        {"short", required_argument, NULL, 'P'},
+        {"video-out", required_argument, NULL, 'v'},
+        {"audio-out", required_argument, NULL, 'a'},
+        {"keep-silent", no_argument, NULL, 'k'},
+        {"json", no_argument, NULL, 'J'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int c, at = 0;
+    *o = (struct decode_options){.frames = 8, .size = 112};
+    optind = 0;
+    while ((c = getopt_long(argc, argv, "h", options, &at)) != -1) {
+        switch (c) {
+        case 'v':
+            o->video_out = optarg;
+            break;
+        case 'a':
+            o->audio_out = optarg;
+            break;
+        case 'k':
+            o->keep_silent = true;
+            break;
+        case 'J':
+            o->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        case '?':
+            return 64;
+        default:
+            if (take_value(o, c))
+                break;
+            fprintf(stderr, "xdc decode: --%s %s: not in its range; see xdc decode --help\n",
+                    options[at].name, optarg);
+            return 64;
+        }
+    }
+    return check_options(o, argc, argv);
 }
 
 /* One decode of all clips: out[0..starts). */

@@ -5,8 +5,8 @@
 #include <libavcodec/avcodec.h>
 #include "lib/media/input.h"
 
-/* The video codec that the last file used, flushed. A zeroed struct is empty. Sound is always decoded by a new
- * one: what AAC fills in for noise comes from a generator that a flush does not set back, so that a clip
+/* The video codec that the last file used, flushed. A zeroed struct is empty. Sound is always decoded by a
+ * new one: what AAC fills in for noise comes from a generator that a flush does not set back, so that a clip
  * would depend on those before it. */
 struct codec_cache {
     AVCodecContext *codec;         /* owned */

@@ -38,8 +38,24 @@ class Decode(CommandTest):
         b = json.loads(self.xdc(*args, "--video-out", "w.npy", "--audio-out", "b.npy", "--json").stdout)
         self.assertEqual(a["hash"], b["hash"])
         self.assertEqual((self.dir / "v.npy").read_bytes(), (self.dir / "w.npy").read_bytes())
-        c = json.loads(self.xdc(*args, "--start", "1.2", "--video-out", "x.npy", "--audio-out", "c.npy", "--json").stdout)
-        self.assertNotEqual(a["hash"], c["hash"])
+        both = json.loads(self.xdc(*args, "--start", "1.2", "--video-out", "x.npy", "--audio-out", "c.npy", "--json").stdout)
+        first, second = both["clips"]
+        self.assertEqual((first["hash"], first["start_s"], second["start_s"]), (a["hash"], 0.3, 1.2))
+        self.assertNotEqual(first["hash"], second["hash"])
+        _, shape, two = read_npy(self.dir / "x.npy")
+        self.assertEqual((shape, two[:len(pixels)]), ((2, 4, 32, 32, 3), pixels))
+
+    def test_modes(self):
+        """fast is exact to a level or two; loop, drop and keep-silent do what they say; unknown words are refused."""
+        def pixels(*more):
+            self.xdc("decode", "good.mp4", "--frames", "4", "--size", "32", "--fps", "12", "--video-out", "m.npy", *more)
+            return read_npy(self.dir / "m.npy")[2]
+        fast, exact = pixels(), pixels("--scaling", "exact")
+        self.assertLessEqual(max(abs(x - y) for x, y in zip(fast, exact)), 3)
+        r = self.xdc("decode", "good.mp4", "--frames", "300", "--fps", "30", "--size", "16", "--video-out", "m.npy", "--short", "loop", "--json")
+        self.assertEqual(json.loads(r.stdout)["clips"][0]["flags"], ["looped"])
+        self.xdc("decode", "good.mp4", "--frames", "300", "--fps", "30", "--size", "16", "--video-out", "m.npy", "--short", "drop", status=65)
+        self.xdc("decode", "good.mp4", "--frontend", "mfcc", "--audio-out", "a.npy", status=64)
 
     def test_defaults(self):
         """Only the array that is asked for is written; 8 frames of 112 pixels unless said otherwise."""
