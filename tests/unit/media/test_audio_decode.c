@@ -259,6 +259,59 @@ static void test_truncated(void **state)
     assert_int_equal(decode(path, &job, &e), 0);
 }
 
+/* Sound that ends 0.8 s into the window: silence follows, or it starts again, or it is too short; a window
+ * that is all there is never touched. */
+static void test_short_sound(void **state)
+{
+    (void)state;
+    static const struct {
+        enum media_short policy;
+        double start, duration;
+        int reason;
+        uint32_t flags;
+    } cases[] = {
+        {MEDIA_SHORT_PAD, 0, 0.8, MEDIA_OK, MEDIA_FLAG_PADDED},
+        {MEDIA_SHORT_LOOP, 0, 0.8, MEDIA_OK, MEDIA_FLAG_LOOPED},
+        {MEDIA_SHORT_DROP, 0, 0.8, MEDIA_TOO_SHORT, 0},
+        {MEDIA_SHORT_LOOP, 1.2, 4, MEDIA_OK, 0},
+        {MEDIA_SHORT_DROP, 1.2, 4, MEDIA_OK, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char path[128];
+        struct err e = {0};
+        make_media(&(struct make_media){
+            .path = media_path(path, "short.wav"), .audio_s = cases[i].duration, .sample = noise});
+        struct media_job job = job_at(cases[i].start, 8, 10, cases[i].duration);
+        job.recipe.short_clip = cases[i].policy;
+        job.recipe.min_sound_s = 0;
+        assert_int_equal(decode(path, &job, &e), cases[i].reason);
+        assert_int_equal(flags, cases[i].flags);
+        int own = (int)(0.8 * RATE);
+        for (int k = own; !cases[i].reason && cases[i].flags && k < LOGMEL_SAMPLES; k++) {
+            double want = cases[i].flags == MEDIA_FLAG_LOOPED ? noise(k % own, 0) : 0;
+            if (fabs((double)wave[k] - want) > 2e-4)
+                fail_msg("case %zu: sample %d is %f, not %f", i, k, (double)wave[k], want);
+        }
+    }
+}
+
+/* Where silence is to be kept, what cannot be heard is silence and no reason. */
+static void test_keep_silent(void **state)
+{
+    (void)state;
+    char path[128];
+    struct err e = {0};
+    make_media(&(struct make_media){.path = media_path(path, "silent.wav"), .audio_s = 3});
+    struct media_job job = job_at(0, 8, 10, 3);
+    assert_int_equal(decode(path, &job, &e), MEDIA_AUDIO_SILENT);
+    assert_int_equal(flags, 0);
+    job.recipe.keep_silent = true;
+    assert_int_equal(decode(path, &job, &e), 0);
+    assert_int_equal(flags, MEDIA_FLAG_SILENT);
+    for (int i = 0; i < LOGMEL_SAMPLES; i++)
+        assert_true(wave[i] == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_window),
@@ -266,6 +319,8 @@ int main(void)
                                        cmocka_unit_test(test_missing_is_silence),
                                        cmocka_unit_test(test_resampled),
                                        cmocka_unit_test(test_silent),
+                                       cmocka_unit_test(test_short_sound),
+                                       cmocka_unit_test(test_keep_silent),
                                        cmocka_unit_test(test_nonfinite),
                                        cmocka_unit_test(test_truncated)};
     return cmocka_run_group_tests(tests, media_dir_setup, media_dir_teardown);
