@@ -232,7 +232,8 @@ static uint32_t own_frames(const struct media_recipe *r, const struct media_clip
 static int fill_up(struct group *g, struct video_clip *c, const struct video_end *end)
 {
     const struct media_recipe *r = &g->job->recipe;
-    uint32_t own = end->ended && !g->in->still ? own_frames(r, c->clip, end) : r->frames;
+    bool ended = end->ended || end->done < r->frames;
+    uint32_t own = ended && !g->in->still ? own_frames(r, c->clip, end) : r->frames;
     size_t bytes = frame_bytes(r);
     if (own < r->frames && r->short_clip == MEDIA_SHORT_DROP)
         return fault_set(&c->err, MEDIA_TOO_SHORT, "the video ends at %.2f s, %u of %u frames", end->end_s,
