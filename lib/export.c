@@ -53,6 +53,13 @@ static int read_record(const char *run_dir, json_t **out, struct err *e)
     return *out ? 0 : err_set(e, XDC_EFORMAT, "%s is not JSON", path);
 }
 
+#define LOGMEL                                                                                          \
+    "16 kHz mono, n_fft 512, win 400 Hann periodic, hop 320, 40 HTK mels 0-8000 Hz, power 2, centred, " \
+    "ln(x + 1e-6), first 100 frames of 2 s"
+#define VMZ                                                                                                 \
+    "VMZ: 16 kHz mono, windows of 256 every 10 ms, every other one, 40 triangles of sum 1 over 0-8000 Hz, " \
+    "gain 1080674186.3482928, ln x above e, x / e below"
+
 /* The part of the recipe that a user of the encoder needs, out of run.json and the checkpoint. */
 static void fill_meta(struct meta *m, const char *encoder, const json_t *record, const json_t *state,
                       const double stats[2])
@@ -61,7 +68,8 @@ static void fill_meta(struct meta *m, const char *encoder, const json_t *record,
     static const char *const pictures[][2] = {{"xdc.frames", "video.frames"},
                                               {"xdc.fps", "video.fps"},
                                               {"xdc.resize", "video.resize"},
-                                              {"xdc.crop", "video.crop"}};
+                                              {"xdc.crop", "video.crop"},
+                                              {"xdc.scaling", "video.scaling"}};
     bool video = strcmp(encoder, "video") == 0;
     const json_t *c = json_object_get(record, "config");
     meta_add(m, "format", strdup("pt"));
@@ -79,10 +87,8 @@ static void fill_meta(struct meta *m, const char *encoder, const json_t *record,
         char text[96];
         snprintf(text, sizeof text, "{\"mean\": %.17g, \"deviation\": %.17g}", stats[0], stats[1]);
         meta_add(m, "xdc.log_mel", strdup(text));
-        meta_add(m, "xdc.front_end",
-                 strdup("16 kHz mono, n_fft 512, win 400 Hann periodic, hop 320, 40 HTK mels 0-8000 Hz, "
-                        "power 2, centred, "
-                        "ln(x + 1e-6), first 100 frames of 2 s"));
+        const char *front_end = json_string_value(json_object_get(c, "audio.frontend"));
+        meta_add(m, "xdc.front_end", strdup(front_end && strcmp(front_end, "vmz") == 0 ? VMZ : LOGMEL));
         return;
     }
     meta_add(m, "xdc.rgb",

@@ -60,6 +60,10 @@ int train_measure_stats(struct train_loop *l, struct err *e)
     if (count == 0)
         return err_set(e, XDC_EMEDIA, "no clip of the manifest can be decoded with sound");
     double mean = sum / (double)count, deviation = sqrt(fmax(squares / (double)count - mean * mean, 1e-12));
+    if (t->conf.audio.frontend == MEDIA_FRONTEND_VMZ) { /* algorithms.md 1.5: used as it is */
+        mean = 0;
+        deviation = 1;
+    }
     log_info("log-mel of %llu clips: mean %.4f, deviation %.4f",
              (unsigned long long)(count / MEDIA_AUDIO_FLOATS), mean, deviation);
     rc = net_set_audio_stats(l->net, mean, deviation, e);
