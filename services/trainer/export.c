@@ -17,7 +17,7 @@ int train_export(struct train_loop *l, struct err *e)
     for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++) {
         rc = fs_path(path, e, "%s/export/%s.safetensors", run_dir, names[i]);
         if (rc == 0)
-            rc = export_encoder(run_dir, names[i], path, e);
+            rc = export_encoder(run_dir, names[i], false, path, e);
         if (rc == 0)
             log_info("encoder written: %s", path);
         train_show_done(l, i + 1);

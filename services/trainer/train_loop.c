@@ -97,15 +97,38 @@ uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t
     return kept;
 }
 
-/* Heads anew for the round; each is a function of (seed, round, encoder, target). */
+uint32_t train_epochs(const struct train_loop *l)
+{
+    const struct conf *c = &l->t->conf;
+    bool last = l->state.round + 1 >= c->train.rounds && c->train.last_round_epochs > 0;
+    return (uint32_t)(last ? c->train.last_round_epochs : c->train.epochs);
+}
+
+/* True when the encoder's heads, kept from the round before, fit the labels of this one. */
+static bool heads_fit(const struct train_loop *l, enum net_encoder enc)
+{
+    uint32_t classes[NET_HEADS_MAX], n = net_heads(l->net, enc, classes);
+    return n == l->method->heads[enc] && memcmp(classes, l->targets.classes[enc], n * sizeof *classes) == 0;
+}
+
+/* Heads for the round: anew, each a function of (seed, round, encoder, target), unless they are kept. */
 static int reset_heads(struct train_loop *l, struct err *e)
 {
+    const struct conf *c = &l->t->conf;
+    bool keep = c->heads.between_rounds == HEADS_KEEP && l->state.round > 0;
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
         uint64_t seeds[TARGETS_MAX];
+        if (keep && heads_fit(l, (enum net_encoder)enc))
+            continue;
+        if (keep)
+            return err_set(e, XDC_EMISMATCH,
+                           "heads.between_rounds: keep, but the labels of round %u have other numbers of "
+                           "classes than the heads",
+                           l->state.round);
         for (uint32_t h = 0; h < l->method->heads[enc]; h++)
-            seeds[h] = rng_key((uint64_t)l->t->conf.run.seed, "head", l->state.round, enc, h);
-        int rc = net_reset_heads(l->net, (enum net_encoder)enc, l->method->heads[enc],
-                                 l->targets.classes[enc], seeds, e);
+            seeds[h] = rng_key((uint64_t)c->run.seed, "head", l->state.round, enc, h);
+        int rc = net_reset_heads(l->net, (enum net_encoder)enc, (enum net_head)c->heads.kind,
+                                 l->method->heads[enc], l->targets.classes[enc], seeds, e);
         if (rc < 0)
             return rc;
     }
@@ -177,8 +200,8 @@ static int phase_train(struct train_loop *l, struct err *e)
         l->state.labels = l->targets.hash;
         rc = reset_heads(l, e);
     }
-    while (rc == 0 && l->state.epoch < c->train.epochs) {
-        bool last = l->state.epoch + 1 == c->train.epochs;
+    while (rc == 0 && l->state.epoch < train_epochs(l)) {
+        bool last = l->state.epoch + 1 == train_epochs(l);
         rc = train_epoch(l, e);
         if (rc == 0 && last) { /* the checkpoint below already stands in the next phase */
             l->state.round++;
@@ -226,6 +249,18 @@ static int step_phase(struct train_loop *l, struct err *e)
     return warmed ? train_checkpoint(l, e) : 0;
 }
 
+/* The encoders that start from a file's weights. */
+static int init_encoders(struct train_loop *l, struct err *e)
+{
+    const struct conf *c = &l->t->conf;
+    const char *const files[NET_ENCODERS] = {c->net.init_video, c->net.init_audio};
+    int rc = 0;
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
+        if (*files[enc])
+            rc = net_init(l->net, (enum net_encoder)enc, files[enc], e);
+    return rc;
+}
+
 /* Restores the newest checkpoint; without one the state is that of a new run. */
 static int resume(struct train_loop *l, struct err *e)
 {
@@ -236,7 +271,7 @@ static int resume(struct train_loop *l, struct err *e)
         log_warn("%u newer checkpoints are torn or altered and were passed over", skipped);
     if (rc == -ENOENT) {
         l->state = (struct train_state){.phase = PHASE_STATS};
-        rc = 0;
+        rc = init_encoders(l, e);
     } else if (rc == 0) {
         if (l->state.phase == PHASE_EXPORT && l->state.round < t->conf.train.rounds)
             l->state.phase = PHASE_TRAIN; /* supervised, continued with more rounds */
@@ -256,8 +291,11 @@ static int resume(struct train_loop *l, struct err *e)
 static int open_net(struct train_loop *l, struct err *e)
 {
     const struct conf *c = &l->t->conf;
-    struct net_spec spec = {.video_depth = (uint32_t)c->net.video_depth,
+    struct net_spec spec = {.video = (enum net_video)c->net.video,
+                            .flavour = (enum net_flavour)c->net.flavour,
+                            .video_depth = (uint32_t)c->net.video_depth,
                             .video_width = (uint32_t)c->net.video_width,
+                            .audio_stem = (enum net_stem)c->net.audio_stem,
                             .audio_depth = (uint32_t)c->net.audio_depth,
                             .audio_width = (uint32_t)c->net.audio_width,
                             .frames = (uint32_t)c->video.frames,

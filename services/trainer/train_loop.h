@@ -41,6 +41,8 @@ int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Shared by the parts. */
 
+/* Epochs of the round that the state stands in. */
+uint32_t train_epochs(const struct train_loop *l);
 /* Writes a checkpoint of the state as it stands. */
 int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* Shows phase, round, epoch and 0 of `total` positions in /status; begins the phase's clock. */

@@ -91,8 +91,9 @@ static struct net *make_net(uint64_t steps)
     if (net_create(&tiny, &net, &e) < 0)
         fail_msg("%s", e.msg);
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
-        assert_int_equal(
-            net_reset_heads(net, (enum net_encoder)enc, 1, &classes, (const uint64_t[]){9 + enc}, &e), 0);
+        assert_int_equal(net_reset_heads(net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, &classes,
+                                         (const uint64_t[]){9 + enc}, &e),
+                         0);
     assert_int_equal(net_set_audio_stats(net, -3.1, 2.7, &e), 0);
     train(net, 0, steps);
     return net;
