@@ -4,7 +4,8 @@
     features = net(clips)             # video [N, 3, T, H, W] normalised RGB, audio [N, 1, 40, 100] standardised log-mel
 
 The key names are torchvision's: the audio encoder also loads into torchvision.models.resnet18 with a one-channel conv1, the
-video encoder into a VideoResNet whose convolutions each have the midplanes below. Depth and width are read off the file.
+video encoder into a VideoResNet whose convolutions each have the midplanes below. Depth, width and, for video, whether it is
+torchvision's own layout (one number of midplanes a block) are read off the file.
 """
 import json
 import struct
@@ -30,8 +31,11 @@ def read(path):
     return tensors, metadata
 
 
-def conv21(i, o, stride):
-    mid = 27 * i * o // (9 * i + 3 * o)
+def midplanes(i, o):
+    return 27 * i * o // (9 * i + 3 * o)
+
+
+def conv21(i, o, stride, mid):
     return nn.Sequential(nn.Conv3d(i, mid, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
                          nn.BatchNorm3d(mid, eps=1e-3), nn.ReLU(),
                          nn.Conv3d(mid, o, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False))
@@ -40,8 +44,9 @@ def conv21(i, o, stride):
 class VideoBlock(nn.Module):
     def __init__(self, i, o, stride):
         super().__init__()
-        self.conv1 = nn.Sequential(conv21(i, o, stride), nn.BatchNorm3d(o, eps=1e-3), nn.ReLU())
-        self.conv2 = nn.Sequential(conv21(o, o, 1), nn.BatchNorm3d(o, eps=1e-3))
+        mid = midplanes(i, o)
+        self.conv1 = nn.Sequential(conv21(i, o, stride, mid), nn.BatchNorm3d(o, eps=1e-3), nn.ReLU())
+        self.conv2 = nn.Sequential(conv21(o, o, 1, self.second_mid(mid, o)), nn.BatchNorm3d(o, eps=1e-3))
         self.downsample = None
         if stride != 1:
             self.downsample = nn.Sequential(nn.Conv3d(i, o, 1, stride, bias=False), nn.BatchNorm3d(o, eps=1e-3))
@@ -49,6 +54,14 @@ class VideoBlock(nn.Module):
     def forward(self, x):
         residual = x if self.downsample is None else self.downsample(x)
         return torch.relu(self.conv2(self.conv1(x)) + residual)
+
+    def second_mid(self, first, o):
+        return midplanes(o, o)
+
+
+class TorchvisionVideoBlock(VideoBlock):
+    def second_mid(self, first, o):
+        return first
 
 
 class AudioBlock(nn.Module):
@@ -80,14 +93,14 @@ class Encoder(nn.Module):
 
 
 class Video(Encoder):
-    def __init__(self, depth, width):
+    def __init__(self, depth, width, block=VideoBlock):
         super().__init__()
         mid = max(3, 45 * width // 64)
         self.stem = nn.Sequential(nn.Conv3d(3, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
                                   nn.BatchNorm3d(mid, eps=1e-3), nn.ReLU(),
                                   nn.Conv3d(mid, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
                                   nn.BatchNorm3d(width, eps=1e-3), nn.ReLU())
-        self.stages(VideoBlock, depth, width)
+        self.stages(block, depth, width)
 
     def begin(self, x):
         return self.stem(x)
@@ -108,8 +121,12 @@ def load(path):
     """The encoder of an export, in eval mode."""
     state, _ = read(path)
     depth = 18 if any(k.startswith("layer1.1.") for k in state) else 10
-    kind, first = (Video, "stem.3.weight") if "stem.0.weight" in state else (Audio, "conv1.weight")
-    net = kind(depth, state[first].shape[0])
+    if "stem.0.weight" in state:
+        mids = [state[f"layer4.0.conv{i}.0.0.weight"].shape[0] for i in (1, 2)]
+        block = TorchvisionVideoBlock if mids[0] == mids[1] else VideoBlock
+        net = Video(depth, state["stem.3.weight"].shape[0], block)
+    else:
+        net = Audio(depth, state["conv1.weight"].shape[0])
     net.load_state_dict(state, strict=True)
     return net.eval()
 
