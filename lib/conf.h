@@ -51,7 +51,7 @@ struct conf {
         double tolerance, interval_s;
     } cluster;
     struct {
-        int64_t rounds, epochs, batch, balance, threads, nesterov, keep;
+        int64_t rounds, epochs, batch, balance, threads, nesterov, keep, tensorboard;
         double lr, momentum, weight_decay, lr_final;
     } train;
     struct {

@@ -155,13 +155,19 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
     return 0;
 }
 
+/* The learning rate of a batch of this epoch. */
+static double lr_of(const struct epoch *x, uint64_t batch)
+{
+    const struct conf *c = &x->l->t->conf;
+    return schedule_lr(c->train.lr, c->train.lr_final, x->l->state.epoch * x->batches + batch,
+                       (uint64_t)c->train.epochs * x->batches);
+}
+
 static int train_batch(struct epoch *x, struct batch *b, struct err *e)
 {
     struct train_loop *l = x->l;
     const struct conf *c = &l->t->conf;
-    uint64_t step_of_round = l->state.epoch * x->batches + l->state.batch;
-    struct net_sgd sgd = {.lr = schedule_lr(c->train.lr, c->train.lr_final, step_of_round,
-                                            (uint64_t)c->train.epochs * x->batches),
+    struct net_sgd sgd = {.lr = lr_of(x, l->state.batch),
                           .momentum = c->train.momentum,
                           .weight_decay = c->train.weight_decay,
                           .nesterov = c->train.nesterov != 0};
@@ -221,11 +227,11 @@ static int finish(struct epoch *x, struct err *e)
     log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round,
              s->epoch, loss[0], loss[1], accuracy[0], accuracy[1], rate);
     int rc = events_write(&l->events, "epoch",
-                          json_pack("{s:i, s:i, s:I, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:i}", "round",
-                                    (int)s->round, "epoch", (int)s->epoch, "step", (json_int_t)s->step,
-                                    "loss", "video", loss[0], "audio", loss[1], "accuracy", "video",
-                                    accuracy[0], "audio", accuracy[1], "seconds", seconds, "clips_per_s",
-                                    rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                          json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:i}", "round",
+                                    (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0], "audio",
+                                    loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "lr",
+                                    lr_of(x, x->batches - 1), "seconds", seconds, "clips_per_s", rate,
+                                    "quarantined", (int)quarantine_count(&l->t->quarantine)),
                           e);
     s->epoch++;
     s->batch = 0;
