@@ -5,7 +5,7 @@
 
 The key names are torchvision's: the audio encoder also loads into torchvision.models.resnet18 with a one-channel conv1, the
 video encoder into a VideoResNet whose convolutions each have the midplanes below. Depth, width and, for video, whether it is
-torchvision's own layout (one number of midplanes a block) are read off the file.
+torchvision's own (one number of midplanes a block, another eps) are read off the file.
 """
 import json
 import struct
@@ -37,19 +37,21 @@ def midplanes(i, o):
 
 def conv21(i, o, stride, mid):
     return nn.Sequential(nn.Conv3d(i, mid, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
-                         nn.BatchNorm3d(mid, eps=1e-3), nn.ReLU(),
+                         nn.BatchNorm3d(mid), nn.ReLU(),
                          nn.Conv3d(mid, o, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False))
 
 
 class VideoBlock(nn.Module):
+    EPS = 1e-3  # of all batch-norms of an encoder of these blocks
+
     def __init__(self, i, o, stride):
         super().__init__()
         mid = midplanes(i, o)
-        self.conv1 = nn.Sequential(conv21(i, o, stride, mid), nn.BatchNorm3d(o, eps=1e-3), nn.ReLU())
-        self.conv2 = nn.Sequential(conv21(o, o, 1, self.second_mid(mid, o)), nn.BatchNorm3d(o, eps=1e-3))
+        self.conv1 = nn.Sequential(conv21(i, o, stride, mid), nn.BatchNorm3d(o), nn.ReLU())
+        self.conv2 = nn.Sequential(conv21(o, o, 1, self.second_mid(mid, o)), nn.BatchNorm3d(o))
         self.downsample = None
         if stride != 1:
-            self.downsample = nn.Sequential(nn.Conv3d(i, o, 1, stride, bias=False), nn.BatchNorm3d(o, eps=1e-3))
+            self.downsample = nn.Sequential(nn.Conv3d(i, o, 1, stride, bias=False), nn.BatchNorm3d(o))
 
     def forward(self, x):
         residual = x if self.downsample is None else self.downsample(x)
@@ -60,6 +62,8 @@ class VideoBlock(nn.Module):
 
 
 class TorchvisionVideoBlock(VideoBlock):
+    EPS = 1e-5
+
     def second_mid(self, first, o):
         return first
 
@@ -97,10 +101,13 @@ class Video(Encoder):
         super().__init__()
         mid = max(3, 45 * width // 64)
         self.stem = nn.Sequential(nn.Conv3d(3, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
-                                  nn.BatchNorm3d(mid, eps=1e-3), nn.ReLU(),
+                                  nn.BatchNorm3d(mid), nn.ReLU(),
                                   nn.Conv3d(mid, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
-                                  nn.BatchNorm3d(width, eps=1e-3), nn.ReLU())
+                                  nn.BatchNorm3d(width), nn.ReLU())
         self.stages(block, depth, width)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = block.EPS
 
     def begin(self, x):
         return self.stem(x)

@@ -16,6 +16,7 @@ import load_xdc
 
 # algorithms.md 1.3: parameters and entries without the head
 COUNTS = {"xdc": (33165639, 222), "torchvision": (31300125, 222)}
+EPS = {"xdc": 1e-3, "torchvision": 1e-5}
 BLOCKS = {"xdc": load_xdc.VideoBlock, "torchvision": load_xdc.TorchvisionVideoBlock}
 # Facts of the published files that no code here computes: shapes that differ between the flavours, and some that do not.
 SHAPES = {
@@ -51,7 +52,9 @@ def comes_back(path, target, state, flavour):
     assert metadata == {"format": "pt", "xdc.flavour": flavour, "xdc.encoder": "video", "xdc.depth": "18"}, metadata
     assert int.from_bytes(open(target, "rb").read(8), "little") % 8 == 0, "the header is not padded"
     assert set(tensors) == set(state)
-    loaded = load_xdc.load(target).state_dict()  # strictly
+    net = load_xdc.load(target)  # strictly
+    assert {m.eps for m in net.modules() if isinstance(m, torch.nn.BatchNorm3d)} == {EPS[flavour]}
+    loaded = net.state_dict()
     for name, t in state.items():
         for other in (tensors[name], loaded[name]):
             assert other.dtype == t.dtype and other.shape == t.shape, name
