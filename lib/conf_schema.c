@@ -121,6 +121,7 @@ const struct conf_key conf_schema[] = {
     INT("train.threads", train.threads, 0, 1024, "0", "threads", 0,
         "0: one per CPU; runs are bit-identical only at equal counts"),
     BOOL("train.nesterov", train.nesterov, "true", CONF_IDENTITY, "Nesterov momentum"),
+    BOOL("train.tensorboard", train.tensorboard, "true", 0, "write TensorBoard files beside events.jsonl"),
     INT("train.keep_checkpoints", train.keep, 2, 1000, "3", NULL, 0, "checkpoints kept"),
     REAL("train.lr", train.lr, 0, 100, "0.01", NULL, CONF_IDENTITY, "learning rate of SGD"),
     REAL("train.head_lr", train.head_lr, 0, 100, "0", NULL, CONF_IDENTITY,

@@ -122,6 +122,17 @@ int fs_write_all(int fd, const void *data, size_t size, const char *what, struct
     return 0;
 }
 
+int fs_append(int fd, const void *data, size_t size, const char *what, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "write %s", what);
+    int rc = fs_write_all(fd, data, size, what, e);
+    if (rc < 0 && ftruncate(fd, st.st_size) < 0)
+        err_wrap(e, "%s ends in the middle of a record", what);
+    return rc;
+}
+
 /* The directory part of a path, "." when there is none. */
 static void parent_of(const char *path, char out[PATH_MAX])
 {

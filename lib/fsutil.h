@@ -24,6 +24,10 @@ int fs_write_atomic(const char *path, const void *data, size_t size, struct err 
  * error. */
 int fs_write_all(int fd, const void *data, size_t size, const char *what, struct err *e) WARN_UNUSED;
 
+/* The same at the end of a file opened with O_APPEND, whose only writer this is: what a failed write has left
+ * of the bytes is cut off again. */
+int fs_append(int fd, const void *data, size_t size, const char *what, struct err *e) WARN_UNUSED;
+
 /* fsync of the directory `path`. */
 int fs_sync_dir(const char *path, struct err *e) WARN_UNUSED;
 

@@ -30,7 +30,5 @@ int train_export(struct train_loop *l, struct err *e)
                          (unsigned long long)l->state.step);
         rc = fs_write_atomic(path, text, (size_t)n, e);
     }
-    if (rc == 0)
-        rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     return rc < 0 ? err_wrap(e, "export") : 0;
 }

@@ -157,7 +157,8 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
     return 0;
 }
 
-static struct net_sgd sgd_of_step(const struct epoch *x)
+/* The share of the base learning rates at a batch of this epoch. */
+static double rate_of(const struct epoch *x, uint64_t batch)
 {
     const struct train_loop *l = x->l;
     const struct conf *c = &l->t->conf;
@@ -168,7 +169,13 @@ static struct net_sgd sgd_of_step(const struct epoch *x)
                                       .factor = c->train.step_factor,
                                       .last = c->train.lr_final,
                                       .epochs = train_epochs(l)};
-    double rate = schedule_rate(&schedule, l->state.epoch * x->batches + l->state.batch, x->batches);
+    return schedule_rate(&schedule, l->state.epoch * x->batches + batch, x->batches);
+}
+
+static struct net_sgd sgd_of_step(const struct epoch *x)
+{
+    const struct conf *c = &x->l->t->conf;
+    double rate = rate_of(x, x->l->state.batch);
     return (struct net_sgd){.lr = c->train.lr * rate,
                             .head_lr = c->train.head_lr * rate,
                             .momentum = c->train.momentum,
@@ -242,13 +249,14 @@ static int finish(struct epoch *x, struct err *e)
     double rate = (double)l->phase_clips / (seconds * x->plan.streams);
     log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round,
              s->epoch, loss[0], loss[1], accuracy[0], accuracy[1], rate);
-    int rc = events_write(&l->events, "epoch",
-                          json_pack("{s:i, s:i, s:I, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:i}", "round",
-                                    (int)s->round, "epoch", (int)s->epoch, "step", (json_int_t)s->step,
-                                    "loss", "video", loss[0], "audio", loss[1], "accuracy", "video",
-                                    accuracy[0], "audio", accuracy[1], "seconds", seconds, "clips_per_s",
-                                    rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
-                          e);
+    int rc =
+        events_write(&l->events, "epoch",
+                     json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:i}", "round",
+                               (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0], "audio",
+                               loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "lr",
+                               x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
+                               "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                     e);
     s->epoch++;
     s->batch = 0;
     return rc < 0 ? rc : ledger_next_epoch(l->ledger, e);

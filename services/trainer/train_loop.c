@@ -20,9 +20,7 @@ int train_checkpoint(struct train_loop *l, struct err *e)
     if (rc < 0)
         return rc;
     atomic_store(&t->checkpoint, false);
-    return events_write(
-        &l->events, "checkpoint",
-        json_pack("{s:I, s:f}", "step", (json_int_t)l->state.step, "seconds", progress_now_s() - start), e);
+    return events_write(&l->events, "checkpoint", json_pack("{s:f}", "seconds", progress_now_s() - start), e);
 }
 
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
@@ -58,6 +56,7 @@ void train_show_done(struct train_loop *l, uint64_t done)
 int train_note_batch(struct train_loop *l, const struct plan *p, const struct batch *b, struct err *e)
 {
     struct trainer *t = l->t;
+    uint64_t before = l->phase_clips;
     for (uint32_t s = 0; s < p->streams; s++) {
         for (uint32_t row = 0; row < b->n; row++) {
             const struct batch_slot *slot = &b->stream[s].slots[row];
@@ -69,6 +68,7 @@ int train_note_batch(struct train_loop *l, const struct plan *p, const struct ba
                 return err_sys(e, ENOMEM, "quarantine");
         }
     }
+    l->clips += (double)(l->phase_clips - before) / p->streams;
     uint64_t bad = quarantine_count(&t->quarantine), all = clip_set_size(&t->set);
     if ((double)bad > t->conf.limits.max_bad_share * (double)all)
         return err_set(e, XDC_EMEDIA,
@@ -249,6 +249,42 @@ static int step_phase(struct train_loop *l, struct err *e)
     return warmed ? train_checkpoint(l, e) : 0;
 }
 
+/* What a phase computes for a clip with both encoders: a forward pass, or that and a backward one of twice
+ * its cost where encoders learn. 0 where nothing enters them. */
+static double flop_per_clip(const struct train_loop *l, enum phase phase)
+{
+    bool learns = phase == PHASE_TRAIN && l->t->conf.train.update != UPDATE_FC;
+    if (phase != PHASE_WARM && phase != PHASE_EXTRACT && phase != PHASE_TRAIN)
+        return 0;
+    return (learns ? 3 : 1) * (l->flop[NET_VIDEO] + l->flop[NET_AUDIO]);
+}
+
+/* Goes through a phase and records what it took, also when it is stopped on the way. */
+static int go_through_phase(struct train_loop *l, struct err *e)
+{
+    enum phase phase = l->state.phase;
+    const char *name = phase_name(phase);
+    uint32_t round = l->state.round;
+    double start = progress_now_s(), clips = l->clips;
+    int rc = step_phase(l, e);
+    if (rc < 0 && rc != XDC_ESTOPPED)
+        return rc;
+    double seconds = progress_now_s() - start;
+    clips = l->clips - clips;
+    json_t *fields = json_pack("{s:s, s:i, s:b, s:f, s:f}", "name", name, "round", (int)round, "ended",
+                               rc == 0, "seconds", seconds, "clips", clips);
+    if (fields && clips > 0) {
+        json_object_set_new(fields, "clips_per_s", json_real(clips / seconds));
+        json_object_set_new(fields, "flop", json_real(clips * flop_per_clip(l, phase)));
+    }
+    struct err written;
+    if (events_write(&l->events, "phase", fields, &written) < 0) {
+        *e = written;
+        return e->code;
+    }
+    return rc;
+}
+
 /* The encoders that start from a file's weights. */
 static int init_encoders(struct train_loop *l, struct err *e)
 {
@@ -302,7 +338,10 @@ static int open_net(struct train_loop *l, struct err *e)
                             .crop = (uint32_t)c->video.crop,
                             .seed = (uint64_t)c->run.seed,
                             .threads = (int)c->train.threads};
-    return net_create(&spec, &l->net, e);
+    int rc = net_create(&spec, &l->net, e);
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
+        rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
+    return rc;
 }
 
 int train_loop_run(struct trainer *t, struct err *e)
@@ -315,11 +354,14 @@ int train_loop_run(struct trainer *t, struct err *e)
     l->events.fd = -1;
     int rc = open_net(l, e);
     if (rc == 0)
-        rc = events_open(&l->events, t->conf.run.dir, e);
-    if (rc == 0)
         rc = resume(l, e);
+    if (rc == 0)
+        rc = events_open(&l->events, t->conf.run.dir, t->conf.train.tensorboard != 0, &l->state.step,
+                         l->state.phase != PHASE_STATS, e);
     while (rc == 0 && l->state.phase != PHASE_DONE)
-        rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : step_phase(l, e);
+        rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : go_through_phase(l, e);
+    if (rc == 0)
+        rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     if (rc == 0)
         train_show_phase(l, 1, 1);
     targets_close(&l->targets);

@@ -14,12 +14,14 @@ struct train_loop {
     struct trainer *t;
     const struct targets_method *method;
     struct net *net; /* owned */
+    double flop[NET_ENCODERS]; /* of one clip forward */
     struct targets targets;
     struct ledger *ledger; /* owned */
     struct events events;
     struct train_state state;
     double phase_start_s;
     uint64_t phase_clips; /* samples that the phase used, for its rate */
+    double clips;         /* used since the start; a clip of two streams counts half in each */
 };
 
 /* The thread's whole life. 0 when the run is finished, XDC_ESTOPPED when it was stopped with a checkpoint. */
