@@ -1,6 +1,6 @@
-/* net_step: clips per second of the training step and of the feature pass, for both encoders.
- * Usage: net_step [depth video_width audio_width frames crop batch threads steps]; compare with
- * bench/peers/net_step.py. */
+/* net_step: clips per second of the training step and of the feature pass, for both encoders, as one JSON
+ * line. Usage: bench_net_step DEPTH VIDEO_WIDTH AUDIO_WIDTH FRAMES CROP BATCH THREADS STEPS;
+ * bench/net_step.py compares. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -8,7 +8,7 @@
 #include "lib/rng.h"
 #include "lib/torch/net.h"
 
-enum { CLASSES = 64, ROUNDS = 5 };
+enum { CLASSES = 64, ROUNDS = 3 };
 
 static double now_s(void)
 {
@@ -58,19 +58,22 @@ static double measure(const struct job *j, enum net_encoder enc, int train)
 
 static void report(const struct job *j)
 {
-    static const char *const pass[] = {"features", "train"};
+    static const char *const pass[] = {"features", "train"}, *const name[] = {"video", "audio"};
     uint32_t n = j->batch[NET_VIDEO].n;
-    for (int train = 0; train < 2; train++) {
-        double best[NET_ENCODERS] = {1e30, 1e30};
-        for (int enc = 0; enc < NET_ENCODERS; enc++)
+    printf("{\"torch\": \"%s\"", net_torch_version());
+    for (int enc = 0; enc < NET_ENCODERS; enc++) {
+        printf(", \"%s\": {", name[enc]);
+        for (int train = 1; train >= 0; train--) {
+            double best = 1e30;
             for (int round = 0; round <= ROUNDS; round++) { /* the first one warms up */
                 double s = measure(j, (enum net_encoder)enc, train);
-                if (round > 0 && s < best[enc])
-                    best[enc] = s;
+                if (round > 0 && s < best)
+                    best = s;
             }
-        printf("%-8s  video %8.2f  audio %8.2f  both %8.2f clips/s\n", pass[train], n / best[0], n / best[1],
-               n / (best[0] + best[1]));
+            printf("\"%s\": %.4f%s", pass[train], n / best, train ? ", " : "}");
+        }
     }
+    printf("}\n");
 }
 
 int main(int argc, char **argv)
@@ -114,8 +117,6 @@ int main(int argc, char **argv)
         if (net_reset_heads(j.net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, classes, seeds, &e) < 0)
             die(&e);
 
-    printf("R(2+1)D-%u width %u %ux%ux%u, ResNet-%u width %u, batch %u, %u threads, libtorch %s\n", v[0],
-           v[1], v[3], v[4], v[4], v[0], v[2], n, v[6], net_torch_version());
     report(&j);
     net_destroy(j.net);
     free(video);

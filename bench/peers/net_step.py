@@ -1,9 +1,11 @@
-"""The training step of bench/net_step.c as a Python loop over the same libtorch: as people write it, and tuned.
+"""The training step and the feature pass of bench/net_step.c as a Python loop, as people write it and tuned; prints one JSON line
+of clips a second.
 
-Usage: net_step.py [depth video_width audio_width frames crop batch threads steps]
-Tuned: channels_last_3d and channels_last, in-place ReLU, SGD with foreach; run it with OPENBLAS_CORETYPE=SkylakeX where the
-CPU has AVX-512, and with MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=9999999999 to keep freed memory.
+usage: net_step.py NETS.safetensors... FRAMES CROP BATCH THREADS STEPS plain|tuned
+Tuned: channels_last_3d and channels_last, in-place ReLU, SGD with foreach, freed memory kept.
 """
+import ctypes
+import json
 import pathlib
 import sys
 import time
@@ -15,15 +17,19 @@ from torch import nn
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "deploy" / "python"))
 import load_xdc
 
-DEFAULTS = [10, 16, 32, 8, 64, 32, 2, 3]
-ROUNDS = 5
+ROUNDS = 3
 
 
-def make(encoder, width, x, labels, tuned):
-    """The train step and the feature pass of one encoder, as functions."""
-    net = nn.Sequential(encoder, nn.Linear(width * 8, 64))
+def make(path, frames, crop, batch, tuned):
+    """(train step, feature pass) of one encoder."""
+    encoder = load_xdc.load(path)
+    video = next(iter(encoder.state_dict().values())).dim() == 5
+    x = torch.randn(batch, 3, frames, crop, crop) if video else torch.randn(batch, 1, 40, 100)
+    with torch.no_grad():
+        width = encoder(x[:1]).shape[1]
+    net, labels = nn.Sequential(encoder, nn.Linear(width, 64)), torch.randint(0, 64, (batch,))
     if tuned:
-        layout = torch.channels_last_3d if x.dim() == 5 else torch.channels_last
+        layout = torch.channels_last_3d if video else torch.channels_last
         net, x = net.to(memory_format=layout), x.contiguous(memory_format=layout)
         for m in net.modules():
             if isinstance(m, nn.ReLU):
@@ -41,7 +47,7 @@ def make(encoder, width, x, labels, tuned):
         with torch.no_grad():
             encoder(x)
 
-    return {"features": features, "train": train}
+    return "video" if video else "audio", train, features
 
 
 def best(step, steps):
@@ -55,21 +61,19 @@ def best(step, steps):
 
 
 def main():
-    v = [int(a) for a in sys.argv[1:]]
-    v += DEFAULTS[len(v):]
-    depth, video_width, audio_width, frames, crop, batch, threads, steps = v
+    frames, crop, batch, threads, steps = (int(a) for a in sys.argv[-6:-1])
+    tuned = sys.argv[-1] == "tuned"
+    if tuned:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    labels = torch.randint(0, 64, (batch,))
-    for tuned in (False, True):
-        clips, mels = torch.randn(batch, 3, frames, crop, crop), torch.randn(batch, 1, 40, 100)
-        video = make(load_xdc.Video(depth, video_width), video_width, clips, labels, tuned)
-        audio = make(load_xdc.Audio(depth, audio_width), audio_width, mels, labels, tuned)
-        for name in ("features", "train"):
-            tv, ta = best(video[name], steps), best(audio[name], steps)
-            kind = "tuned" if tuned else "plain"
-            print(f"{kind} {name:8}  video {batch / tv:8.2f}  audio {batch / ta:8.2f}  both {batch / (tv + ta):8.2f} "
-                  f"clips/s", flush=True)
+    result = {"torch": torch.__version__}
+    for path in sys.argv[1:-6]:
+        name, train, features = make(path, frames, crop, batch, tuned)
+        result[name] = {"train": batch / best(train, steps), "features": batch / best(features, steps)}
+    print(json.dumps(result))
 
 
 main()

@@ -33,7 +33,14 @@ enum {
     RUN = 0x77
 };
 
-static const struct net_spec tiny = {10, 4, 10, 4, FRAMES, CROP, 5, 1};
+static const struct net_spec tiny = {.video_depth = 10,
+                                     .video_width = 4,
+                                     .audio_depth = 10,
+                                     .audio_width = 4,
+                                     .frames = FRAMES,
+                                     .crop = CROP,
+                                     .seed = 5,
+                                     .threads = 1};
 
 static char dir[64];
 

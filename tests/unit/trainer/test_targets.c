@@ -128,7 +128,14 @@ static void labelled_means_any_head(void **state)
 static uint64_t train_video(const struct targets *t)
 {
     enum { B = 4, T = 4, P = 16, STEPS = 3, VIDEO = T * P * P * 3 };
-    struct net_spec spec = {10, 4, 10, 4, T, P, 3, 1};
+    struct net_spec spec = {.video_depth = 10,
+                            .video_width = 4,
+                            .audio_depth = 10,
+                            .audio_width = 4,
+                            .frames = T,
+                            .crop = P,
+                            .seed = 3,
+                            .threads = 1};
     struct net_sgd sgd = {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4, .nesterov = true};
     static uint8_t frames[B * VIDEO];
     struct net *net;
