@@ -127,6 +127,23 @@ int net_write_encoder(struct net *net, enum net_encoder enc, uint32_t classes,
                       const char *const (*metadata)[2], size_t n, const char *path,
                       struct err *e) WARN_UNUSED;
 
+/* Ranks: several processes that train equal nets together, each on its rows of every batch. */
+struct net_ranks {
+    uint32_t rank, world;
+    const char *address; /* host of rank 0 */
+    uint16_t port;
+    double timeout_s; /* of the meeting and of every exchange */
+    bool sync_norm;   /* batch-norm statistics over all ranks' rows */
+};
+/* Meets the other ranks; from then on net_train_step is collective: every rank calls it for the same step
+ * with its rows (which may be none: n 0), gradients are summed, weights are divided by those of all ranks,
+ * and the figures are those of all rows. XDC_EMISMATCH when the ranks' weights differ; XDC_ETORCH when a rank
+ * is missing or lost. */
+int net_join(struct net *net, const struct net_ranks *ranks, struct err *e) WARN_UNUSED;
+/* Batch-norm's running statistics become the mean over ranks: before an extraction or a checkpoint where
+ * sync_norm is off. Collective; alone it does nothing. */
+int net_average_statistics(struct net *net, struct err *e) WARN_UNUSED;
+
 /* libtorch's version, "1.13.1". */
 const char *net_torch_version(void);
 

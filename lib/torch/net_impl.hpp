@@ -2,6 +2,7 @@
  * One thread at a time per net. No exception leaves the guard. */
 #pragma once
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "lib/torch/encoder.hpp"
 #include "lib/torch/heads.hpp"
 #include "lib/torch/net.h"
+#include "lib/torch/ranks.hpp"
 
 struct net {
     struct net_spec spec;
@@ -18,6 +20,7 @@ struct net {
     xdc::encoder encoder[NET_ENCODERS];
     std::vector<xdc::head> heads[NET_ENCODERS];
     double audio_mean = 0, audio_deviation = 1;
+    std::unique_ptr<xdc::ranks> group;               /* NULL: this process trains alone */
     bool initialised[NET_ENCODERS] = {false, false}; /* by net_init */
     bool file_stats = false;                         /* its file had mean and deviation */
 };

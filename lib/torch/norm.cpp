@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lib/torch/norm_kernels.hpp"
+#include "lib/torch/ranks.hpp"
 
 namespace xdc
 {
@@ -77,55 +78,114 @@ void transform(const at::Tensor &x, const affine &a, const at::Tensor &residual,
     });
 }
 
-/* Mean and biased variance of the batch, then the running ones: PyTorch's rule, with the unbiased variance.
- */
-std::vector<double> batch_statistics(const at::Tensor &x, const norm &n, double momentum)
+/* Of all rows of a batch, on whatever ranks they are. */
+struct statistics {
+    double rows;
+    std::vector<double> mean, var; /* [C]; var biased */
+};
+
+/* Sums of differences from the first row: no cancellation when the mean is large. */
+statistics local_statistics(const at::Tensor &x)
 {
     int64_t c = x.size(-1), rows = x.numel() / c;
     const float *px = x.data_ptr<float>();
-    /* Sums of differences from the first row: no cancellation when the mean is large. */
     std::vector<double> s = sum_rows(rows, c, [&](int64_t first, int64_t last, double *sums) {
         norm_kernel_moments(px + first * c, px, last - first, c, sums);
     });
-    float *mean = n.mean.data_ptr<float>(), *var = n.var.data_ptr<float>();
-    double m = static_cast<double>(rows);
-    for (int64_t i = 0; i < c; i++) {
-        double d = s[static_cast<size_t>(i)] / m;
-        double v = std::max(0.0, s[static_cast<size_t>(c + i)] / m - d * d);
-        s[static_cast<size_t>(i)] = px[i] + d;
-        s[static_cast<size_t>(c + i)] = v;
-        double unbiased = rows > 1 ? v * m / (m - 1) : v;
-        mean[i] = static_cast<float>((1 - momentum) * mean[i] + momentum * (px[i] + d));
-        var[i] = static_cast<float>((1 - momentum) * var[i] + momentum * unbiased);
+    size_t channels = static_cast<size_t>(c);
+    statistics out = {static_cast<double>(rows), std::vector<double>(channels),
+                      std::vector<double>(channels)};
+    for (size_t i = 0; i < channels; i++) {
+        double d = s[i] / out.rows;
+        out.mean[i] = static_cast<double>(px[i]) + d;
+        out.var[i] = std::max(0.0, s[channels + i] / out.rows - d * d);
     }
-    return s;
+    return out;
+}
+
+/* Means and squares of the ranks put together pairwise, in the order of the ranks (Chan, Golub, LeVeque). */
+statistics over_ranks(const statistics &mine, const ranks &group, bool ghost)
+{
+    size_t c = mine.mean.size(), n = 1 + 2 * c;
+    std::vector<double> part = {ghost ? 0.0 : mine.rows};
+    part.insert(part.end(), mine.mean.begin(), mine.mean.end());
+    part.insert(part.end(), mine.var.begin(), mine.var.end());
+    std::vector<double> all = group.gather_statistics(part);
+    statistics out = {0, std::vector<double>(c), std::vector<double>(c)};
+    for (size_t r = 0; r < all.size(); r += n) {
+        double rows = all[r], total = out.rows + rows;
+        if (!(rows > 0))
+            continue;
+        for (size_t i = 0; i < c; i++) {
+            double delta = all[r + 1 + i] - out.mean[i];
+            double squares =
+                out.var[i] * out.rows + all[r + 1 + c + i] * rows + delta * delta * out.rows * rows / total;
+            out.mean[i] += delta * rows / total;
+            out.var[i] = squares / total;
+        }
+        out.rows = total;
+    }
+    return out;
+}
+
+/* The running statistics move: PyTorch's rule, with the unbiased variance. */
+void move_running(const norm &n, const statistics &s, double momentum)
+{
+    float *mean = n.mean.data_ptr<float>(), *var = n.var.data_ptr<float>();
+    for (size_t i = 0; i < s.mean.size(); i++) {
+        double unbiased = s.rows > 1 ? s.var[i] * s.rows / (s.rows - 1) : s.var[i];
+        mean[i] = static_cast<float>((1 - momentum) * static_cast<double>(mean[i]) + momentum * s.mean[i]);
+        var[i] = static_cast<float>((1 - momentum) * static_cast<double>(var[i]) + momentum * unbiased);
+    }
 }
 
 /* What backward keeps beside x: the batch's mean and 1/deviation, scale and shift, as f32 [4, C]. */
-at::Tensor keep(const std::vector<double> &stats, const affine &a, double eps)
+at::Tensor keep(const statistics &stats, const affine &a, double eps)
 {
     int64_t c = static_cast<int64_t>(a.scale.size());
     at::Tensor k = at::empty({4, c}, at::kFloat);
     float *p = k.data_ptr<float>();
     for (int64_t i = 0; i < c; i++) {
         size_t j = static_cast<size_t>(i);
-        p[i] = static_cast<float>(stats[j]);
-        p[c + i] = static_cast<float>(1 / std::sqrt(stats[static_cast<size_t>(c) + j] + eps));
+        p[i] = static_cast<float>(stats.mean[j]);
+        p[c + i] = static_cast<float>(1 / std::sqrt(stats.var[j] + eps));
         p[2 * c + i] = a.scale[j];
         p[3 * c + i] = a.shift[j];
     }
     return k;
 }
 
+/* [world, n] summed in the order of the ranks. */
+std::vector<double> add_ranks(const std::vector<double> &all, size_t n)
+{
+    std::vector<double> sum(n, 0.0);
+    for (size_t i = 0; i < all.size(); i++)
+        sum[i % n] += all[i];
+    return sum;
+}
+
+/* The gradients of rows that stand in for none. */
+variable_list nothing(const at::Tensor &x, const at::Tensor &masked_by, int64_t c)
+{
+    at::Tensor none = at::zeros({c}, at::kFloat);
+    return {
+        at::zeros_like(x), none,         none.clone(), masked_by.defined() ? at::zeros_like(x) : at::Tensor(),
+        at::Tensor(),      at::Tensor(), at::Tensor()};
+}
+
 struct norm_train : torch::autograd::Function<norm_train> {
     static at::Tensor forward(AutogradContext *ctx, const at::Tensor &x, const at::Tensor &weight,
                               const at::Tensor &bias, const at::Tensor &residual, const norm *n, bool relu,
-                              double momentum)
+                              const norm_mode *mode)
     {
         (void)weight;
         (void)bias;
-        std::vector<double> stats = batch_statistics(x, *n, momentum);
-        affine a = affine_of(*n, stats.data(), stats.data() + x.size(-1));
+        statistics stats = local_statistics(x);
+        if (mode->group)
+            stats = over_ranks(stats, *mode->group, mode->ghost);
+        if (mode->group || !mode->ghost)
+            move_running(*n, stats, mode->momentum);
+        affine a = affine_of(*n, stats.mean.data(), stats.var.data());
         at::Tensor y = at::empty_like(x);
         bool has_residual = residual.numel() > 0;
         transform(x, a, has_residual ? residual : at::Tensor(), relu, y);
@@ -134,6 +194,9 @@ struct norm_train : torch::autograd::Function<norm_train> {
         ctx->save_for_backward({x, keep(stats, a, n->eps), masked_by_y ? y : at::Tensor()});
         ctx->saved_data["relu"] = relu;
         ctx->saved_data["residual"] = has_residual;
+        ctx->saved_data["rows"] = stats.rows;
+        ctx->saved_data["ghost"] = mode->ghost;
+        ctx->saved_data["group"] = static_cast<int64_t>(reinterpret_cast<intptr_t>(mode->group));
         return y;
     }
 
@@ -153,15 +216,24 @@ struct norm_train : torch::autograd::Function<norm_train> {
             norm_kernel_sums(px + first * c, pg + first * c, py ? py + first * c : nullptr, mean, scale,
                              shift, last - first, c, mask, sums);
         });
+        /* The parameters' gradients are of these rows; what passes on to x counts the rows of all ranks. */
+        std::vector<double> all = s;
+        auto *group =
+            reinterpret_cast<const ranks *>(static_cast<intptr_t>(ctx->saved_data["group"].toInt()));
+        if (group)
+            all = add_ranks(group->gather_statistics(s), s.size());
+        if (ctx->saved_data["ghost"].toBool())
+            return nothing(x, saved[2], c);
+        double m = ctx->saved_data["rows"].toDouble();
         /* dx = scale (g - mean(g) - xhat mean(g xhat)) = scale g + b x + d */
         at::Tensor dw = at::empty({c}, at::kFloat), db = at::empty({c}, at::kFloat);
         std::vector<float> b(static_cast<size_t>(c)), d(static_cast<size_t>(c));
         for (int64_t i = 0; i < c; i++) {
             size_t j = static_cast<size_t>(i);
-            double sum = s[j], dot = s[static_cast<size_t>(c) + j], m = static_cast<double>(rows);
+            double sum = all[j], dot = all[static_cast<size_t>(c) + j];
             double slope = -static_cast<double>(scale[i]) * inv[i] * inv[i] * dot / m;
-            db.data_ptr<float>()[i] = static_cast<float>(sum);
-            dw.data_ptr<float>()[i] = static_cast<float>(dot * inv[i]);
+            db.data_ptr<float>()[i] = static_cast<float>(s[j]);
+            dw.data_ptr<float>()[i] = static_cast<float>(s[static_cast<size_t>(c) + j] * inv[i]);
             b[j] = static_cast<float>(slope);
             d[j] = static_cast<float>(-scale[i] * sum / m - slope * mean[i]);
         }
@@ -201,7 +273,7 @@ at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &resi
     if (mode.train) {
         /* libtorch's Function takes no undefined tensors: none is an empty one. */
         at::Tensor r = residual.defined() ? residual : at::empty({0}, at::kFloat);
-        return norm_train::apply(x, n.weight, n.bias, r, &n, relu, mode.momentum);
+        return norm_train::apply(x, n.weight, n.bias, r, &n, relu, &mode);
     }
     at::Tensor stats = at::stack({n.mean, n.var}).to(at::kDouble);
     const double *p = stats.data_ptr<double>();

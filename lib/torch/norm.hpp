@@ -8,6 +8,8 @@
 namespace xdc
 {
 
+class ranks;
+
 struct norm {
     at::Tensor weight, bias; /* [C], learnt */
     at::Tensor mean, var;    /* [C], running statistics */
@@ -21,6 +23,9 @@ struct norm_mode {
     bool train = false;
     double momentum = 0.1;
     bool recompute = false; /* keep no activations inside blocks: see recompute.hpp */
+    /* Training over ranks: batch statistics are those of all ranks' rows together. */
+    const ranks *group = nullptr;
+    bool ghost = false; /* these rows stand in for none: they count nowhere and get no gradient */
 };
 
 /* act(normalise(x) + residual): x [..., C] contiguous, residual of the same shape or undefined; act is ReLU

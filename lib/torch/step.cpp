@@ -15,12 +15,15 @@ namespace
 
 /* What one head's loss needs, on the host. */
 struct target {
-    at::Tensor label, weight; /* i64 [n] with 0 where there is none, f32 [n] with 0 there, of sum 1 */
+    at::Tensor label,
+        weight; /* i64 [n] with 0 where there is none; f32 [n] with 0 there, of sum 1 over ranks */
     const int64_t *given = nullptr;
-    uint32_t labelled = 0;
+    double labelled = 0, sum = 0; /* of clips with a label, of their weights, over all ranks */
     double factor = 1;
+    double nll = 0, correct = 0; /* of this step */
 };
 
+/* Weights not yet divided by their sum. */
 target make_target(const int64_t *labels, const float *weights, uint32_t n, int64_t classes)
 {
     target t;
@@ -29,7 +32,6 @@ target make_target(const int64_t *labels, const float *weights, uint32_t n, int6
     t.weight = at::zeros({n}, at::kFloat);
     int64_t *label = t.label.data_ptr<int64_t>();
     float *weight = t.weight.data_ptr<float>();
-    double sum = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (labels[i] == -1)
             continue;
@@ -41,14 +43,19 @@ target make_target(const int64_t *labels, const float *weights, uint32_t n, int6
             throw refusal{-EINVAL, "a sample weight is negative or not finite"};
         label[i] = labels[i];
         weight[i] = w;
-        sum += static_cast<double>(w);
+        t.sum += static_cast<double>(w);
         t.labelled++;
     }
-    if (t.labelled > 0 && !(sum > 0))
-        throw refusal{-EINVAL, "the sample weights of the labelled clips sum to 0"};
-    for (uint32_t i = 0; i < n; i++)
-        weight[i] = sum > 0 ? static_cast<float>(static_cast<double>(weight[i]) / sum) : 0.0f;
     return t;
+}
+
+void normalise(target &t)
+{
+    if (t.labelled > 0 && !(t.sum > 0))
+        throw refusal{-EINVAL, "the sample weights of the labelled clips sum to 0"};
+    float *weight = t.weight.data_ptr<float>();
+    for (int64_t i = 0; i < t.weight.numel(); i++)
+        weight[i] = t.sum > 0 ? static_cast<float>(static_cast<double>(weight[i]) / t.sum) : 0.0f;
 }
 
 /* All that a step moves, with its gradients. */
@@ -72,41 +79,54 @@ struct step {
     const struct net_sgd &o;
     std::vector<target> targets;
     struct net_step *out;
+
+    xdc::norm_mode mode(bool ghost) const
+    {
+        const xdc::ranks *group = net.group && net.group->sync_norm() ? net.group.get() : nullptr;
+        return {true, 0.1, o.recompute, group, ghost};
+    }
 };
 
 /* A head's figures over the rows from `first` on. */
-void note_head(const step &s, size_t h, const at::Tensor &nll, const at::Tensor &logits, int64_t first)
+void note_head(target &t, const at::Tensor &nll, const at::Tensor &logits, int64_t first)
 {
     at::Tensor nll_host = nll.detach().cpu(), best = logits.detach().argmax(1).cpu();
-    const target &t = s.targets[h];
-    double sum = 0;
     for (int64_t i = 0; i < nll_host.numel(); i++) {
         if (t.given[first + i] == -1)
             continue;
-        sum += static_cast<double>(nll_host.data_ptr<float>()[i]);
-        s.out->correct[h] += best.data_ptr<int64_t>()[i] == t.given[first + i];
+        t.nll += static_cast<double>(nll_host.data_ptr<float>()[i]);
+        t.correct += best.data_ptr<int64_t>()[i] == t.given[first + i];
     }
-    s.out->loss[h] += sum / t.labelled;
-    if (!std::isfinite(sum))
-        throw refusal{XDC_EUNSTABLE, "the loss is not finite"};
 }
 
-/* The part of the loss of rows [first, first + n), as a scalar; undefined when none of them has a label. */
-at::Tensor chunk_loss(const step &s, const at::Tensor &features, int64_t first, int64_t n)
+/* Rows [first, first + n) of a batch; a ghost is one clip of zeros that stands in for none. */
+struct chunk {
+    int64_t first, n;
+    bool ghost;
+};
+
+/* The chunk's part of the loss, as a scalar. A head without labels is left out, but not over ranks: there
+ * every parameter must get a gradient. */
+at::Tensor chunk_loss(step &s, const at::Tensor &features, const chunk &c)
 {
     at::Tensor loss;
     std::vector<xdc::head> &heads = s.net.heads[s.enc];
     for (size_t h = 0; h < heads.size(); h++) {
-        const target &t = s.targets[h];
-        if (t.labelled == 0)
+        target &t = s.targets[h];
+        if (t.labelled == 0 && !s.net.group)
             continue;
-        uint64_t seed = rng_key(s.o.seed, "dropout", h, static_cast<uint64_t>(first), 0);
-        at::Tensor logits = xdc::head_forward(heads[h], features, {true, 0.1, false}, seed);
-        at::Tensor label = t.label.slice(0, first, first + n).to(features.device());
-        at::Tensor weight = t.weight.slice(0, first, first + n).to(features.device());
-        at::Tensor nll = -at::log_softmax(logits, 1).gather(1, label.unsqueeze(1)).squeeze(1);
-        note_head(s, h, nll, logits, first);
-        at::Tensor term = at::dot(nll, weight);
+        uint64_t seed = rng_key(s.o.seed, "dropout", h, static_cast<uint64_t>(c.first), 0);
+        at::Tensor logits = xdc::head_forward(heads[h], features, s.mode(c.ghost), seed);
+        at::Tensor term;
+        if (c.ghost) {
+            term = logits.sum() * 0;
+        } else {
+            at::Tensor label = t.label.slice(0, c.first, c.first + c.n).to(features.device());
+            at::Tensor weight = t.weight.slice(0, c.first, c.first + c.n).to(features.device());
+            at::Tensor nll = -at::log_softmax(logits, 1).gather(1, label.unsqueeze(1)).squeeze(1);
+            note_head(t, nll, logits, c.first);
+            term = at::dot(nll, weight);
+        }
         if (t.factor != 1)
             term = term * t.factor;
         loss = loss.defined() ? loss + term : term;
@@ -114,32 +134,41 @@ at::Tensor chunk_loss(const step &s, const at::Tensor &features, int64_t first, 
     return loss;
 }
 
-at::Tensor features_of(const step &s, const struct net_batch &b)
+at::Tensor features_of(const step &s, const struct net_batch &b, const chunk &c)
 {
-    xdc::maps x = xdc::input(s.net, s.enc, b);
+    size_t clip = s.enc == NET_VIDEO ? size_t(3) * s.net.spec.frames * s.net.spec.crop * s.net.spec.crop
+                                     : 4000 * sizeof(float);
+    std::vector<float> zeros(c.ghost ? clip / sizeof(float) + 1 : 0);
+    const char *data = static_cast<const char *>(b.data) + static_cast<size_t>(c.first) * clip;
+    struct net_batch rows = {static_cast<uint32_t>(c.n), data};
+    if (c.ghost)
+        rows = {1, zeros.data()};
+    xdc::maps x = xdc::input(s.net, s.enc, rows);
     const xdc::body &body = *s.net.encoder[s.enc].layers;
     if (!s.o.frozen)
-        return body.forward(x, {true, 0.1, s.o.recompute});
+        return body.forward(x, s.mode(c.ghost));
     at::NoGradGuard no_grad;
     return body.forward(x, {});
 }
 
-/* Adds the gradients of rows [first, first + n) to the group's. */
-void add_gradients(const step &s, const struct net_batch &b, int64_t first, int64_t n, group &g)
+/* Adds the gradients of all chunks; over ranks the last backward pass sends what all have added. */
+void add_gradients(step &s, const struct net_batch &b, const std::vector<chunk> &chunks, group &g)
 {
-    size_t clip = s.enc == NET_VIDEO ? size_t(3) * s.net.spec.frames * s.net.spec.crop * s.net.spec.crop
-                                     : 4000 * sizeof(float);
-    const char *data = static_cast<const char *>(b.data) + static_cast<size_t>(first) * clip;
-    at::Tensor features = features_of(s, {static_cast<uint32_t>(n), data});
-    at::Tensor loss = chunk_loss(s, features, first, n);
-    std::vector<at::Tensor> grads = torch::autograd::grad({loss}, g.params, {}, {}, false, true);
-    for (size_t i = 0; i < grads.size(); i++)
-        if (!grads[i].defined())
-            grads[i] = at::zeros_like(g.params[i]); /* a head without labels in this batch */
-    if (g.grads.empty())
-        g.grads = std::move(grads);
-    else
-        at::_foreach_add_(g.grads, grads, 1);
+    for (const chunk &c : chunks) {
+        at::Tensor loss = chunk_loss(s, features_of(s, b, c), c);
+        if (s.net.group && &c == &chunks.back()) {
+            g.grads = s.net.group->gradients(loss, g.params, g.grads);
+            continue;
+        }
+        std::vector<at::Tensor> grads = torch::autograd::grad({loss}, g.params, {}, {}, false, true);
+        for (size_t i = 0; i < grads.size(); i++)
+            if (!grads[i].defined())
+                grads[i] = at::zeros_like(g.params[i]); /* a head without labels in this batch */
+        if (g.grads.empty())
+            g.grads = std::move(grads);
+        else
+            at::_foreach_add_(g.grads, grads, 1);
+    }
 }
 
 /* PyTorch's SGD rule: g += wd p; buf = m buf + g; p -= lr (nesterov ? g + m buf : buf). */
@@ -194,32 +223,93 @@ void update(const step &s, group &g, size_t of_encoder)
         xdc::count_batch(h.state, false);
 }
 
+/* Adds up `n` numbers of every rank. */
+void over_ranks(const step &s, std::vector<double> &values)
+{
+    if (!s.net.group)
+        return;
+    size_t n = values.size();
+    std::vector<double> all = s.net.group->gather(values);
+    std::fill(values.begin(), values.end(), 0.0);
+    for (size_t i = 0; i < all.size(); i++)
+        values[i % n] += all[i];
+}
+
+/* Labels and weights of all heads, those over all ranks counted; the number of labelled clips. */
+double make_targets(step &s, const struct net_batch &b, const int64_t *const *labels,
+                    const float *const *weights)
+{
+    std::vector<xdc::head> &heads = s.net.heads[s.enc];
+    std::vector<double> sums;
+    for (size_t h = 0; h < heads.size(); h++) {
+        s.targets.push_back(
+            make_target(labels[h], weights ? weights[h] : nullptr, b.n, heads[h].weight.size(0)));
+        s.targets[h].factor = s.o.head_weights ? static_cast<double>(s.o.head_weights[h]) : 1;
+        sums.insert(sums.end(), {s.targets[h].labelled, s.targets[h].sum});
+    }
+    over_ranks(s, sums);
+    double labelled = 0;
+    for (size_t h = 0; h < heads.size(); h++) {
+        target &t = s.targets[h];
+        t.labelled = sums[2 * h];
+        t.sum = sums[2 * h + 1];
+        normalise(t);
+        s.out->labelled[h] = static_cast<uint32_t>(t.labelled);
+        labelled += t.labelled;
+    }
+    return labelled;
+}
+
+/* The batch in parts; as many on every rank, so that all make the same collective calls. */
+std::vector<chunk> make_chunks(const step &s, const struct net_batch &b)
+{
+    int64_t n = b.n, most = n, micro = s.o.micro_batch;
+    if (s.net.group)
+        for (double other : s.net.group->gather({static_cast<double>(n)}))
+            most = std::max(most, static_cast<int64_t>(other));
+    if (micro == 0 || micro > most)
+        micro = most;
+    std::vector<chunk> chunks;
+    for (int64_t first = 0; first < most; first += micro)
+        chunks.push_back({first, std::min(micro, n - first), first >= n});
+    return chunks;
+}
+
+/* The step's figures, equal on every rank. */
+void report(step &s)
+{
+    std::vector<double> sums;
+    for (const target &t : s.targets)
+        sums.insert(sums.end(), {t.nll, t.correct});
+    over_ranks(s, sums);
+    for (size_t h = 0; h < s.targets.size(); h++) {
+        double labelled = s.targets[h].labelled;
+        s.out->loss[h] = labelled > 0 ? sums[2 * h] / labelled : 0;
+        s.out->correct[h] = static_cast<uint32_t>(sums[2 * h + 1]);
+        if (!std::isfinite(s.out->loss[h]))
+            throw refusal{XDC_EUNSTABLE, "the loss is not finite"};
+    }
+}
+
 } // namespace
 
 void xdc::train_step(struct net &net, int enc, const struct net_batch &b, const int64_t *const *labels,
                      const float *const *weights, const struct net_sgd &o, struct net_step *out)
 {
     step s = {net, enc, o, {}, out};
-    std::vector<head> &heads = net.heads[enc];
-    if (heads.empty())
+    if (net.heads[enc].empty())
         throw refusal{-EINVAL, "no heads"};
-    uint32_t labelled = 0;
-    for (size_t h = 0; h < heads.size(); h++) {
-        s.targets.push_back(
-            make_target(labels[h], weights ? weights[h] : nullptr, b.n, heads[h].weight.size(0)));
-        s.targets[h].factor = o.head_weights ? static_cast<double>(o.head_weights[h]) : 1;
-        labelled += out->labelled[h] = s.targets[h].labelled;
-    }
-    if (labelled == 0)
+    if (b.n == 0 && !net.group)
+        throw refusal{-EINVAL, "an empty batch"};
+    if (!(make_targets(s, b, labels, weights) > 0))
         return;
     group g;
     if (!o.frozen)
         g.add(net.encoder[enc].state);
     size_t of_encoder = g.entries.size();
-    for (head &h : heads)
+    for (head &h : net.heads[enc])
         g.add(h.state);
-    int64_t n = b.n, micro = o.micro_batch && o.micro_batch < b.n ? o.micro_batch : b.n;
-    for (int64_t first = 0; first < n; first += micro)
-        add_gradients(s, b, first, std::min(micro, n - first), g);
+    add_gradients(s, b, make_chunks(s, b), g);
+    report(s);
     update(s, g, of_encoder);
 }

@@ -1,0 +1,49 @@
+/* ranks: processes that train one net together, over libtorch's c10d. Used by norm.cpp, step.cpp and net.cpp.
+ * Calls are collective: every rank makes the same ones in the same order, from one thread. Throws what c10d
+ * throws; a lost rank makes the next call throw within the time-out, mostly at once. */
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+namespace xdc
+{
+
+struct ranks_options {
+    int rank, world;
+    std::string address; /* of rank 0 */
+    uint16_t port;
+    double timeout_s;
+    bool sync_norm;
+};
+
+class ranks
+{
+  public:
+    explicit ranks(const ranks_options &o);
+    ~ranks();
+
+    int rank() const;
+    int world() const;
+    bool sync_norm() const;
+
+    /* The parts of all ranks, one behind the other: f64 [world, n]. Equal on every rank. */
+    std::vector<double> gather(const std::vector<double> &mine) const;
+    /* The same for batch statistics, on connections of their own, since it runs between the gradients'. */
+    std::vector<double> gather_statistics(const std::vector<double> &mine) const;
+
+    /* Gradients of loss with respect to `params` (leaves), and `so_far` (empty: nothing), summed over ranks.
+     * They are reduced in buckets while the backward pass runs. `params` may differ from one call to the
+     * next; equal lists are fastest. */
+    std::vector<at::Tensor> gradients(const at::Tensor &loss, const std::vector<at::Tensor> &params,
+                                      const std::vector<at::Tensor> &so_far);
+
+  private:
+    struct parts;
+    std::unique_ptr<parts> p;
+};
+
+} // namespace xdc
