@@ -51,8 +51,8 @@ struct conf {
         double tolerance, interval_s;
     } cluster;
     struct {
-        int64_t rounds, epochs, batch, balance, threads, nesterov, keep;
-        double lr, momentum, weight_decay, lr_final;
+        int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every;
+        double lr, momentum, weight_decay, lr_final, checkpoint_s;
     } train;
     struct {
         int64_t clips, batches;

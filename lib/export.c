@@ -163,7 +163,7 @@ int export_encoder(const char *run_dir, const char *encoder, const char *out, st
         return err_set(e, XDC_EUSAGE, "there is no encoder %s: it is video or audio", encoder);
     int rc = read_record(run_dir, &record, e);
     if (rc == 0)
-        rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, e);
+        rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, NULL, e);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);
     if (rc == 0)

@@ -9,22 +9,6 @@
 #include "lib/rng.h"
 #include "services/trainer/trainer.h"
 
-int train_checkpoint(struct train_loop *l, struct err *e)
-{
-    struct trainer *t = l->t;
-    double start = progress_now_s();
-    int rc = ledger_sync(l->ledger, &l->state.ledger, e);
-    if (rc == 0)
-        rc = checkpoint_write(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine,
-                              (unsigned)t->conf.train.keep, e);
-    if (rc < 0)
-        return rc;
-    atomic_store(&t->checkpoint, false);
-    return events_write(
-        &l->events, "checkpoint",
-        json_pack("{s:I, s:f}", "step", (json_int_t)l->state.step, "seconds", progress_now_s() - start), e);
-}
-
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
 {
     struct trainer_shared *s = &l->t->shared;
@@ -213,8 +197,10 @@ static int step_phase(struct train_loop *l, struct err *e)
         break;
     case PHASE_TRAIN:
         return phase_train(l, e);
-    case PHASE_EXPORT:
-        rc = train_export(l, e);
+    case PHASE_EXPORT: /* reads the newest checkpoint */
+        rc = train_checkpoint_wait(l, e);
+        if (rc == 0)
+            rc = train_export(l, e);
         break;
     case PHASE_DONE:
         break;
@@ -226,15 +212,22 @@ static int step_phase(struct train_loop *l, struct err *e)
     return warmed ? train_checkpoint(l, e) : 0;
 }
 
+static void on_refused(void *arg, const char *why)
+{
+    ++*(unsigned *)arg;
+    log_warn("a checkpoint is refused: %s", why);
+}
+
 /* Restores the newest checkpoint; without one the state is that of a new run. */
 static int resume(struct train_loop *l, struct err *e)
 {
     struct trainer *t = l->t;
-    unsigned skipped = 0;
-    int rc = checkpoint_restore(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, &skipped, e);
-    if (skipped)
-        log_warn("%u newer checkpoints are torn or altered and were passed over", skipped);
+    unsigned refused = 0;
+    int rc = checkpoint_restore(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, on_refused,
+                                &refused, e);
     if (rc == -ENOENT) {
+        if (refused)
+            log_warn("no checkpoint is whole: the run begins anew");
         l->state = (struct train_state){.phase = PHASE_STATS};
         rc = 0;
     } else if (rc == 0) {
@@ -275,6 +268,7 @@ int train_loop_run(struct trainer *t, struct err *e)
     l->t = t;
     l->method = targets_method(t->conf.method);
     l->events.fd = -1;
+    train_checkpoint_init(l);
     int rc = open_net(l, e);
     if (rc == 0)
         rc = events_open(&l->events, t->conf.run.dir, e);
@@ -282,6 +276,13 @@ int train_loop_run(struct trainer *t, struct err *e)
         rc = resume(l, e);
     while (rc == 0 && l->state.phase != PHASE_DONE)
         rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : step_phase(l, e);
+    struct err unwritten;
+    if (train_checkpoint_wait(l, &unwritten) < 0) {
+        if (rc < 0 && rc != XDC_ESTOPPED)
+            log_warn("%s", unwritten.msg);
+        else
+            rc = err_set(e, unwritten.code, "%s", unwritten.msg);
+    }
     if (rc == 0)
         train_show_phase(l, 1, 1);
     targets_close(&l->targets);

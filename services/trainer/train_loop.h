@@ -4,7 +4,7 @@
 #include "lib/ledger.h"
 #include "lib/progress.h"
 #include "services/trainer/batcher.h"
-#include "services/trainer/checkpoint.h"
+#include "services/trainer/checkpoint_writer.h"
 #include "services/trainer/events.h"
 #include "services/trainer/targets.h"
 
@@ -18,6 +18,8 @@ struct train_loop {
     struct ledger *ledger; /* owned */
     struct events events;
     struct train_state state;
+    struct checkpoint_writer writer;
+    double checkpoint_at_s; /* when the last one was begun, or the run */
     double phase_start_s;
     uint64_t phase_clips; /* samples that the phase used, for its rate */
 };
@@ -41,8 +43,15 @@ int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Shared by the parts. */
 
-/* Writes a checkpoint of the state as it stands. */
+/* train_checkpoint.c */
+void train_checkpoint_init(struct train_loop *l);
+/* Begins a checkpoint of the state as it stands; it is written while the training goes on. What keeps one
+ * from being written is said by the next call. */
 int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* Between batches: begins one that is asked for or due by train.checkpoint_s. */
+int train_checkpoint_if_due(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* Returns when what was begun is complete, for what counts on it being there. */
+int train_checkpoint_wait(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* Shows phase, round, epoch and 0 of `total` positions in /status; begins the phase's clock. */
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total);
 /* Shows progress: `done` positions. */
