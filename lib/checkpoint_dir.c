@@ -107,7 +107,7 @@ static int read_whole(const char *dir, json_t **out_state, struct err *e)
 {
     char path[PATH_MAX];
     json_t *state = NULL;
-    uint64_t hash, want = 0;
+    uint64_t hash = 0, want = 0;
     int rc = read_state(dir, &state, &want, e);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);

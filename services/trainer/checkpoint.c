@@ -115,7 +115,7 @@ static int write_state(const struct checkpoint *c, const char *tmp, uint64_t wei
 static int write_files(const struct checkpoint *c, const char *tmp, struct err *e)
 {
     char path[PATH_MAX], done[CHECKPOINT_DONE_SIZE + 1];
-    uint64_t weights, state;
+    uint64_t weights = 0, state = 0;
     int rc = write_weights(c, tmp, &weights, e);
     if (rc == 0)
         rc = write_state(c, tmp, weights, &state, e);
