@@ -157,6 +157,8 @@ int checkpoint_write(struct checkpoint *c, const char *run_dir, const struct che
         rc = write_files(c, tmp, e);
     if (rc == 0)
         rc = publish(run_dir, tmp, dir, e);
+    if (rc == 0) /* in which `checkpoints` may be new */
+        rc = fs_sync_dir(run_dir, e);
     if (rc < 0) {
         struct err ignored;
         if (fs_remove_tree(tmp, &ignored) < 0)
