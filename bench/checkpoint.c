@@ -39,12 +39,20 @@ static int on_written(void *arg, const struct checkpoint_report *r, struct err *
 
 static void start_net(struct bench *b, uint32_t depth, uint32_t width, uint32_t n)
 {
-    const struct net_spec spec = {depth, width, depth, width, FRAMES, CROP, 1, 0};
+    const struct net_spec spec = {.video_depth = depth,
+                                  .video_width = width,
+                                  .audio_depth = depth,
+                                  .audio_width = width,
+                                  .frames = FRAMES,
+                                  .crop = CROP,
+                                  .seed = 1};
     struct err e;
     uint32_t classes = CLASSES;
     check(net_create(&spec, &b->net, &e), &e);
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
-        check(net_reset_heads(b->net, (enum net_encoder)enc, 1, &classes, (const uint64_t[]){enc}, &e), &e);
+        check(net_reset_heads(b->net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, &classes,
+                              (const uint64_t[]){enc}, &e),
+              &e);
     b->batch[NET_VIDEO] = (struct net_batch){n, calloc(n, (size_t)FRAMES * CROP * CROP * 3)};
     b->batch[NET_AUDIO] = (struct net_batch){n, calloc(n, sizeof(float) * 40 * 100)};
     b->labels = calloc(n, sizeof *b->labels);

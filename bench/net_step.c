@@ -111,7 +111,7 @@ int main(int argc, char **argv)
     const uint32_t classes[] = {CLASSES};
     const uint64_t seeds[] = {1};
     for (int enc = 0; enc < NET_ENCODERS; enc++)
-        if (net_reset_heads(j.net, (enum net_encoder)enc, 1, classes, seeds, &e) < 0)
+        if (net_reset_heads(j.net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, classes, seeds, &e) < 0)
             die(&e);
 
     printf("R(2+1)D-%u width %u %ux%ux%u, ResNet-%u width %u, batch %u, %u threads, libtorch %s\n", v[0],

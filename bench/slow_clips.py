@@ -2,6 +2,7 @@
 """Figure T4: training with one clip in a hundred some fifty times as slow to decode, in strict order, against the same run without
 them: whole runs of the real programs in turns, the clips per second of their training epochs.
 usage: slow_clips.py BIN_DIR [ROUNDS]"""
+import glob
 import json
 import os
 import shutil
@@ -39,9 +40,9 @@ def make(bin_dir, place):
     plain, mixed = os.path.join(place, "plain"), os.path.join(place, "mixed")
     xdc(bin_dir, "synth", "--out", plain, "--videos", str(VIDEOS), "--classes", "8", "--seed", "0")
     shutil.copytree(plain, mixed)
-    names = sorted(n for n in os.listdir(mixed) if n.endswith(".mp4"))
+    names = sorted(os.path.relpath(p, mixed) for p in glob.glob(os.path.join(mixed, "**", "*.mp4"), recursive=True))
     slow = os.path.join(place, "slow.mp4")
-    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30:duration=3", "-f", "lavfi", "-i",
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc2=size=2176x1216:rate=30:duration=3", "-f", "lavfi", "-i",
                     "sine=f=400:d=3", "-c:v", "libx264", "-preset", "fast", "-g", "250", "-pix_fmt", "yuv420p", "-c:a", "aac", slow], check=True)
     for n in names[::len(names) // SLOW][:SLOW]:
         shutil.copy(slow, os.path.join(mixed, n))

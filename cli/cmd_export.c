@@ -1,47 +1,148 @@
-/* xdc export: an encoder of a run, for stock PyTorch. */
+/* xdc export: an encoder of a run, or a network drawn anew, for stock PyTorch. */
+#include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/cli.h"
 #include "lib/export.h"
+#include "lib/fsutil.h"
 
 static const char help[] =
     "examples:\n"
     "  xdc export run --encoder video --out video.safetensors\n"
-    "  xdc export run --encoder audio --out audio.safetensors\n\n"
-    "usage: xdc export RUN --encoder video|audio --out F.safetensors\n\n"
-    "RUN is a run directory (run.dir), finished or not: the newest whole checkpoint counts. The file has "
-    "torchvision's key\n"
-    "names and loads with strict=True (deploy/python/load_xdc.py); the recipe is in its metadata.\n";
+    "  xdc export run --encoder audio --head fc --out audio.safetensors\n"
+    "  xdc export --init r2plus1d_18 --flavour torchvision --classes 400 --out net.safetensors\n\n"
+    "usage: xdc export RUN --encoder video|audio [--head none|fc] [--flavour xdc|torchvision] --out F\n"
+    "       xdc export --init NET [--flavour xdc|torchvision] [--classes N] [--width W] [--seed S] --out "
+    "F\n\n"
+    "RUN is a run directory (run.dir), finished or not: the newest whole checkpoint counts. The file is\n"
+    "safetensors, has torchvision's key names and loads with strict=True (deploy/python/load_xdc.py); the "
+    "recipe is in\n"
+    "its metadata.\n\n"
+    "  --head fc      with the head that the encoder was trained with, as fc.weight and fc.bias\n"
+    "  --flavour F    of a run: refuse if its network is of another flavour; with --init: which one to make\n"
+    "  --init NET     r2plus1d_10|18|34, r3d_10|18|34, mc3_10|18|34, s3d (video), resnet10|18|34, "
+    "resnet18_vmz (audio); SeLaVi's resnet9 is resnet10\n"
+    "  --classes N    with --init: with a classifier of N classes\n"
+    "  --width W      with --init: channels of the first stage, 64 if not given\n"
+    "  --seed S       with --init: of the random weights, 0 if not given\n";
+
+struct request {
+    const char *run, *encoder, *head, *flavour, *init, *out;
+    uint64_t classes, width, seed;
+};
+
+static int export_run(const struct request *r)
+{
+    struct err e;
+    const char *flavour;
+    bool fc = r->head && strcmp(r->head, "fc") == 0;
+    int rc = r->flavour ? export_flavour(r->run, r->encoder, &flavour, &e) : 0;
+    if (rc == 0 && r->flavour && strcmp(flavour, r->flavour) != 0)
+        rc =
+            err_set(&e, XDC_EMISMATCH,
+                    "the %s encoder of %s is of flavour %s, whose tensors have other shapes than those of %s",
+                    r->encoder, r->run, flavour, r->flavour);
+    if (rc == 0)
+        rc = export_encoder(r->run, r->encoder, fc, r->out, &e);
+    if (rc < 0)
+        return cli_fail("export", &e);
+    printf("%s\n", r->out);
+    return 0;
+}
+
+/* libtorch is a program away: every other subcommand starts without it. */
+static int export_new(const struct request *r)
+{
+    struct err e;
+    char program[PATH_MAX], width[24], classes[24], seed[24];
+    bool factored = strncmp(r->init, "r2plus1d", 8) == 0;
+    if (fs_program("xdc-net-init", "XDC_NET_INIT", program, &e) < 0)
+        return cli_fail("export", &e);
+    snprintf(width, sizeof width, "%llu", (unsigned long long)r->width);
+    snprintf(classes, sizeof classes, "%llu", (unsigned long long)r->classes);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed);
+    const char *flavour = r->flavour ? r->flavour : factored ? "xdc" : "torchvision";
+    execl(program, "xdc export", r->init, flavour, width, classes, seed, r->out, (char *)NULL);
+    err_sys(&e, errno, "start %s", program);
+    return cli_fail("export", &e);
+}
+
+static bool one_of(const char *text, const char *a, const char *b)
+{
+    return !text || strcmp(text, a) == 0 || strcmp(text, b) == 0;
+}
+
+/* The exit status of what is wrong with the request, or 0. */
+static int check(const struct request *r)
+{
+    if (!one_of(r->flavour, "xdc", "torchvision"))
+        return cli_usage("export", "--flavour is xdc or torchvision, not %s", r->flavour);
+    if (!one_of(r->head, "none", "fc"))
+        return cli_usage("export", "--head is none or fc, not %s", r->head);
+    if (r->init && (r->run || r->encoder || r->head))
+        return cli_usage("export", "--init takes neither RUN nor --encoder nor --head");
+    if (!r->out || (!r->init && (!r->run || !r->encoder)))
+        return cli_usage("export", "needs RUN and --encoder, or --init, and --out");
+    return 0;
+}
+
+/* 0, or -1 for an option that is none or has a wrong value. */
+static int take_option(struct request *r, int c)
+{
+    switch (c) {
+    case 'e':
+        r->encoder = optarg;
+        return 0;
+    case 'H':
+        r->head = optarg;
+        return 0;
+    case 'f':
+        r->flavour = optarg;
+        return 0;
+    case 'i':
+        r->init = optarg;
+        return 0;
+    case 'o':
+        r->out = optarg;
+        return 0;
+    case 'c':
+        return cli_parse_count(optarg, 1, 1000000, &r->classes) ? 0 : -1;
+    case 'w':
+        return cli_parse_count(optarg, 4, 256, &r->width) ? 0 : -1;
+    case 's':
+        return cli_parse_count(optarg, 0, UINT32_MAX, &r->seed) ? 0 : -1;
+    default:
+        return -1;
+    }
+}
 
 int cli_export(int argc, char **argv)
 {
-    static const struct option options[] = {{"encoder", required_argument, NULL, 'e'},
-                                            {"out", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    const char *encoder = NULL, *out = NULL;
+    static const struct option options[] = {
+        {"encoder", required_argument, NULL, 'e'}, {"head", required_argument, NULL, 'H'},
+        {"flavour", required_argument, NULL, 'f'}, {"init", required_argument, NULL, 'i'},
+        {"classes", required_argument, NULL, 'c'}, {"width", required_argument, NULL, 'w'},
+        {"seed", required_argument, NULL, 's'},    {"out", required_argument, NULL, 'o'},
+        {"help", no_argument, NULL, 'h'},          {0}};
+    struct request r = {.width = 64};
     int c;
-    while ((c = getopt_long(argc, argv, "e:o:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'e':
-            encoder = optarg;
-            break;
-        case 'o':
-            out = optarg;
-            break;
-        case 'h':
+    while ((c = getopt_long(argc, argv, "e:f:o:h", options, NULL)) != -1) {
+        if (c == 'h') {
             fputs(help, stdout);
             return 0;
-        default:
-            return cli_usage("export", "wrong arguments");
         }
+        if (take_option(&r, c) < 0)
+            return cli_usage("export", "wrong arguments");
     }
-    if (optind + 1 != argc || !encoder || !out)
-        return cli_usage("export", "needs RUN, --encoder and --out");
-    struct err e;
-    if (export_encoder(argv[optind], encoder, out, &e) < 0)
-        return cli_fail("export", &e);
-    printf("%s\n", out);
-    return 0;
+    if (optind + 1 < argc)
+        return cli_usage("export", "one RUN, not %s", argv[optind + 1]);
+    r.run = argv[optind];
+    int status = check(&r);
+    if (status)
+        return status;
+    return r.init ? export_new(&r) : export_run(&r);
 }

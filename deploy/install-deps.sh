@@ -10,7 +10,7 @@ packages=(
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev
   libtorch-dev libgloo-dev libdnnl-dev libseccomp-dev libsystemd-dev libncurses-dev
 )
-tests=(libcmocka-dev python3 python3-numpy python3-torch clang libclang-rt-14-dev clang-format curl systemd ffmpeg)
+tests=(libcmocka-dev python3 python3-numpy python3-torch python3-torchvision clang libclang-rt-14-dev clang-format curl systemd ffmpeg)
 case "${1:-}" in
   "") ;;
   --tests) packages+=("${tests[@]}") ;;

@@ -16,6 +16,9 @@ enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
 enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
 enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
 enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
+enum conf_heads { HEADS_FRESH, HEADS_KEEP };
+enum conf_update { UPDATE_ALL, UPDATE_FC };
+enum conf_schedule { SCHEDULE_COSINE, SCHEDULE_STEP };
 enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
 
 /* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the
@@ -44,15 +47,22 @@ struct conf {
         int64_t resize_max, crop_jitter_px, time_mask_frames;
     } augment;
     struct {
+        int64_t video, flavour, audio_stem; /* enum net_video, net_flavour, net_stem */
         int64_t video_depth, video_width, audio_depth, audio_width;
+        char init_video[CONF_STRING_MAX], init_audio[CONF_STRING_MAX];
     } net;
+    struct {
+        int64_t kind, between_rounds; /* enum net_head, conf_heads */
+    } heads;
     struct {
         int64_t k, restarts, iterations, normalize, pca_dim, scale, threads;
         double tolerance, interval_s;
     } cluster;
     struct {
-        int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every;
+        int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard;
+        int64_t epoch_clips, last_round_epochs, micro_batch, recompute, update, schedule;
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
+        double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;
     } train;
     struct {
         int64_t clips, batches;

@@ -60,6 +60,42 @@ static int read_record(const char *run_dir, json_t **out, struct err *e)
     "VMZ: 16 kHz mono, windows of 256 every 10 ms, every other one, 40 triangles of sum 1 over 0-8000 Hz, " \
     "gain 1080674186.3482928, ln x above e, x / e below"
 
+static const char *config(const json_t *record, const char *key, const char *otherwise)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(record, "config"), key));
+    return text ? text : otherwise;
+}
+
+static const char *flavour_of(const json_t *record, const char *encoder)
+{
+    bool factored = strcmp(config(record, "net.video", "r2plus1d"), "r2plus1d") == 0;
+    bool xdc = strcmp(config(record, "net.flavour", "xdc"), "xdc") == 0;
+    return strcmp(encoder, "video") == 0 && factored && xdc ? "xdc" : "torchvision";
+}
+
+/* "r2plus1d_18", "s3d", "resnet18", "resnet18_vmz"; the caller frees. */
+static char *network_of(const json_t *record, const char *encoder)
+{
+    char text[64];
+    if (strcmp(encoder, "audio") == 0) {
+        bool vmz = strcmp(config(record, "net.audio_stem", "torchvision"), "vmz") == 0;
+        snprintf(text, sizeof text, "resnet%s%s", config(record, "net.audio_depth", "18"), vmz ? "_vmz" : "");
+    } else {
+        const char *kind = config(record, "net.video", "r2plus1d");
+        snprintf(text, sizeof text, strcmp(kind, "s3d") == 0 ? "%s" : "%s_%s", kind,
+                 config(record, "net.video_depth", "18"));
+    }
+    return strdup(text);
+}
+
+static const char *eps_of(const json_t *record, const char *encoder)
+{
+    if (strcmp(encoder, "audio") == 0)
+        return strcmp(config(record, "net.audio_stem", "torchvision"), "vmz") == 0 ? "1e-3" : "1e-5";
+    bool s3d = strcmp(config(record, "net.video", "r2plus1d"), "s3d") == 0;
+    return s3d || strcmp(flavour_of(record, encoder), "xdc") == 0 ? "1e-3" : "1e-5";
+}
+
 /* The part of the recipe that a user of the encoder needs, out of run.json and the checkpoint. */
 static void fill_meta(struct meta *m, const char *encoder, const json_t *record, const json_t *state,
                       const double stats[2])
@@ -74,10 +110,11 @@ static void fill_meta(struct meta *m, const char *encoder, const json_t *record,
     const json_t *c = json_object_get(record, "config");
     meta_add(m, "format", strdup("pt"));
     meta_add(m, "xdc.encoder", strdup(encoder));
-    meta_add(m, "xdc.flavour", strdup(video ? "xdc" : "torchvision"));
+    meta_add(m, "xdc.network", network_of(record, encoder));
+    meta_add(m, "xdc.flavour", strdup(flavour_of(record, encoder)));
     meta_add(m, "xdc.depth", text_of(json_object_get(c, video ? "net.video_depth" : "net.audio_depth")));
     meta_add(m, "xdc.width", text_of(json_object_get(c, video ? "net.video_width" : "net.audio_width")));
-    meta_add(m, "xdc.bn_eps", strdup(video ? "1e-3" : "1e-5"));
+    meta_add(m, "xdc.bn_eps", strdup(eps_of(record, encoder)));
     meta_add(m, "xdc.run", text_of(json_object_get(record, "run")));
     meta_add(m, "xdc.manifest", text_of(json_object_get(record, "manifest")));
     meta_add(m, "xdc.round", text_of(json_object_get(state, "round")));
@@ -115,15 +152,47 @@ static size_t select_tensors(const struct safetensors *s, const char *encoder, s
     return n;
 }
 
-static int write_tensors(const struct safetensors *s, const char *encoder, const char *const (*metadata)[2],
-                         size_t n_meta, const char *out, struct err *e)
+/* The encoder's head behind its tensors, under torchvision's name; 0 when there is not exactly one linear
+ * head. S3D's classifier is a convolution. */
+static size_t select_classifier(const struct safetensors *s, const char *encoder, const char *name,
+                                struct tensor *out)
 {
-    struct tensor *list = malloc((safetensors_count(s) + 1) * sizeof *list);
+    static const char *const parts[] = {"weight", "bias"};
+    char key[64];
+    snprintf(key, sizeof key, "%s.heads.1.weight", encoder);
+    if (safetensors_find(s, key))
+        return 0;
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(key, sizeof key, "%s.heads.0.%s", encoder, parts[i]);
+        const struct tensor *t = safetensors_find(s, key);
+        if (!t)
+            return 0;
+        out[i] = *t;
+        snprintf(out[i].name, sizeof out[i].name, "%s.%s", name, parts[i]);
+        if (i == 0 && strcmp(name, "fc") != 0) {
+            out[i].ndim = 5;
+            out[i].shape[2] = out[i].shape[3] = out[i].shape[4] = 1;
+        }
+    }
+    return 2;
+}
+
+/* `classifier`: the name of the classifier to write, or NULL. */
+static int write_tensors(const struct safetensors *s, const char *encoder, const char *classifier,
+                         const char *const (*metadata)[2], size_t n_meta, const char *out, struct err *e)
+{
+    struct tensor *list = malloc((safetensors_count(s) + 3) * sizeof *list);
     if (!list)
         return err_sys(e, ENOMEM, "export");
     size_t n = select_tensors(s, encoder, list);
-    int rc = n ? safetensors_write(out, list, n, metadata, n_meta, e)
-               : err_set(e, XDC_EFORMAT, "the weights have no %s encoder", encoder);
+    size_t more = n && classifier ? select_classifier(s, encoder, classifier, list + n) : 0;
+    int rc;
+    if (n == 0)
+        rc = err_set(e, XDC_EFORMAT, "the weights have no %s encoder", encoder);
+    else if (classifier && more == 0)
+        rc = err_set(e, XDC_EMISMATCH, "the %s encoder has not one linear head: use --head none", encoder);
+    else
+        rc = safetensors_write(out, list, n + more, metadata, n_meta, e);
     free(list);
     return rc;
 }
@@ -134,34 +203,55 @@ int export_weights(const char *weights, const char *encoder, const char *const (
     struct safetensors *s = NULL;
     int rc = safetensors_open(weights, &s, e);
     if (rc == 0)
-        rc = write_tensors(s, encoder, metadata, n, out, e);
+        rc = write_tensors(s, encoder, NULL, metadata, n, out, e);
     safetensors_close(s);
     return rc;
 }
 
-static int write_encoder(const struct safetensors *s, const char *encoder, const json_t *record,
-                         const json_t *state, const char *out, struct err *e)
+static int write_encoder(const struct safetensors *s, const char *encoder, bool classifier,
+                         const json_t *record, const json_t *state, const char *out, struct err *e)
 {
+    bool s3d = strcmp(encoder, "video") == 0 && strcmp(config(record, "net.video", ""), "s3d") == 0;
+    const char *name = !classifier ? NULL : s3d ? "classifier.1" : "fc";
     struct meta meta = {0};
     double stats[2] = {0, 1};
     const struct tensor *measured = safetensors_find(s, "audio_stats");
     if (measured && measured->dtype == TENSOR_F64 && tensor_count(measured) == 2)
         memcpy(stats, measured->data, sizeof stats);
     fill_meta(&meta, encoder, record, state, stats);
-    int rc = write_tensors(s, encoder, (const char *const(*)[2])meta.pairs, meta.n, out, e);
+    int rc = write_tensors(s, encoder, name, (const char *const(*)[2])meta.pairs, meta.n, out, e);
     for (size_t i = 0; i < meta.n; i++)
         free(meta.owned[i]);
     return rc;
 }
 
-int export_encoder(const char *run_dir, const char *encoder, const char *out, struct err *e)
+static int check_encoder(const char *encoder, struct err *e)
+{
+    if (strcmp(encoder, "video") == 0 || strcmp(encoder, "audio") == 0)
+        return 0;
+    return err_set(e, XDC_EUSAGE, "there is no encoder %s: it is video or audio", encoder);
+}
+
+int export_flavour(const char *run_dir, const char *encoder, const char **out, struct err *e)
+{
+    json_t *record = NULL;
+    int rc = check_encoder(encoder, e);
+    if (rc == 0)
+        rc = read_record(run_dir, &record, e);
+    if (rc == 0)
+        *out = flavour_of(record, encoder);
+    json_decref(record);
+    return rc;
+}
+
+int export_encoder(const char *run_dir, const char *encoder, bool classifier, const char *out, struct err *e)
 {
     char dir[PATH_MAX], path[PATH_MAX];
     json_t *state = NULL, *record = NULL;
     struct safetensors *s = NULL;
-    if (strcmp(encoder, "video") != 0 && strcmp(encoder, "audio") != 0)
-        return err_set(e, XDC_EUSAGE, "there is no encoder %s: it is video or audio", encoder);
-    int rc = read_record(run_dir, &record, e);
+    int rc = check_encoder(encoder, e);
+    if (rc == 0)
+        rc = read_record(run_dir, &record, e);
     if (rc == 0)
         rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, NULL, e);
     if (rc == 0)
@@ -169,7 +259,7 @@ int export_encoder(const char *run_dir, const char *encoder, const char *out, st
     if (rc == 0)
         rc = safetensors_open(path, &s, e);
     if (rc == 0)
-        rc = write_encoder(s, encoder, record, state, out, e);
+        rc = write_encoder(s, encoder, classifier, record, state, out, e);
     safetensors_close(s);
     json_decref(state);
     json_decref(record);

@@ -2,13 +2,19 @@
  * recipe in the metadata. Used by the trainer at the end of a run and by `xdc export`. Needs no libtorch.
  * Blocking; writes atomically. */
 #pragma once
+#include <stdbool.h>
 #include "lib/err.h"
 
-/* `encoder`: "video" or "audio". -ENOENT when the run has no checkpoint yet, XDC_EUSAGE for another encoder.
- */
-int export_encoder(const char *run_dir, const char *encoder, const char *out, struct err *e) WARN_UNUSED;
+/* `encoder`: "video" or "audio". With `classifier` the encoder's one linear head goes along as torchvision's
+ * classifier ("fc.*", S3D's "classifier.1.*"). -ENOENT when the run has no checkpoint yet, XDC_EUSAGE for
+ * another encoder, XDC_EMISMATCH when there is no such head. */
+int export_encoder(const char *run_dir, const char *encoder, bool classifier, const char *out,
+                   struct err *e) WARN_UNUSED;
 
-/* The same out of one weights file (lib/torch's net_save), with n pairs {key, value} of metadata. XDC_EFORMAT
- * when the file has no such encoder. */
+/* The same out of one weights file (lib/torch's net_save) without the classifier, with n pairs {key, value}
+ * of metadata. XDC_EFORMAT when the file has no such encoder. */
 int export_weights(const char *weights, const char *encoder, const char *const (*metadata)[2], size_t n,
                    const char *out, struct err *e) WARN_UNUSED;
+
+/* The flavour of a run's encoder, "xdc" or "torchvision"; the text is static. */
+int export_flavour(const char *run_dir, const char *encoder, const char **out, struct err *e) WARN_UNUSED;

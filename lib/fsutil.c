@@ -122,6 +122,17 @@ int fs_write_all(int fd, const void *data, size_t size, const char *what, struct
     return 0;
 }
 
+int fs_append(int fd, const void *data, size_t size, const char *what, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "write %s", what);
+    int rc = fs_write_all(fd, data, size, what, e);
+    if (rc < 0 && ftruncate(fd, st.st_size) < 0)
+        err_wrap(e, "%s ends in the middle of a record", what);
+    return rc;
+}
+
 /* The directory part of a path, "." when there is none. */
 static void parent_of(const char *path, char out[PATH_MAX])
 {
@@ -337,4 +348,31 @@ int fs_runtime_dir(const char *run_dir, char out[PATH_MAX], struct err *e)
     if (rc == 0)
         rc = fs_path(out, e, "%s/%016llx", base, (unsigned long long)id);
     return rc < 0 ? rc : make_dirs(out, 0700, e);
+}
+
+int fs_program(const char *name, const char *variable, char out[PATH_MAX], struct err *e)
+{
+    const char *set = getenv(variable);
+    if (set && *set) {
+        if (strlen(set) >= PATH_MAX)
+            return err_sys(e, ENAMETOOLONG, "%s", variable);
+        strcpy(out, set);
+        return access(out, X_OK) < 0 ? err_sys(e, errno, "%s %s", variable, out) : 0;
+    }
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0)
+        return err_sys(e, errno, "find %s: /proc/self/exe", name);
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    static const char *const places[] = {"", "../libexec/xdc/"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int len = snprintf(out, PATH_MAX, "%s/%s%s", self, places[i], name);
+        if (len < PATH_MAX && access(out, X_OK) == 0)
+            return 0;
+    }
+    return err_set(e, -ENOENT, "no program %s in %s or %s/../libexec/xdc (or name it in %s)", name, self,
+                   self, variable);
 }

@@ -24,6 +24,10 @@ int fs_write_atomic(const char *path, const void *data, size_t size, struct err 
  * error. */
 int fs_write_all(int fd, const void *data, size_t size, const char *what, struct err *e) WARN_UNUSED;
 
+/* The same at the end of a file opened with O_APPEND, whose only writer this is: what a failed write has left
+ * of the bytes is cut off again. */
+int fs_append(int fd, const void *data, size_t size, const char *what, struct err *e) WARN_UNUSED;
+
 /* fsync of the directory `path`. */
 int fs_sync_dir(const char *path, struct err *e) WARN_UNUSED;
 
@@ -40,6 +44,10 @@ int fs_lock(const char *path, int *out_fd, pid_t *out_owner, struct err *e) WARN
 
 /* Free bytes of the file system that holds `path`. */
 int fs_free_bytes(const char *path, uint64_t *out, struct err *e) WARN_UNUSED;
+
+/* The helper program `name` of this project: $`variable` if that is set, or beside the running program, or in
+ * ../libexec/xdc from there. -ENOENT says where it was looked for. */
+int fs_program(const char *name, const char *variable, char out[PATH_MAX], struct err *e) WARN_UNUSED;
 
 /* The directory for sockets of the run in `run_dir`: $RUNTIME_DIRECTORY, or $XDG_RUNTIME_DIR/xdc/<id>, or
  * /tmp/xdc-<uid>/<id>, with <id> = 16 hex digits of the hash of run_dir's real path. Created, mode 0700. */

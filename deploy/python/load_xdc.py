@@ -3,8 +3,9 @@
     net = load("video.safetensors")   # or audio.safetensors
     features = net(clips)             # video [N, 3, T, H, W] normalised RGB, audio [N, 1, 40, 100] standardised log-mel
 
-The key names are torchvision's: the audio encoder also loads into torchvision.models.resnet18 with a one-channel conv1, the
-video encoder into a VideoResNet whose convolutions each have the midplanes below. Depth and width are read off the file.
+With a classifier in the file (xdc export --head fc, --init ... --classes N) net(clips) gives its logits. The key names are
+torchvision's: a file of flavour torchvision also loads into torchvision.models.video.r2plus1d_18 and its like, an audio one into
+torchvision.models.resnet18 with a one-channel conv1. Network, flavour, depth and width are read off the file's tensors.
 """
 import json
 import struct
@@ -30,21 +31,39 @@ def read(path):
     return tensors, metadata
 
 
-def conv21(i, o, stride):
-    mid = 27 * i * o // (9 * i + 3 * o)
-    return nn.Sequential(nn.Conv3d(i, mid, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
-                         nn.BatchNorm3d(mid, eps=1e-3), nn.ReLU(),
-                         nn.Conv3d(mid, o, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False))
+def conv_of(weight, stride=1, biased=False):
+    """The convolution that a weight tensor belongs to, "same" padding; stride per kernel side longer than 1, or for 1x1x1."""
+    kernel, kind = weight.shape[2:], nn.Conv3d if weight.dim() == 5 else nn.Conv2d
+    if not isinstance(stride, tuple):
+        stride = tuple(stride if k > 1 or max(kernel) == 1 else 1 for k in kernel)
+    return kind(weight.shape[1], weight.shape[0], kernel, stride, tuple(k // 2 for k in kernel), bias=biased)
+
+
+def norm_of(weight, eps):
+    return (nn.BatchNorm3d if weight.dim() == 5 else nn.BatchNorm2d)(weight.shape[0], eps=eps)
 
 
 class VideoBlock(nn.Module):
-    def __init__(self, i, o, stride):
+    """R(2+1)D: conv1.0 is itself a convolution in space, a norm, a ReLU and a convolution in time. R3D, MC3: one convolution."""
+
+    def __init__(self, state, name, stride, eps):
         super().__init__()
-        self.conv1 = nn.Sequential(conv21(i, o, stride), nn.BatchNorm3d(o, eps=1e-3), nn.ReLU())
-        self.conv2 = nn.Sequential(conv21(o, o, 1), nn.BatchNorm3d(o, eps=1e-3))
+        self.conv1 = nn.Sequential(*self.half(state, f"{name}.conv1", stride, eps), nn.ReLU())
+        self.conv2 = nn.Sequential(*self.half(state, f"{name}.conv2", 1, eps))
         self.downsample = None
-        if stride != 1:
-            self.downsample = nn.Sequential(nn.Conv3d(i, o, 1, stride, bias=False), nn.BatchNorm3d(o, eps=1e-3))
+        if f"{name}.downsample.0.weight" in state:
+            weight = state[f"{name}.downsample.0.weight"]
+            time = 1 if f"{name}.conv1.0.weight" in state and state[f"{name}.conv1.0.weight"].shape[2] == 1 else stride
+            self.downsample = nn.Sequential(conv_of(weight, (time, stride, stride)), norm_of(weight, eps))
+
+    @staticmethod
+    def half(state, name, stride, eps):
+        if f"{name}.0.weight" in state:
+            weight = state[f"{name}.0.weight"]
+            return conv_of(weight, stride), norm_of(weight, eps)
+        space, time = state[f"{name}.0.0.weight"], state[f"{name}.0.3.weight"]
+        return (nn.Sequential(conv_of(space, stride), norm_of(space, eps), nn.ReLU(), conv_of(time, stride)),
+                norm_of(time, eps))
 
     def forward(self, x):
         residual = x if self.downsample is None else self.downsample(x)
@@ -52,64 +71,122 @@ class VideoBlock(nn.Module):
 
 
 class AudioBlock(nn.Module):
-    def __init__(self, i, o, stride):
+    def __init__(self, state, name, stride, eps):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
-        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
+        first, second = state[f"{name}.conv1.weight"], state[f"{name}.conv2.weight"]
+        self.conv1, self.bn1 = conv_of(first, stride), norm_of(first, eps)
+        self.conv2, self.bn2 = conv_of(second), norm_of(second, eps)
         self.downsample = None
-        if stride != 1:
-            self.downsample = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        if f"{name}.downsample.0.weight" in state:
+            weight = state[f"{name}.downsample.0.weight"]
+            self.downsample = nn.Sequential(conv_of(weight, stride), norm_of(weight, eps))
 
     def forward(self, x):
         residual = x if self.downsample is None else self.downsample(x)
         return torch.relu(self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))) + residual)
 
 
-class Encoder(nn.Module):
-    """Four stages of blocks and a global mean; what is before them is the subclass's."""
+class ResNet(nn.Module):
+    """Video: stem, four stages of blocks, global mean. Audio: torchvision's stem, or VMZ's (conv1 with bias, a stage layer0,
+    strides 2 in every stage, global maximum)."""
 
-    def stages(self, block, depth, width):
-        for s in range(4):
-            i, o = (width << max(s - 1, 0)), width << s
-            blocks = [block(i, o, 2 if s else 1)] + [block(o, o, 1) for _ in range(depth // 8 - 1)]
-            setattr(self, f"layer{s + 1}", nn.Sequential(*blocks))
+    def __init__(self, state):
+        super().__init__()
+        self.vmz, video = "layer0.0.conv1.weight" in state, "stem.0.weight" in state
+        factored = "stem.3.weight" in state
+        # torchvision's R(2+1)D takes the midplanes of a block's first convolution for both; the xdc flavour does not.
+        own = factored and state["layer2.0.conv1.0.0.weight"].shape[0] != state["layer2.0.conv2.0.0.weight"].shape[0]
+        eps = 1e-3 if self.vmz or own else 1e-5
+        if video:
+            first = state["stem.0.weight"]
+            stem = [conv_of(first, (1, 2, 2)), norm_of(first, eps), nn.ReLU()]
+            if factored:
+                stem += [conv_of(state["stem.3.weight"]), norm_of(state["stem.3.weight"], eps), nn.ReLU()]
+            self.stem = nn.Sequential(*stem)
+        else:
+            self.conv1 = conv_of(state["conv1.weight"], 1 if self.vmz else 2, biased=self.vmz)
+            if not self.vmz:
+                self.bn1 = norm_of(state["conv1.weight"], eps)
+        self.stages = [s for s in range(5) if any(k.startswith(f"layer{s}.") for k in state)]
+        for s in self.stages:
+            blocks = len({k.split(".")[1] for k in state if k.startswith(f"layer{s}.")})
+            strides = [2 if s > 1 or self.vmz else 1] + [1] * (blocks - 1)
+            block = VideoBlock if video else AudioBlock
+            setattr(self, f"layer{s}",
+                    nn.Sequential(*[block(state, f"layer{s}.{i}", strides[i], eps) for i in range(blocks)]))
+        if "fc.weight" in state:
+            self.fc = nn.Linear(*reversed(state["fc.weight"].shape))
+
+    def features(self, x):
+        if hasattr(self, "stem"):
+            x = self.stem(x)
+        elif self.vmz:
+            x = self.conv1(x)
+        else:
+            x = nn.functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for s in self.stages:
+            x = getattr(self, f"layer{s}")(x)
+        return x.flatten(2).amax(2) if self.vmz else x.flatten(2).mean(2)
 
     def forward(self, x):
-        x = self.layer4(self.layer3(self.layer2(self.layer1(self.begin(x)))))
-        return x.flatten(2).mean(2)
+        return self.fc(self.features(x)) if hasattr(self, "fc") else self.features(x)
 
 
-class Video(Encoder):
-    def __init__(self, depth, width):
+class S3D(nn.Module):
+    """The modules of torchvision's s3d with a global mean behind them."""
+
+    POOLS = {1: ((1, 3, 3), (1, 2, 2), (0, 1, 1)), 4: ((1, 3, 3), (1, 2, 2), (0, 1, 1)), 7: ((3, 3, 3), 2, 1), 13: (2, 2, 0)}
+
+    def __init__(self, state):
         super().__init__()
-        mid = max(3, 45 * width // 64)
-        self.stem = nn.Sequential(nn.Conv3d(3, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
-                                  nn.BatchNorm3d(mid, eps=1e-3), nn.ReLU(),
-                                  nn.Conv3d(mid, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
-                                  nn.BatchNorm3d(width, eps=1e-3), nn.ReLU())
-        self.stages(VideoBlock, depth, width)
+        self.features = nn.Sequential(*[self.module(state, f"features.{i}", 2 if i == 0 else 1, self.POOLS.get(i))
+                                        for i in range(16)])
+        if "classifier.1.weight" in state:
+            self.classifier = nn.Sequential(nn.Dropout(0.2), conv_of(state["classifier.1.weight"], biased=True))
 
-    def begin(self, x):
-        return self.stem(x)
+    @classmethod
+    def module(cls, state, name, stride=1, pool=None):
+        if pool:
+            return nn.MaxPool3d(*pool)
+        if f"{name}.branch0.0.weight" in state:
+            return Mixed(*[cls.branch(state, f"{name}.branch{b}") for b in range(4)])
+        if f"{name}.0.weight" in state:
+            weight = state[f"{name}.0.weight"]
+            return nn.Sequential(conv_of(weight, stride), norm_of(weight, 1e-3), nn.ReLU())
+        return nn.Sequential(cls.module(state, f"{name}.0", stride), cls.module(state, f"{name}.1", stride))
+
+    @classmethod
+    def branch(cls, state, name):
+        if name.endswith("branch3"):
+            return nn.Sequential(nn.MaxPool3d(3, 1, 1), cls.module(state, f"{name}.1"))
+        return cls.module(state, name)
+
+    def forward(self, x):
+        for i, module in enumerate(self.features):
+            short = i == 13 and x.shape[2] == 1  # a clip shorter than 16 frames has one map left and keeps it
+            x = nn.functional.max_pool3d(x, (1, 2, 2)) if short else module(x)
+        x = x.flatten(2).mean(2)
+        return self.classifier(x[:, :, None, None, None]).flatten(1) if hasattr(self, "classifier") else x
 
 
-class Audio(Encoder):
-    def __init__(self, depth, width):
+class Mixed(nn.Module):
+    def __init__(self, *branches):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
-        self.pool = nn.MaxPool2d(3, 2, 1)
-        self.stages(AudioBlock, depth, width)
+        self.branch0, self.branch1, self.branch2, self.branch3 = branches
 
-    def begin(self, x):
-        return self.pool(torch.relu(self.bn1(self.conv1(x))))
+    def forward(self, x):
+        return torch.cat([b(x) for b in (self.branch0, self.branch1, self.branch2, self.branch3)], 1)
+
+
+def build(state):
+    """The module that these tensors belong to, its own weights random."""
+    return (S3D if "features.0.0.0.weight" in state else ResNet)(state)
 
 
 def load(path):
     """The encoder of an export, in eval mode."""
     state, _ = read(path)
-    depth = 18 if any(k.startswith("layer1.1.") for k in state) else 10
-    kind, first = (Video, "stem.3.weight") if "stem.0.weight" in state else (Audio, "conv1.weight")
-    net = kind(depth, state[first].shape[0])
+    net = build(state)
     net.load_state_dict(state, strict=True)
     return net.eval()
 

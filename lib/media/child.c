@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "lib/fsutil.h"
 #include "lib/media/worker.h"
 
 #define RUN_CPU_S 5
@@ -24,34 +25,6 @@
 #define RUN_WALL_S 120
 #define ENVIRONMENT_MAX 8
 #define FIRST_FREE_FD 16 /* above the numbers that the worker's descriptors get */
-
-static int find_program(char out[PATH_MAX], struct err *e)
-{
-    const char *set = getenv("XDC_MEDIA_WORKER");
-    if (set && *set) {
-        if (strlen(set) >= PATH_MAX)
-            return err_sys(e, ENAMETOOLONG, "XDC_MEDIA_WORKER");
-        strcpy(out, set);
-        return access(out, X_OK) < 0 ? err_sys(e, errno, "media worker %s", out) : 0;
-    }
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 0)
-        return err_sys(e, errno, "find the media worker: /proc/self/exe");
-    self[n] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    static const char *const places[] = {"xdc-media-worker", "../libexec/xdc/xdc-media-worker"};
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        int len = snprintf(out, PATH_MAX, "%s/%s", self, places[i]);
-        if (len < PATH_MAX && access(out, X_OK) == 0)
-            return 0;
-    }
-    return err_set(e, -ENOENT,
-                   "no program xdc-media-worker in %s or %s/../libexec/xdc (or name it in XDC_MEDIA_WORKER)",
-                   self, self);
-}
 
 /* The size is sealed: a worker that shrank the slot would kill its parent by SIGBUS. */
 static int make_slot(uint64_t bytes, int *out_fd, uint8_t **out_map, struct err *e)
@@ -163,7 +136,7 @@ int media_child_start(struct media_child *c, const struct media_child_limits *li
     media_child_stop(c);
     int rc = limits->slot_bytes == 0 || limits->cpu_s == 0 || limits->memory_mib == 0
                  ? err_set(e, -EINVAL, "start media worker: a limit of 0")
-                 : find_program(program, e);
+                 : fs_program("xdc-media-worker", "XDC_MEDIA_WORKER", program, e);
     if (rc == 0)
         rc = make_slot(limits->slot_bytes, &slot, &c->slot, e);
     if (rc < 0)

@@ -14,12 +14,20 @@ extern "C" {
 #endif
 
 enum net_encoder { NET_VIDEO = 0, NET_AUDIO = 1, NET_ENCODERS = 2 };
+enum net_video { NET_R2PLUS1D, NET_R3D, NET_MC3, NET_S3D };
+/* Of R(2+1)D: midplanes per convolution and batch-norm eps 1e-3, or torchvision's (algorithms.md 1.3). The
+ * other networks are torchvision's. */
+enum net_flavour { NET_XDC, NET_TORCHVISION };
+enum net_stem { NET_STEM_TORCHVISION, NET_STEM_VMZ }; /* A and B of algorithms.md 1.6 */
+enum net_head { NET_HEAD_LINEAR, NET_HEAD_MLP };      /* MLP: SeLaVi's, algorithms.md 4.4 */
 #define NET_HEADS_MAX 16
 
 struct net_spec {
-    uint32_t video_depth,
-        video_width; /* R(2+1)D: depth 10 or 18; width 64 = the published xdc flavour (algorithms.md 1.3) */
-    uint32_t audio_depth, audio_width; /* 2-D ResNet, stem A (algorithms.md 1.6) */
+    enum net_video video;
+    enum net_flavour flavour;
+    uint32_t video_depth, video_width; /* depth 10, 18 or 34 (S3D has none); width 64: the published ones */
+    enum net_stem audio_stem;
+    uint32_t audio_depth, audio_width; /* 2-D ResNet of depth 10 (SeLaVi's "ResNet-9"), 18 or 34 */
     uint32_t frames, crop;             /* input [B, T, P, P, 3] */
     uint64_t seed;                     /* initial weights: a function of (seed, encoder) */
     int threads;                       /* intra-op threads; 0: one per CPU */
@@ -38,8 +46,13 @@ int net_create(const struct net_spec *spec, struct net **out, struct err *e) WAR
 /* NULL is fine. */
 void net_destroy(struct net *net);
 
-/* Features per clip: 8 x width. */
+/* Features per clip: 8 x width; S3D 16 x width. */
 uint32_t net_feature_dim(const struct net *net, enum net_encoder enc);
+/* Parameters of an encoder without heads. */
+uint64_t net_parameters(const struct net *net, enum net_encoder enc);
+/* Floating-point operations (2 per multiply-add) of one clip's forward pass, convolutions alone; a training
+ * step takes three times that. Runs a clip of zeros through the encoder. */
+int net_flop_per_clip(struct net *net, enum net_encoder enc, double *out, struct err *e) WARN_UNUSED;
 
 /* Mean and deviation with which log-mel is standardised. */
 int net_set_audio_stats(struct net *net, double mean, double deviation, struct err *e) WARN_UNUSED;
@@ -49,26 +62,39 @@ int net_set_audio_stats(struct net *net, double mean, double deviation, struct e
 int net_warm_batchnorm(struct net *net, enum net_encoder enc, const struct net_batch *b, uint32_t index,
                        struct err *e) WARN_UNUSED;
 
-/* Replaces the heads of an encoder by n fresh linear ones, head h with classes[h] outputs: weights N(0,
- * 0.01), bias 0, drawn from seeds[h]; the encoder's optimiser starts anew (momentum zero). n <=
- * NET_HEADS_MAX. */
-int net_reset_heads(struct net *net, enum net_encoder enc, uint32_t n, const uint32_t *classes,
-                    const uint64_t *seeds, struct err *e) WARN_UNUSED;
+/* Replaces the heads of an encoder by n fresh ones, head h with classes[h] outputs: weights N(0, 0.01), bias
+ * 0, drawn from seeds[h]; the encoder's optimiser starts anew (momentum zero). n <= NET_HEADS_MAX. */
+int net_reset_heads(struct net *net, enum net_encoder enc, enum net_head kind, uint32_t n,
+                    const uint32_t *classes, const uint64_t *seeds, struct err *e) WARN_UNUSED;
+
+/* The number of an encoder's heads and the classes of each. */
+uint32_t net_heads(const struct net *net, enum net_encoder enc, uint32_t classes[NET_HEADS_MAX]);
 
 struct net_sgd {
-    double lr, momentum, weight_decay; /* decay on conv and fc weights only */
+    double lr, head_lr; /* of the encoder; of its heads, 0: lr */
+    double momentum;
+    double weight_decay; /* of convolution and linear weights */
+    double norm_decay;   /* of batch-norm weights and all biases */
     bool nesterov;
+    double clip_norm;          /* 2-norm of all gradients of the encoder and its heads at most; 0: free */
+    bool frozen;               /* the encoder stays as it is, batch-norm in eval mode: only heads learn */
+    uint32_t micro_batch;      /* clips per forward and backward pass, gradients summed; 0: the whole batch */
+    bool recompute;            /* keep no activations inside blocks, compute them again going backward */
+    const float *head_weights; /* [heads] factors of the losses; NULL: all 1 */
+    uint64_t seed;             /* of the dropout of this step */
 };
 
 struct net_step {
     double loss[NET_HEADS_MAX];      /* mean over the labelled clips of head h, before the step */
     uint32_t correct[NET_HEADS_MAX]; /* argmax equals label */
     uint32_t labelled[NET_HEADS_MAX];
+    double gradient_norm; /* before clipping */
 };
 
-/* One SGD step: loss = sum over heads of sum_i w[h][i] CE(head_h(f_i), y[h][i]) / sum_i w[h][i] over clips
- * with a label. labels: heads pointers to i64 [n], -1 = none; weights: heads pointers to f32 [n], or NULL for
- * all ones. */
+/* One SGD step: loss = sum over heads of head_weights[h] sum_i w[h][i] CE(head_h(f_i), y[h][i]) / sum_i
+ * w[h][i] over clips with a label. labels: heads pointers to i64 [n], -1 = none; weights: heads pointers to
+ * f32 [n], or NULL for all ones. XDC_EUNSTABLE when the loss or a gradient is not finite: no weight has
+ * changed, but batch-norm's running statistics may be spoilt: load a checkpoint. */
 int net_train_step(struct net *net, enum net_encoder enc, const struct net_batch *b,
                    const int64_t *const *labels, const float *const *weights, const struct net_sgd *sgd,
                    struct net_step *out, struct err *e) WARN_UNUSED;
@@ -97,6 +123,20 @@ int net_snapshot_write(const struct net_snapshot *s, const char *path, struct er
 int net_snapshot_compare(const struct net_snapshot *s, const char *path, struct err *e) WARN_UNUSED;
 /* NULL is fine. */
 void net_snapshot_destroy(struct net_snapshot *s);
+
+/* The weights and batch-norm statistics of an encoder out of an exported safetensors file (torchvision's
+ * names); a classifier in it ("fc.weight", "fc.bias", S3D's "classifier.1.*") is left aside. Audio: the
+ * file's metadata gives mean and deviation of the log-mel, when it has them. XDC_EMISMATCH lists every
+ * tensor that is missing, superfluous or of another shape; nothing has changed then. */
+int net_init(struct net *net, enum net_encoder enc, const char *path, struct err *e) WARN_UNUSED;
+/* True after a net_init of the encoder in this process: its batch-norm statistics need no warming. For audio
+ * *out_stats (may be NULL) tells whether the file gave mean and deviation too. */
+bool net_initialised(const struct net *net, enum net_encoder enc, bool *out_stats);
+/* An encoder as an exported file, with n pairs {key, value} of metadata; classes > 0 adds a freshly drawn
+ * classifier, "fc.*" or S3D's "classifier.1.*". */
+int net_write_encoder(struct net *net, enum net_encoder enc, uint32_t classes,
+                      const char *const (*metadata)[2], size_t n, const char *path,
+                      struct err *e) WARN_UNUSED;
 
 /* libtorch's version, "1.13.1". */
 const char *net_torch_version(void);

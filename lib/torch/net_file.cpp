@@ -1,6 +1,8 @@
 #include "lib/torch/net.h"
 
 #include <cerrno>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -8,6 +10,7 @@
 
 #include <xxhash.h>
 
+#include "lib/rng.h"
 #include "lib/tensor.h"
 #include "lib/torch/net_impl.hpp"
 
@@ -52,7 +55,7 @@ struct listing {
     std::vector<struct tensor> views;
 
     /* `copy`: also where the tensor is in host memory already. */
-    void add(const std::string &name, const at::Tensor &value, bool copy)
+    void add(const std::string &name, const at::Tensor &value, bool copy = false)
     {
         at::Tensor t = value.detach().to(at::kCPU, value.scalar_type(), false, copy).contiguous();
         struct tensor v = {};
@@ -70,16 +73,19 @@ struct listing {
 };
 
 /* All that a checkpoint holds but the audio statistics, by name. */
-std::vector<std::pair<std::string, at::Tensor>> everything(const struct net &net,
-                                                           const std::vector<entry> (&heads)[NET_ENCODERS])
+std::vector<std::pair<std::string, at::Tensor>>
+everything(const struct net &net, const std::vector<xdc::head> (&heads)[NET_ENCODERS])
 {
     std::vector<std::pair<std::string, at::Tensor>> all;
     for (int enc = 0; enc < NET_ENCODERS; enc++) {
         std::string prefix = xdc::encoder_name(enc) + std::string(".");
-        for (const auto *list : {&net.encoder[enc].state, &heads[enc]})
+        std::vector<const std::vector<entry> *> lists = {&net.encoder[enc].state};
+        for (const xdc::head &h : heads[enc])
+            lists.push_back(&h.state);
+        for (const auto *list : lists)
             for (const entry &s : *list)
                 all.emplace_back(prefix + s.name, s.value);
-        for (const auto *list : {&net.encoder[enc].state, &heads[enc]})
+        for (const auto *list : lists)
             for (const entry &s : *list)
                 if (s.momentum.defined())
                     all.emplace_back(prefix + "momentum." + s.name, s.momentum);
@@ -96,7 +102,7 @@ listing list_net(const struct net &net, bool copy)
     at::Tensor stats = at::empty({2}, at::kDouble);
     stats.data_ptr<double>()[0] = net.audio_mean;
     stats.data_ptr<double>()[1] = net.audio_deviation;
-    list.add("audio_stats", stats, false);
+    list.add("audio_stats", stats);
     return list;
 }
 
@@ -106,37 +112,50 @@ int write_list(const listing &list, const char *path, struct err *e)
     return safetensors_write(path, list.views.data(), list.views.size(), metadata, 2, e);
 }
 
-/* The file's tensor of that name, which must be of `want`'s type and shape. */
-const struct tensor *demand(const struct safetensors *file, const std::string &name, const at::Tensor &want)
+/* What is wrong with the file's tensor of that name, which must be of `want`'s type and shape; empty: it
+ * fits. */
+std::string misfit(const struct safetensors *file, const std::string &name, const at::Tensor &want)
 {
     const struct tensor *t = safetensors_find(file, name.c_str());
     std::string ours = std::string(dtype_name(dtype_of(want))) + " " +
                        shape_text(want.sizes(), static_cast<size_t>(want.dim()));
     if (!t)
-        throw refusal{XDC_EMISMATCH, name + " is missing, expected " + ours};
+        return name + " is missing, expected " + ours;
     bool same = t->dtype == dtype_of(want) && t->ndim == want.dim();
     for (uint32_t i = 0; same && i < t->ndim; i++)
         same = t->shape[i] == static_cast<uint64_t>(want.size(i));
-    if (!same)
-        throw refusal{XDC_EMISMATCH, name + " is " + dtype_name(t->dtype) + " " +
-                                         shape_text(t->shape, t->ndim) + ", expected " + ours};
-    return t;
+    if (same)
+        return "";
+    return name + " is " + dtype_name(t->dtype) + " " + shape_text(t->shape, t->ndim) + ", expected " + ours;
+}
+
+/* The file's tensor of that name, which must be of `want`'s type and shape. */
+const struct tensor *demand(const struct safetensors *file, const std::string &name, const at::Tensor &want)
+{
+    std::string wrong = misfit(file, name, want);
+    if (!wrong.empty())
+        throw refusal{XDC_EMISMATCH, wrong};
+    return safetensors_find(file, name.c_str());
 }
 
 /* Heads as the file has them, not yet filled. */
-std::vector<entry> heads_in(const struct safetensors *file, int enc, const struct net &net)
+std::vector<xdc::head> heads_in(const struct safetensors *file, int enc, const struct net &net)
 {
-    std::vector<entry> heads;
+    std::vector<xdc::head> heads;
     for (size_t h = 0; h < NET_HEADS_MAX; h++) {
-        std::string name = xdc::encoder_name(enc) + std::string(".heads.") + std::to_string(h) + ".weight";
-        const struct tensor *t = safetensors_find(file, name.c_str());
+        std::string name = xdc::encoder_name(enc) + std::string(".heads.") + std::to_string(h);
+        const struct tensor *linear = safetensors_find(file, (name + ".weight").c_str());
+        const struct tensor *mlp = safetensors_find(file, (name + ".5.weight").c_str());
+        const struct tensor *t = linear ? linear : mlp;
         if (!t)
             break;
         if (t->ndim != 2 || t->shape[0] == 0 || t->shape[0] > UINT32_MAX)
-            throw refusal{XDC_EMISMATCH, name + " is " + shape_text(t->shape, t->ndim) +
+            throw refusal{XDC_EMISMATCH, std::string(t->name) + " is " + shape_text(t->shape, t->ndim) +
                                              ", expected [classes, " + std::to_string(net.encoder[enc].dim) +
                                              "]"};
-        xdc::heads_append(heads, static_cast<int64_t>(t->shape[0]), net.encoder[enc].dim, net.device);
+        heads.push_back(xdc::head_create(h, linear ? NET_HEAD_LINEAR : NET_HEAD_MLP,
+                                         static_cast<int64_t>(t->shape[0]), net.encoder[enc].dim, 0,
+                                         net.device));
     }
     return heads;
 }
@@ -152,7 +171,7 @@ void fill(const at::Tensor &to, const struct tensor &from)
 void restore(struct net &net, const struct safetensors *file)
 {
     at::NoGradGuard no_grad;
-    std::vector<entry> heads[NET_ENCODERS];
+    std::vector<xdc::head> heads[NET_ENCODERS];
     for (int enc = 0; enc < NET_ENCODERS; enc++)
         heads[enc] = heads_in(file, enc, net);
     auto all = everything(net, heads);
@@ -176,6 +195,57 @@ void restore(struct net &net, const struct safetensors *file)
     net.audio_deviation = stats.data_ptr<double>()[1];
 }
 
+/* Names of the classifier behind an encoder in torchvision. */
+std::string classifier_name(const struct net &net, int enc)
+{
+    return enc == NET_VIDEO && net.spec.video == NET_S3D ? "classifier.1" : "fc";
+}
+
+/* Everything of the file that does not fit the encoder, as one sentence. */
+std::string all_misfits(const struct net &net, int enc, const struct safetensors *file)
+{
+    constexpr size_t SHOWN = 600;
+    std::string list, classifier = classifier_name(net, enc) + ".";
+    std::set<std::string> known;
+    size_t wrong = 0, more = 0;
+    auto note = [&](const std::string &what) {
+        if (what.empty())
+            return;
+        wrong++;
+        if (list.size() + what.size() < SHOWN)
+            list += (list.empty() ? "" : "; ") + what;
+        else
+            more++;
+    };
+    for (const entry &s : net.encoder[enc].state) {
+        note(misfit(file, s.name, s.value));
+        known.insert(s.name);
+    }
+    for (size_t i = 0; i < safetensors_count(file); i++) {
+        std::string name = safetensors_at(file, i)->name;
+        if (!known.count(name) && name.rfind(classifier, 0) != 0)
+            note(name + " is not part of this network");
+    }
+    if (wrong == 0)
+        return "";
+    return std::to_string(wrong) + " tensors do not fit: " + list +
+           (more ? "; and " + std::to_string(more) + " more" : "");
+}
+
+/* The log-mel's mean and deviation as lib/export.c writes them. */
+void take_stats(struct net &net, const struct safetensors *file)
+{
+    const char *text = safetensors_metadata(file, "xdc.log_mel");
+    double mean, deviation;
+    if (!text || std::sscanf(text, "{\"mean\": %lf, \"deviation\": %lf}", &mean, &deviation) != 2)
+        return;
+    if (!std::isfinite(mean) || !std::isfinite(deviation) || !(deviation > 0))
+        throw refusal{XDC_EFORMAT, std::string("its metadata xdc.log_mel is ") + text};
+    net.audio_mean = mean;
+    net.audio_deviation = deviation;
+    net.file_stats = true;
+}
+
 } // namespace
 
 struct net_snapshot {
@@ -183,6 +253,48 @@ struct net_snapshot {
 };
 
 extern "C" {
+
+int net_init(struct net *net, enum net_encoder enc, const char *path, struct err *e)
+{
+    std::string context =
+        std::string("initial weights of the ") + xdc::encoder_name(enc) + " encoder, " + path;
+    return guard(e, context.c_str(), [&] {
+        struct safetensors *file = nullptr;
+        int r = safetensors_open(path, &file, e);
+        if (r < 0)
+            return r;
+        std::unique_ptr<struct safetensors, void (*)(struct safetensors *)> owner(file, safetensors_close);
+        std::string wrong = all_misfits(*net, enc, file);
+        if (!wrong.empty())
+            throw refusal{XDC_EMISMATCH, wrong};
+        if (enc == NET_AUDIO)
+            take_stats(*net, file);
+        at::NoGradGuard no_grad;
+        for (const entry &s : net->encoder[enc].state)
+            fill(s.value, *safetensors_find(file, s.name.c_str()));
+        net->initialised[enc] = true;
+        return 0;
+    });
+}
+
+int net_write_encoder(struct net *net, enum net_encoder enc, uint32_t classes,
+                      const char *const (*metadata)[2], size_t n, const char *path, struct err *e)
+{
+    return guard(e, "write an encoder", [&] {
+        listing list;
+        for (const entry &s : net->encoder[enc].state)
+            list.add(s.name, s.value);
+        if (classes > 0) {
+            uint64_t seed = rng_key(net->spec.seed, "fc", static_cast<uint64_t>(enc), 0, 0);
+            int64_t dim = net->encoder[enc].dim;
+            xdc::head h = xdc::head_create(0, NET_HEAD_LINEAR, classes, dim, seed, at::kCPU);
+            std::string name = classifier_name(*net, enc);
+            list.add(name + ".weight", name == "fc" ? h.weight : h.weight.view({classes, dim, 1, 1, 1}));
+            list.add(name + ".bias", h.bias);
+        }
+        return safetensors_write(path, list.views.data(), list.views.size(), metadata, n, e);
+    });
+}
 
 int net_hash(struct net *net, uint64_t *out, struct err *e)
 {

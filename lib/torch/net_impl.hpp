@@ -1,4 +1,4 @@
-/* net_impl: what net.cpp and net_file.cpp share: the struct behind net.h and the guard around every C entry.
+/* net_impl: what the files behind net.h share: its struct and the guard around every C entry.
  * One thread at a time per net. No exception leaves the guard. */
 #pragma once
 #include <exception>
@@ -9,15 +9,17 @@
 #include <c10/util/Exception.h>
 
 #include "lib/torch/encoder.hpp"
+#include "lib/torch/heads.hpp"
 #include "lib/torch/net.h"
 
 struct net {
     struct net_spec spec;
     at::Device device = at::kCPU;
     xdc::encoder encoder[NET_ENCODERS];
-    std::vector<xdc::entry> heads[NET_ENCODERS]; /* weight, bias, weight, bias, ... */
+    std::vector<xdc::head> heads[NET_ENCODERS];
     double audio_mean = 0, audio_deviation = 1;
-    std::vector<float> pixel; /* [256, 3]: a normalised value per byte and channel */
+    bool initialised[NET_ENCODERS] = {false, false}; /* by net_init */
+    bool file_stats = false;                         /* its file had mean and deviation */
 };
 
 namespace xdc
@@ -49,8 +51,12 @@ template <class F> int guard(struct err *e, const char *what, F body) noexcept
     }
 }
 
-/* Two entries, "heads.<h>.weight" [classes, dim] and "heads.<h>.bias" [classes], zero. */
-void heads_append(std::vector<entry> &heads, int64_t classes, int64_t dim, const at::Device &device);
+/* The batch as normalised maps on the net's device. */
+maps input(const struct net &net, int enc, const struct net_batch &b);
+
+/* step.cpp: net_train_step. Throws refusals too. */
+void train_step(struct net &net, int enc, const struct net_batch &b, const int64_t *const *labels,
+                const float *const *weights, const struct net_sgd &o, struct net_step *out);
 
 inline const char *encoder_name(int enc)
 {

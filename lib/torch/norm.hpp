@@ -20,6 +20,7 @@ struct norm {
 struct norm_mode {
     bool train = false;
     double momentum = 0.1;
+    bool recompute = false; /* keep no activations inside blocks: see recompute.hpp */
 };
 
 /* act(normalise(x) + residual): x [..., C] contiguous, residual of the same shape or undefined; act is ReLU

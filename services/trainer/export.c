@@ -17,7 +17,7 @@ int train_export(struct train_loop *l, struct err *e)
     for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++) {
         rc = fs_path(path, e, "%s/export/%s.safetensors", run_dir, names[i]);
         if (rc == 0)
-            rc = export_encoder(run_dir, names[i], path, e);
+            rc = export_encoder(run_dir, names[i], false, path, e);
         if (rc == 0)
             log_info("encoder written: %s", path);
         train_show_done(l, i + 1);
@@ -30,7 +30,5 @@ int train_export(struct train_loop *l, struct err *e)
                          (unsigned long long)l->state.step);
         rc = fs_write_atomic(path, text, (size_t)n, e);
     }
-    if (rc == 0)
-        rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     return rc < 0 ? err_wrap(e, "export") : 0;
 }

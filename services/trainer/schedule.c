@@ -7,10 +7,16 @@ uint64_t schedule_batches(uint64_t positions, uint32_t batch)
     return (positions + batch - 1) / batch;
 }
 
-double schedule_lr(double lr, double final_share, uint64_t step_of_round, uint64_t steps_of_round)
+double schedule_rate(const struct schedule *s, uint64_t step_of_round, uint64_t steps_per_epoch)
 {
-    if (final_share >= 1.0 || steps_of_round < 2)
-        return lr;
-    double x = (double)step_of_round / (double)(steps_of_round - 1);
-    return lr * (final_share + (1.0 - final_share) * 0.5 * (1.0 + cos(M_PI * (x > 1.0 ? 1.0 : x))));
+    double step = (double)step_of_round, warmup = s->warmup * (double)steps_per_epoch;
+    if (step < warmup)
+        return s->warmup_start + (1 - s->warmup_start) * step / warmup;
+    if (s->step)
+        return pow(s->factor, floor((step - warmup) / (s->every * (double)steps_per_epoch)));
+    double length = s->epochs * (double)steps_per_epoch - 1 - warmup;
+    if (s->last >= 1 || length < 1)
+        return 1;
+    double x = (step - warmup) / length;
+    return s->last + (1 - s->last) * 0.5 * (1 + cos(M_PI * (x > 1 ? 1 : x)));
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "lib/log.h"
+#include "lib/rng.h"
 #include "services/trainer/schedule.h"
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
@@ -50,7 +51,8 @@ static int make_plan(struct epoch *x, struct err *e)
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
     const struct conf *c = &t->conf;
-    uint64_t n = clip_set_size(&t->set), seed = (uint64_t)c->run.seed;
+    uint64_t n = c->train.epoch_clips ? (uint64_t)c->train.epoch_clips : clip_set_size(&t->set);
+    uint64_t seed = (uint64_t)c->run.seed;
     bool resample = balance_of(c) == BALANCE_RESAMPLE;
     x->weigh = balance_of(c) == BALANCE_WEIGHT;
     x->plan = (struct plan){.phase = PHASE_TRAIN,
@@ -155,16 +157,41 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
     return 0;
 }
 
+/* The share of the base learning rates at a batch of this epoch. */
+static double rate_of(const struct epoch *x, uint64_t batch)
+{
+    const struct train_loop *l = x->l;
+    const struct conf *c = &l->t->conf;
+    const struct schedule schedule = {.warmup = c->train.warmup_epochs,
+                                      .warmup_start = c->train.warmup_start,
+                                      .step = c->train.schedule == SCHEDULE_STEP,
+                                      .every = c->train.step_epochs,
+                                      .factor = c->train.step_factor,
+                                      .last = c->train.lr_final,
+                                      .epochs = train_epochs(l)};
+    return schedule_rate(&schedule, l->state.epoch * x->batches + batch, x->batches);
+}
+
+static struct net_sgd sgd_of_step(const struct epoch *x)
+{
+    const struct conf *c = &x->l->t->conf;
+    double rate = rate_of(x, x->l->state.batch);
+    return (struct net_sgd){.lr = c->train.lr * rate,
+                            .head_lr = c->train.head_lr * rate,
+                            .momentum = c->train.momentum,
+                            .weight_decay = c->train.weight_decay,
+                            .norm_decay = c->train.norm_decay,
+                            .nesterov = c->train.nesterov != 0,
+                            .clip_norm = c->train.clip_norm,
+                            .frozen = c->train.update == UPDATE_FC,
+                            .micro_batch = (uint32_t)c->train.micro_batch,
+                            .recompute = c->train.recompute != 0};
+}
+
 static int train_batch(struct epoch *x, struct batch *b, struct err *e)
 {
     struct train_loop *l = x->l;
-    const struct conf *c = &l->t->conf;
-    uint64_t step_of_round = l->state.epoch * x->batches + l->state.batch;
-    struct net_sgd sgd = {.lr = schedule_lr(c->train.lr, c->train.lr_final, step_of_round,
-                                            (uint64_t)c->train.epochs * x->batches),
-                          .momentum = c->train.momentum,
-                          .weight_decay = c->train.weight_decay,
-                          .nesterov = c->train.nesterov != 0};
+    struct net_sgd sgd = sgd_of_step(x);
     int rc = train_note_batch(l, &x->plan, b, e);
     if (rc == 0)
         rc = record(x, b, e);
@@ -172,8 +199,10 @@ static int train_batch(struct epoch *x, struct batch *b, struct err *e)
         const struct plan_stream *ps = &x->plan.stream[s];
         uint32_t n = train_compact(l->t, &b->stream[s], b->n, ps->video, ps->audio, x->rows);
         for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++)
-            if (stream_trains(x, s, (enum net_encoder)enc))
+            if (stream_trains(x, s, (enum net_encoder)enc)) {
+                sgd.seed = rng_key((uint64_t)l->t->conf.run.seed, "step", l->state.step, enc, 0);
                 rc = step_encoder(x, (enum net_encoder)enc, b, s, n, &sgd, e);
+            }
     }
     l->state.step++;
     l->state.batch++;
@@ -222,13 +251,14 @@ static int finish(struct epoch *x, struct err *e)
     double rate = (double)l->phase_clips / (seconds * x->plan.streams);
     log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round,
              s->epoch, loss[0], loss[1], accuracy[0], accuracy[1], rate);
-    int rc = events_write(&l->events, "epoch",
-                          json_pack("{s:i, s:i, s:I, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:i}", "round",
-                                    (int)s->round, "epoch", (int)s->epoch, "step", (json_int_t)s->step,
-                                    "loss", "video", loss[0], "audio", loss[1], "accuracy", "video",
-                                    accuracy[0], "audio", accuracy[1], "seconds", seconds, "clips_per_s",
-                                    rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
-                          e);
+    int rc =
+        events_write(&l->events, "epoch",
+                     json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:i}", "round",
+                               (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0], "audio",
+                               loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "lr",
+                               x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
+                               "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                     e);
     s->epoch++;
     s->batch = 0;
     return rc < 0 ? rc : ledger_next_epoch(l->ledger, e);

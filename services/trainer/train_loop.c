@@ -42,6 +42,7 @@ void train_show_done(struct train_loop *l, uint64_t done)
 int train_note_batch(struct train_loop *l, const struct plan *p, const struct batch *b, struct err *e)
 {
     struct trainer *t = l->t;
+    uint64_t before = l->phase_clips;
     for (uint32_t s = 0; s < p->streams; s++) {
         for (uint32_t row = 0; row < b->n; row++) {
             const struct batch_slot *slot = &b->stream[s].slots[row];
@@ -53,6 +54,7 @@ int train_note_batch(struct train_loop *l, const struct plan *p, const struct ba
                 return err_sys(e, ENOMEM, "quarantine");
         }
     }
+    l->clips += (double)(l->phase_clips - before) / p->streams;
     uint64_t bad = quarantine_count(&t->quarantine), all = clip_set_size(&t->set);
     if ((double)bad > t->conf.limits.max_bad_share * (double)all)
         return err_set(e, XDC_EMEDIA,
@@ -81,15 +83,38 @@ uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t
     return kept;
 }
 
-/* Heads anew for the round; each is a function of (seed, round, encoder, target). */
+uint32_t train_epochs(const struct train_loop *l)
+{
+    const struct conf *c = &l->t->conf;
+    bool last = l->state.round + 1 >= c->train.rounds && c->train.last_round_epochs > 0;
+    return (uint32_t)(last ? c->train.last_round_epochs : c->train.epochs);
+}
+
+/* True when the encoder's heads, kept from the round before, fit the labels of this one. */
+static bool heads_fit(const struct train_loop *l, enum net_encoder enc)
+{
+    uint32_t classes[NET_HEADS_MAX], n = net_heads(l->net, enc, classes);
+    return n == l->method->heads[enc] && memcmp(classes, l->targets.classes[enc], n * sizeof *classes) == 0;
+}
+
+/* Heads for the round: anew, each a function of (seed, round, encoder, target), unless they are kept. */
 static int reset_heads(struct train_loop *l, struct err *e)
 {
+    const struct conf *c = &l->t->conf;
+    bool keep = c->heads.between_rounds == HEADS_KEEP && l->state.round > 0;
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
         uint64_t seeds[TARGETS_MAX];
+        if (keep && heads_fit(l, (enum net_encoder)enc))
+            continue;
+        if (keep)
+            return err_set(e, XDC_EMISMATCH,
+                           "heads.between_rounds: keep, but the labels of round %u have other numbers of "
+                           "classes than the heads",
+                           l->state.round);
         for (uint32_t h = 0; h < l->method->heads[enc]; h++)
-            seeds[h] = rng_key((uint64_t)l->t->conf.run.seed, "head", l->state.round, enc, h);
-        int rc = net_reset_heads(l->net, (enum net_encoder)enc, l->method->heads[enc],
-                                 l->targets.classes[enc], seeds, e);
+            seeds[h] = rng_key((uint64_t)c->run.seed, "head", l->state.round, enc, h);
+        int rc = net_reset_heads(l->net, (enum net_encoder)enc, (enum net_head)c->heads.kind,
+                                 l->method->heads[enc], l->targets.classes[enc], seeds, e);
         if (rc < 0)
             return rc;
     }
@@ -161,8 +186,8 @@ static int phase_train(struct train_loop *l, struct err *e)
         l->state.labels = l->targets.hash;
         rc = reset_heads(l, e);
     }
-    while (rc == 0 && l->state.epoch < c->train.epochs) {
-        bool last = l->state.epoch + 1 == c->train.epochs;
+    while (rc == 0 && l->state.epoch < train_epochs(l)) {
+        bool last = l->state.epoch + 1 == train_epochs(l);
         rc = train_epoch(l, e);
         if (rc == 0 && last) { /* the checkpoint below already stands in the next phase */
             l->state.round++;
@@ -218,6 +243,54 @@ static void on_refused(void *arg, const char *why)
     log_warn("a checkpoint is refused: %s", why);
 }
 
+/* What a phase computes for a clip with both encoders: a forward pass, or that and a backward one of twice
+ * its cost where encoders learn. 0 where nothing enters them. */
+static double flop_per_clip(const struct train_loop *l, enum phase phase)
+{
+    bool learns = phase == PHASE_TRAIN && l->t->conf.train.update != UPDATE_FC;
+    if (phase != PHASE_WARM && phase != PHASE_EXTRACT && phase != PHASE_TRAIN)
+        return 0;
+    return (learns ? 3 : 1) * (l->flop[NET_VIDEO] + l->flop[NET_AUDIO]);
+}
+
+/* Goes through a phase and records what it took, also when it is stopped on the way. */
+static int go_through_phase(struct train_loop *l, struct err *e)
+{
+    enum phase phase = l->state.phase;
+    const char *name = phase_name(phase);
+    uint32_t round = l->state.round;
+    double start = progress_now_s(), clips = l->clips;
+    int rc = step_phase(l, e);
+    if (rc < 0 && rc != XDC_ESTOPPED)
+        return rc;
+    double seconds = progress_now_s() - start;
+    clips = l->clips - clips;
+    json_t *fields = json_pack("{s:s, s:i, s:b, s:f, s:f}", "name", name, "round", (int)round, "ended",
+                               rc == 0, "seconds", seconds, "clips", clips);
+    if (fields && clips > 0) {
+        json_object_set_new(fields, "clips_per_s", json_real(clips / seconds));
+        json_object_set_new(fields, "flop", json_real(clips * flop_per_clip(l, phase)));
+    }
+    struct err written;
+    if (events_write(&l->events, "phase", fields, &written) < 0) {
+        *e = written;
+        return e->code;
+    }
+    return rc;
+}
+
+/* The encoders that start from a file's weights. */
+static int init_encoders(struct train_loop *l, struct err *e)
+{
+    const struct conf *c = &l->t->conf;
+    const char *const files[NET_ENCODERS] = {c->net.init_video, c->net.init_audio};
+    int rc = 0;
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
+        if (*files[enc])
+            rc = net_init(l->net, (enum net_encoder)enc, files[enc], e);
+    return rc;
+}
+
 /* Restores the newest checkpoint; without one the state is that of a new run. */
 static int resume(struct train_loop *l, struct err *e)
 {
@@ -229,7 +302,7 @@ static int resume(struct train_loop *l, struct err *e)
         if (refused)
             log_warn("no checkpoint is whole: the run begins anew");
         l->state = (struct train_state){.phase = PHASE_STATS};
-        rc = 0;
+        rc = init_encoders(l, e);
     } else if (rc == 0) {
         if (l->state.phase == PHASE_EXPORT && l->state.round < t->conf.train.rounds)
             l->state.phase = PHASE_TRAIN; /* supervised, continued with more rounds */
@@ -249,15 +322,21 @@ static int resume(struct train_loop *l, struct err *e)
 static int open_net(struct train_loop *l, struct err *e)
 {
     const struct conf *c = &l->t->conf;
-    struct net_spec spec = {.video_depth = (uint32_t)c->net.video_depth,
+    struct net_spec spec = {.video = (enum net_video)c->net.video,
+                            .flavour = (enum net_flavour)c->net.flavour,
+                            .video_depth = (uint32_t)c->net.video_depth,
                             .video_width = (uint32_t)c->net.video_width,
+                            .audio_stem = (enum net_stem)c->net.audio_stem,
                             .audio_depth = (uint32_t)c->net.audio_depth,
                             .audio_width = (uint32_t)c->net.audio_width,
                             .frames = (uint32_t)c->video.frames,
                             .crop = (uint32_t)c->video.crop,
                             .seed = (uint64_t)c->run.seed,
                             .threads = (int)c->train.threads};
-    return net_create(&spec, &l->net, e);
+    int rc = net_create(&spec, &l->net, e);
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
+        rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
+    return rc;
 }
 
 int train_loop_run(struct trainer *t, struct err *e)
@@ -271,11 +350,12 @@ int train_loop_run(struct trainer *t, struct err *e)
     train_checkpoint_init(l);
     int rc = open_net(l, e);
     if (rc == 0)
-        rc = events_open(&l->events, t->conf.run.dir, e);
-    if (rc == 0)
         rc = resume(l, e);
+    if (rc == 0)
+        rc = events_open(&l->events, t->conf.run.dir, t->conf.train.tensorboard != 0, &l->state.step,
+                         l->state.phase != PHASE_STATS, e);
     while (rc == 0 && l->state.phase != PHASE_DONE)
-        rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : step_phase(l, e);
+        rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : go_through_phase(l, e);
     struct err unwritten;
     if (train_checkpoint_wait(l, &unwritten) < 0) {
         if (rc < 0 && rc != XDC_ESTOPPED)
@@ -283,6 +363,8 @@ int train_loop_run(struct trainer *t, struct err *e)
         else
             rc = err_set(e, unwritten.code, "%s", unwritten.msg);
     }
+    if (rc == 0)
+        rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     if (rc == 0)
         train_show_phase(l, 1, 1);
     targets_close(&l->targets);

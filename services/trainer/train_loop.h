@@ -13,7 +13,8 @@ struct trainer;
 struct train_loop {
     struct trainer *t;
     const struct targets_method *method;
-    struct net *net; /* owned */
+    struct net *net;           /* owned */
+    double flop[NET_ENCODERS]; /* of one clip forward */
     struct targets targets;
     struct ledger *ledger; /* owned */
     struct events events;
@@ -22,6 +23,7 @@ struct train_loop {
     double checkpoint_at_s; /* when the last one was begun, or the run */
     double phase_start_s;
     uint64_t phase_clips; /* samples that the phase used, for its rate */
+    double clips;         /* used since the start; a clip of two streams counts half in each */
 };
 
 /* The thread's whole life. 0 when the run is finished, XDC_ESTOPPED when it was stopped with a checkpoint. */
@@ -43,6 +45,8 @@ int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Shared by the parts. */
 
+/* Epochs of the round that the state stands in. */
+uint32_t train_epochs(const struct train_loop *l);
 /* train_checkpoint.c */
 void train_checkpoint_init(struct train_loop *l);
 /* Begins a checkpoint of the state as it stands; it is written while the training goes on. What keeps one

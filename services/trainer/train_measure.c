@@ -29,6 +29,11 @@ int train_measure_stats(struct train_loop *l, struct err *e)
 {
     struct trainer *t = l->t;
     struct draw draw;
+    bool given;
+    if (net_initialised(l->net, NET_AUDIO, &given) && given) {
+        log_info("log-mel: mean and deviation are those of %s", t->conf.net.init_audio);
+        return 0;
+    }
     draw_init_shuffled(&draw, &t->set, (uint64_t)t->conf.run.seed, "stats", 0, 0, 0);
     uint64_t n = clip_set_size(&t->set), wanted = (uint64_t)t->conf.stats.clips;
     struct plan plan = measuring_plan(l, &draw, n < wanted ? n : wanted, false);
@@ -75,6 +80,8 @@ int train_measure_stats(struct train_loop *l, struct err *e)
 int train_measure_warm(struct train_loop *l, struct err *e)
 {
     struct trainer *t = l->t;
+    if (net_initialised(l->net, NET_VIDEO, NULL) && net_initialised(l->net, NET_AUDIO, NULL))
+        return 0; /* their statistics came with the weights */
     struct draw draw;
     draw_init_shuffled(&draw, &t->set, (uint64_t)t->conf.run.seed, "warm", 0, 0, 0);
     struct plan plan =
@@ -92,10 +99,10 @@ int train_measure_warm(struct train_loop *l, struct err *e)
         rc = train_note_batch(l, &plan, b, e);
         struct net_batch in = {.n = train_compact(t, &b->stream[0], b->n, true, true, rows)};
         in.data = b->stream[0].video;
-        if (rc == 0 && in.n > 1)
+        if (rc == 0 && in.n > 1 && !net_initialised(l->net, NET_VIDEO, NULL))
             rc = net_warm_batchnorm(l->net, NET_VIDEO, &in, index, e);
         in.data = b->stream[0].audio;
-        if (rc == 0 && in.n > 1)
+        if (rc == 0 && in.n > 1 && !net_initialised(l->net, NET_AUDIO, NULL))
             rc = net_warm_batchnorm(l->net, NET_AUDIO, &in, index, e);
         index += in.n > 1;
         train_show_done(l, seen += b->n);

@@ -49,12 +49,20 @@ static void fail(const char *what, unsigned kill_no, uint64_t step)
 
 static void start_net(struct place *p)
 {
-    static const struct net_spec tiny = {10, 4, 10, 4, FRAMES, CROP, 5, 1};
+    static const struct net_spec tiny = {.video_depth = 10,
+                                         .video_width = 4,
+                                         .audio_depth = 10,
+                                         .audio_width = 4,
+                                         .frames = FRAMES,
+                                         .crop = CROP,
+                                         .seed = 5,
+                                         .threads = 1};
     struct err e;
     uint32_t classes = CLASSES;
     check(net_create(&tiny, &p->net, &e), &e);
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
-        check(net_reset_heads(p->net, (enum net_encoder)enc, 1, &classes, (const uint64_t[]){9 + enc}, &e),
+        check(net_reset_heads(p->net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, &classes,
+                              (const uint64_t[]){9 + enc}, &e),
               &e);
 }
 

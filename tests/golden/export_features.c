@@ -56,7 +56,7 @@ static void write_encoder(struct net *net, enum net_encoder enc, const char *dir
     const int64_t *labels[] = {y};
     const float *weights[] = {w};
     char path[512];
-    check(net_reset_heads(net, enc, 1, classes, seeds, &e));
+    check(net_reset_heads(net, enc, NET_HEAD_LINEAR, 1, classes, seeds, &e));
     path_of(path, dir, name, "checkpoint.safetensors");
     check(net_save(net, path, &e));
     export(path, dir, name, "before.safetensors");

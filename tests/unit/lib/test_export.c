@@ -140,7 +140,7 @@ static struct safetensors *export_and_open(int enc)
     struct err e = {0};
     char out[96];
     snprintf(out, sizeof out, "%s/out.safetensors", dir);
-    if (export_encoder(dir, encoders[enc], out, &e) < 0 || safetensors_open(out, &s, &e) < 0)
+    if (export_encoder(dir, encoders[enc], false, out, &e) < 0 || safetensors_open(out, &s, &e) < 0)
         fail_msg("%s", e.msg);
     return s;
 }
@@ -245,25 +245,25 @@ static void failures_leave_the_old_file(void **state)
     size_t size;
     snprintf(out, sizeof out, "%s/out.safetensors", dir);
     assert_int_equal(fs_write_atomic(out, "before", 6, &e), 0);
-    assert_int_equal(export_encoder(dir, "joint", out, &e), XDC_EUSAGE);
+    assert_int_equal(export_encoder(dir, "joint", false, out, &e), XDC_EUSAGE);
     assert_non_null(strstr(e.msg, "video or audio"));
     struct rlimit old, low;
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     low = (struct rlimit){64, old.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
-    int rc = export_encoder(dir, "video", out, &e);
+    int rc = export_encoder(dir, "video", false, out, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, handler);
     assert_int_equal(rc, -EFBIG);
     assert_non_null(strstr(e.msg, "export the video encoder"));
     assert_int_equal(fs_remove_tree(at("checkpoints"), &e), 0);
-    assert_int_equal(export_encoder(dir, "video", out, &e), -ENOENT);
+    assert_int_equal(export_encoder(dir, "video", false, out, &e), -ENOENT);
     assert_int_equal(fs_write_atomic(at("run.json"), "{", 1, &e), 0);
-    assert_int_equal(export_encoder(dir, "video", out, &e), XDC_EFORMAT);
+    assert_int_equal(export_encoder(dir, "video", false, out, &e), XDC_EFORMAT);
     assert_non_null(strstr(e.msg, "run.json is not JSON"));
     assert_int_equal(unlink(at("run.json")), 0);
-    assert_int_equal(export_encoder(dir, "video", out, &e), -ENOENT);
+    assert_int_equal(export_encoder(dir, "video", false, out, &e), -ENOENT);
     assert_int_equal(fs_read(out, 100, &text, &size, &e), 0);
     assert_string_equal(text, "before");
     free(text);

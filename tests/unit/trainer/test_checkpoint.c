@@ -33,7 +33,14 @@ enum {
     RUN = 0x77
 };
 
-static const struct net_spec tiny = {10, 4, 10, 4, FRAMES, CROP, 5, 1};
+static const struct net_spec tiny = {.video_depth = 10,
+                                     .video_width = 4,
+                                     .audio_depth = 10,
+                                     .audio_width = 4,
+                                     .frames = FRAMES,
+                                     .crop = CROP,
+                                     .seed = 5,
+                                     .threads = 1};
 
 static char dir[64];
 
@@ -91,8 +98,9 @@ static struct net *make_net(uint64_t steps)
     if (net_create(&tiny, &net, &e) < 0)
         fail_msg("%s", e.msg);
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
-        assert_int_equal(
-            net_reset_heads(net, (enum net_encoder)enc, 1, &classes, (const uint64_t[]){9 + enc}, &e), 0);
+        assert_int_equal(net_reset_heads(net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, &classes,
+                                         (const uint64_t[]){9 + enc}, &e),
+                         0);
     assert_int_equal(net_set_audio_stats(net, -3.1, 2.7, &e), 0);
     train(net, 0, steps);
     return net;

@@ -24,7 +24,14 @@
 
 enum { RUN = 0x77 };
 
-static const struct net_spec tiny = {10, 4, 10, 4, 4, 16, 5, 1};
+static const struct net_spec tiny = {.video_depth = 10,
+                                     .video_width = 4,
+                                     .audio_depth = 10,
+                                     .audio_width = 4,
+                                     .frames = 4,
+                                     .crop = 16,
+                                     .seed = 5,
+                                     .threads = 1};
 
 static char dir[64];
 
@@ -95,7 +102,7 @@ static void change(struct desk *d, double mean)
     uint32_t classes = 3;
     uint64_t seed = (uint64_t)mean;
     assert_int_equal(net_set_audio_stats(d->net, mean, 1, &e), 0);
-    assert_int_equal(net_reset_heads(d->net, NET_VIDEO, 1, &classes, &seed, &e), 0);
+    assert_int_equal(net_reset_heads(d->net, NET_VIDEO, NET_HEAD_LINEAR, 1, &classes, &seed, &e), 0);
 }
 
 static char *bytes_of(uint64_t step, const char *name, size_t *size)

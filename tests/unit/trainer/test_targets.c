@@ -135,7 +135,7 @@ static uint64_t train_video(const struct targets *t)
     struct err e = {0};
     uint64_t seed = 8, hash;
     if (net_create(&spec, &net, &e) < 0 ||
-        net_reset_heads(net, NET_VIDEO, 1, t->classes[NET_VIDEO], &seed, &e) < 0)
+        net_reset_heads(net, NET_VIDEO, NET_HEAD_LINEAR, 1, t->classes[NET_VIDEO], &seed, &e) < 0)
         fail_msg("%s", e.msg);
     for (uint64_t step = 0; step < STEPS; step++) {
         int64_t y[B];

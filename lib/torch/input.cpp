@@ -1,0 +1,80 @@
+/* Batches as they come from the wire, as normalised maps on the net's device. */
+#include <array>
+#include <cerrno>
+
+#include <ATen/Parallel.h>
+
+#include "lib/torch/net_impl.hpp"
+
+namespace
+{
+
+constexpr int64_t MEL_BANDS = 40, MEL_FRAMES = 100;
+
+/* algorithms.md 1.4 */
+constexpr std::array<double, 3> RGB_MEAN = {0.43216, 0.394666, 0.37645};
+constexpr std::array<double, 3> RGB_DEVIATION = {0.22803, 0.22145, 0.216989};
+
+/* A normalised value per byte and channel. */
+std::array<float, 256 * 3> make_table()
+{
+    std::array<float, 256 * 3> table;
+    for (size_t v = 0; v < 256; v++)
+        for (size_t c = 0; c < 3; c++)
+            table[v * 3 + c] =
+                static_cast<float>((static_cast<double>(v) / 255.0 - RGB_MEAN[c]) / RGB_DEVIATION[c]);
+    return table;
+}
+
+at::Tensor video_on_host(const uint8_t *in, int64_t maps, int64_t p)
+{
+    static const std::array<float, 256 * 3> table = make_table();
+    at::Tensor x = at::empty({maps, p, p, 3}, at::kFloat);
+    float *out = x.data_ptr<float>();
+    at::parallel_for(0, maps * p, 4096, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin * p; i < end * p; i++)
+            for (int64_t c = 0; c < 3; c++)
+                out[3 * i + c] = table[static_cast<size_t>(3 * in[3 * i + c] + c)];
+    });
+    return x;
+}
+
+/* Bytes cross to the device, a quarter of the floats. */
+at::Tensor video_on_device(const uint8_t *in, int64_t maps, int64_t p, const at::Device &device)
+{
+    at::Tensor bytes = at::from_blob(const_cast<uint8_t *>(in), {maps, p, p, 3}, at::kByte).to(device);
+    std::array<float, 3> scale, shift;
+    for (size_t c = 0; c < 3; c++) {
+        scale[c] = static_cast<float>(1 / (255.0 * RGB_DEVIATION[c]));
+        shift[c] = static_cast<float>(-RGB_MEAN[c] / RGB_DEVIATION[c]);
+    }
+    at::Tensor s = at::from_blob(scale.data(), {3}, at::kFloat).to(device);
+    at::Tensor d = at::from_blob(shift.data(), {3}, at::kFloat).to(device);
+    return bytes.to(at::kFloat).mul_(s).add_(d);
+}
+
+xdc::maps audio_input(const struct net &net, const struct net_batch &b)
+{
+    int64_t n = b.n;
+    at::Tensor x = at::empty({n, MEL_BANDS, MEL_FRAMES, 1}, at::kFloat);
+    const float *in = static_cast<const float *>(b.data);
+    float *out = x.data_ptr<float>();
+    double mean = net.audio_mean, deviation = net.audio_deviation;
+    for (int64_t i = 0; i < x.numel(); i++)
+        out[i] = static_cast<float>((static_cast<double>(in[i]) - mean) / deviation);
+    return {x.to(net.device), n, 1};
+}
+
+} // namespace
+
+xdc::maps xdc::input(const struct net &net, int enc, const struct net_batch &b)
+{
+    if (b.n == 0 || !b.data)
+        throw refusal{-EINVAL, "an empty batch"};
+    if (enc == NET_AUDIO)
+        return audio_input(net, b);
+    const uint8_t *in = static_cast<const uint8_t *>(b.data);
+    int64_t n = b.n, t = net.spec.frames, p = net.spec.crop;
+    return {net.device.is_cpu() ? video_on_host(in, n * t, p) : video_on_device(in, n * t, p, net.device), n,
+            t};
+}

@@ -1,0 +1,182 @@
+#include "lib/torch/layers.hpp"
+
+#include <cmath>
+
+#include <ATen/CPUGeneratorImpl.h>
+
+namespace xdc
+{
+namespace
+{
+
+thread_local double multiply_adds = 0;
+
+/* Runs a 2-D convolution on [B, Y, X, C] maps. */
+at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias,
+                    at::IntArrayRef stride, at::IntArrayRef pad)
+{
+    return at::conv2d(x.permute({0, 3, 1, 2}), weight.contiguous(at::MemoryFormat::ChannelsLast), bias,
+                      stride, pad)
+        .permute({0, 2, 3, 1})
+        .contiguous();
+}
+
+at::Tensor clips_of(const maps &x)
+{
+    return x.data.view({x.n, x.t, x.data.size(1), x.data.size(2), x.data.size(3)});
+}
+
+maps maps_of(const at::Tensor &clips)
+{
+    int64_t n = clips.size(0), t = clips.size(1);
+    return {clips.reshape({n * t, clips.size(2), clips.size(3), clips.size(4)}), n, t};
+}
+
+/* A 1x1 kernel with strides looks at every so many places alone. */
+maps thin(const maps &x, extent stride)
+{
+    if (stride.time == 1 && stride.space == 1)
+        return x;
+    return maps_of(clips_of(x)
+                       .slice(1, 0, x.t, stride.time)
+                       .slice(2, 0, x.data.size(1), stride.space)
+                       .slice(3, 0, x.data.size(2), stride.space));
+}
+
+maps in_space(const maps &x, const conv &c)
+{
+    at::Tensor w = c.weight.dim() == 5 ? c.weight.select(2, 0) : c.weight;
+    if (w.size(2) == 1) {
+        maps y = thin(x, c.stride);
+        return {convolve(y.data, w, c.bias, {1, 1}, {0, 0}), y.n, y.t};
+    }
+    maps y = thin(x, {c.stride.time, 1});
+    return {convolve(y.data, w, c.bias, {c.stride.space, c.stride.space}, {c.pad.space, c.pad.space}), y.n,
+            y.t};
+}
+
+maps in_time(const maps &x, const conv &c)
+{
+    int64_t h = x.data.size(1), w = x.data.size(2);
+    at::Tensor flat = x.data.view({x.n, x.t, h * w, x.data.size(3)});
+    at::Tensor y = convolve(flat, c.weight.select(4, 0), c.bias, {c.stride.time, 1}, {c.pad.time, 0});
+    int64_t t = y.size(1);
+    return {y.view({x.n * t, h, w, y.size(3)}), x.n, t};
+}
+
+maps in_both(const maps &x, const conv &c)
+{
+    at::Tensor y =
+        at::conv3d(clips_of(x).permute({0, 4, 1, 2, 3}), c.weight, c.bias,
+                   {c.stride.time, c.stride.space, c.stride.space}, {c.pad.time, c.pad.space, c.pad.space});
+    return maps_of(y.permute({0, 2, 3, 4, 1}).contiguous());
+}
+
+} // namespace
+
+builder::builder(std::vector<entry> &state, uint64_t seed, const at::Device &device, double norm_eps)
+    : list(state), generator(at::detail::createCPUGenerator(seed)), where(device), eps(norm_eps)
+{
+}
+
+void builder::add_parameter(const std::string &name, at::Tensor &value, bool decays)
+{
+    value.set_requires_grad(true);
+    list.push_back({name, value, at::zeros_like(value.detach()), decays});
+}
+
+conv builder::make_conv(const std::string &name, at::IntArrayRef shape, extent stride, extent pad,
+                        bool biased)
+{
+    double fan_out = static_cast<double>(shape[0]);
+    for (size_t i = 2; i < shape.size(); i++)
+        fan_out *= static_cast<double>(shape[i]);
+    conv c;
+    c.weight = at::empty(shape, at::kFloat).normal_(0, std::sqrt(2 / fan_out), generator).to(where);
+    c.stride = stride;
+    c.pad = pad;
+    add_parameter(name + ".weight", c.weight, true);
+    if (biased)
+        c.bias = make_bias(name + ".bias", shape[0]);
+    return c;
+}
+
+norm builder::make_norm(const std::string &name, int64_t channels)
+{
+    auto options = at::TensorOptions().dtype(at::kFloat).device(where);
+    norm n;
+    n.weight = at::ones({channels}, options);
+    n.bias = at::zeros({channels}, options);
+    n.mean = at::zeros({channels}, options);
+    n.var = at::ones({channels}, options);
+    n.batches = at::zeros({}, at::kLong);
+    n.eps = eps;
+    add_parameter(name + ".weight", n.weight, false);
+    add_parameter(name + ".bias", n.bias, false);
+    list.push_back({name + ".running_mean", n.mean, {}, false});
+    list.push_back({name + ".running_var", n.var, {}, false});
+    list.push_back({name + ".num_batches_tracked", n.batches, {}, false});
+    return n;
+}
+
+layer builder::make_layer(const std::string &conv_name, const std::string &norm_name, at::IntArrayRef shape,
+                          extent stride, extent pad)
+{
+    layer l;
+    l.c = make_conv(conv_name, shape, stride, pad);
+    l.n = make_norm(norm_name, shape[0]);
+    return l;
+}
+
+at::Tensor builder::make_linear(const std::string &name, int64_t out, int64_t in)
+{
+    at::Tensor weight = at::empty({out, in}, at::kFloat).normal_(0, 0.01, generator).to(where);
+    add_parameter(name, weight, true);
+    return weight;
+}
+
+at::Tensor builder::make_bias(const std::string &name, int64_t n)
+{
+    at::Tensor bias = at::zeros({n}, at::TensorOptions().dtype(at::kFloat).device(where));
+    add_parameter(name, bias, false);
+    return bias;
+}
+
+maps conv_apply(const maps &x, const conv &c)
+{
+    const at::Tensor &w = c.weight;
+    bool still = w.dim() == 4 || w.size(2) == 1;
+    maps y = still ? in_space(x, c) : w.size(3) == 1 ? in_time(x, c) : in_both(x, c);
+    multiply_adds += static_cast<double>(y.data.numel()) * static_cast<double>(w.numel() / w.size(0));
+    return y;
+}
+
+maps layer_apply(const maps &x, const layer &l, const at::Tensor &residual, bool relu, const norm_mode &mode)
+{
+    maps y = conv_apply(x, l.c);
+    if (l.n.weight.defined())
+        y.data = norm_apply(y.data, l.n, residual, relu, mode);
+    return y;
+}
+
+maps max_pool(const maps &x, extent size, extent stride, extent pad)
+{
+    if (size.time == 1)
+        return {at::max_pool2d(x.data.permute({0, 3, 1, 2}), size.space, stride.space, pad.space)
+                    .permute({0, 2, 3, 1})
+                    .contiguous(),
+                x.n, x.t};
+    at::Tensor y =
+        at::max_pool3d(clips_of(x).permute({0, 4, 1, 2, 3}).contiguous(), {size.time, size.space, size.space},
+                       {stride.time, stride.space, stride.space}, {pad.time, pad.space, pad.space});
+    return maps_of(y.permute({0, 2, 3, 4, 1}).contiguous());
+}
+
+double conv_count_reset()
+{
+    double n = multiply_adds;
+    multiply_adds = 0;
+    return n;
+}
+
+} // namespace xdc

@@ -1,0 +1,316 @@
+/* step: what a training step may be asked for beside plain SGD does what its name says, and nothing else. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/rng.h"
+#include "lib/tensor.h"
+#include "lib/torch/net.h"
+
+enum { FRAMES = 4, CROP = 32, N = 6, VIDEO_CLIP = FRAMES * CROP * CROP * 3, AUDIO_CLIP = 40 * 100, DIM = 64 };
+
+static const struct net_spec small = {.video_depth = 10,
+                                      .video_width = 8,
+                                      .audio_depth = 10,
+                                      .audio_width = 8,
+                                      .frames = FRAMES,
+                                      .crop = CROP,
+                                      .seed = 5,
+                                      .threads = 2};
+static const struct net_sgd plain = {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4, .nesterov = true};
+
+static uint8_t video[N * VIDEO_CLIP];
+static float audio[N * AUDIO_CLIP];
+static const int64_t labels[N] = {0, 1, 2, -1, 1, 2};
+static char dir[64];
+
+static int setup(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_init(&r, 3);
+    for (size_t i = 0; i < sizeof video; i++)
+        video[i] = (uint8_t)rng_below(&r, 256);
+    for (size_t i = 0; i < N * AUDIO_CLIP; i++)
+        audio[i] = (float)rng_normal(&r);
+    strcpy(dir, "/tmp/xdc-test-step-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return rmdir(dir);
+}
+
+static struct net_batch batch_of(int enc)
+{
+    return (struct net_batch){N, enc == NET_VIDEO ? (const void *)video : (const void *)audio};
+}
+
+static void ok(int rc, const struct err *e)
+{
+    if (rc < 0)
+        fail_msg("%s", e->msg);
+}
+
+/* A net whose encoder has `n` heads of three classes. */
+static struct net *create(int enc, enum net_head kind, uint32_t n)
+{
+    const uint32_t classes[] = {3, 3};
+    const uint64_t seeds[] = {100, 101};
+    struct net *net = NULL;
+    struct err e = {0};
+    ok(net_create(&small, &net, &e), &e);
+    ok(net_reset_heads(net, (enum net_encoder)enc, kind, n, classes, seeds, &e), &e);
+    return net;
+}
+
+static struct net_step step(struct net *net, int enc, const struct net_sgd *sgd)
+{
+    const int64_t *y[] = {labels, labels};
+    struct net_batch b = batch_of(enc);
+    struct net_step out = {0};
+    struct err e = {0};
+    ok(net_train_step(net, (enum net_encoder)enc, &b, y, NULL, sgd, &out, &e), &e);
+    return out;
+}
+
+static uint64_t hash(struct net *net)
+{
+    uint64_t h = 0;
+    struct err e = {0};
+    ok(net_hash(net, &h, &e), &e);
+    return h;
+}
+
+/* A tensor of a net's checkpoint, as a malloc'd copy. */
+static float *tensor_of(struct net *net, const char *name, uint64_t *out_count)
+{
+    char path[128];
+    struct err e = {0};
+    struct safetensors *s = NULL;
+    snprintf(path, sizeof path, "%s/net.safetensors", dir);
+    ok(net_save(net, path, &e), &e);
+    ok(safetensors_open(path, &s, &e), &e);
+    const struct tensor *t = safetensors_find(s, name);
+    assert_non_null(t);
+    *out_count = tensor_count(t);
+    float *copy = malloc(*out_count * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, t->data, *out_count * sizeof *copy);
+    safetensors_close(s);
+    unlink(path);
+    return copy;
+}
+
+static double distance(struct net *a, struct net *b, const char *name)
+{
+    uint64_t n, m;
+    float *x = tensor_of(a, name, &n), *y = tensor_of(b, name, &m);
+    double sum = 0;
+    assert_int_equal(n, m);
+    for (uint64_t i = 0; i < n; i++)
+        sum += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+    free(x);
+    free(y);
+    return sqrt(sum);
+}
+
+/* Recomputing activations changes no bit of weights, momentum or batch-norm statistics. */
+static void recomputing_changes_nothing(void **state)
+{
+    (void)state;
+    struct net_sgd again = plain;
+    again.recompute = true;
+    for (int enc = 0; enc < NET_ENCODERS; enc++) {
+        struct net *a = create(enc, NET_HEAD_LINEAR, 1), *b = create(enc, NET_HEAD_LINEAR, 1);
+        for (int i = 0; i < 3; i++) {
+            struct net_step x = step(a, enc, &plain), y = step(b, enc, &again);
+            assert_true(x.loss[0] == y.loss[0] && x.gradient_norm == y.gradient_norm);
+        }
+        assert_int_equal(hash(a), hash(b));
+        net_destroy(a);
+        net_destroy(b);
+    }
+}
+
+/* With frozen batch-norm a batch in parts gives the whole batch's gradient; a part of the batch's size is the
+ * batch, bit for bit. */
+static void parts_of_a_batch_add_up(void **state)
+{
+    (void)state;
+    struct net_sgd whole = plain, parts = plain, same = plain;
+    whole.frozen = parts.frozen = true;
+    parts.micro_batch = 4; /* 4 and 2 */
+    same.micro_batch = N;
+    struct net *a = create(NET_VIDEO, NET_HEAD_LINEAR, 1), *b = create(NET_VIDEO, NET_HEAD_LINEAR, 1);
+    struct net_step x = step(a, NET_VIDEO, &whole), y = step(b, NET_VIDEO, &parts);
+    assert_true(fabs(x.loss[0] - y.loss[0]) < 1e-6);
+    assert_true(fabs(x.gradient_norm - y.gradient_norm) < 1e-5 * x.gradient_norm);
+    assert_int_equal(x.correct[0], y.correct[0]);
+    assert_int_equal(y.labelled[0], 5);
+    assert_true(distance(a, b, "video.heads.0.weight") < 1e-6);
+    net_destroy(a);
+    net_destroy(b);
+    a = create(NET_VIDEO, NET_HEAD_LINEAR, 1);
+    b = create(NET_VIDEO, NET_HEAD_LINEAR, 1);
+    step(a, NET_VIDEO, &plain);
+    step(b, NET_VIDEO, &same);
+    assert_int_equal(hash(a), hash(b));
+    parts.frozen = false; /* batch-norm sees the parts: another result, but one that trains */
+    y = step(b, NET_VIDEO, &parts);
+    assert_true(isfinite(y.loss[0]) && hash(b) != hash(a));
+    net_destroy(a);
+    net_destroy(b);
+}
+
+/* A frozen encoder keeps every bit, batch-norm statistics too, while its head learns. */
+static void a_frozen_encoder_stays(void **state)
+{
+    (void)state;
+    struct net_sgd fc = plain;
+    fc.frozen = true;
+    fc.head_lr = 0.5;
+    struct net *net = create(NET_AUDIO, NET_HEAD_LINEAR, 1);
+    uint64_t before = hash(net);
+    double first = step(net, NET_AUDIO, &fc).loss[0], last = 0;
+    for (int i = 0; i < 20; i++)
+        last = step(net, NET_AUDIO, &fc).loss[0];
+    assert_true(last < 0.9 * first);
+    assert_int_equal(hash(net), before);
+    net_destroy(net);
+}
+
+/* The heads' own rate moves them alone: twice the rate, twice the way. */
+static void heads_have_their_own_rate(void **state)
+{
+    (void)state;
+    struct net_sgd one = plain, two = plain;
+    one.weight_decay = two.weight_decay = 0;
+    two.head_lr = 2 * one.lr;
+    struct net *start = create(NET_AUDIO, NET_HEAD_LINEAR, 1), *a = create(NET_AUDIO, NET_HEAD_LINEAR, 1),
+               *b = create(NET_AUDIO, NET_HEAD_LINEAR, 1);
+    step(a, NET_AUDIO, &one);
+    step(b, NET_AUDIO, &two);
+    assert_int_equal(hash(a), hash(b));
+    double way = distance(start, a, "audio.heads.0.weight");
+    assert_true(fabs(distance(start, b, "audio.heads.0.weight") - 2 * way) < 1e-5 * way);
+    net_destroy(start);
+    net_destroy(a);
+    net_destroy(b);
+}
+
+/* A clipped gradient moves the weights by the clip's length, in the same direction. */
+static void a_gradient_is_clipped(void **state)
+{
+    (void)state;
+    struct net_sgd cut = {.lr = 1, .clip_norm = 0.01};
+    struct net *start = create(NET_AUDIO, NET_HEAD_LINEAR, 1), *a = create(NET_AUDIO, NET_HEAD_LINEAR, 1);
+    struct net_step out = step(a, NET_AUDIO, &cut);
+    assert_true(out.gradient_norm > 0.1); /* it is reported as it was */
+    double sum = 0;
+    static const char *const some[] = {"audio.conv1.weight", "audio.layer4.0.conv2.weight",
+                                       "audio.heads.0.weight"};
+    for (size_t i = 0; i < 3; i++)
+        sum += pow(distance(start, a, some[i]), 2);
+    assert_true(sqrt(sum) > 0.001 && sqrt(sum) <= 0.01);
+    net_destroy(start);
+    net_destroy(a);
+}
+
+/* Decay of batch-norm weights pulls them, and them alone, towards zero. */
+static void norms_decay_when_asked(void **state)
+{
+    (void)state;
+    struct net_sgd none = {.lr = 0.1}, some = {.lr = 0.1, .norm_decay = 0.5};
+    struct net *a = create(NET_AUDIO, NET_HEAD_LINEAR, 1), *b = create(NET_AUDIO, NET_HEAD_LINEAR, 1);
+    step(a, NET_AUDIO, &none);
+    step(b, NET_AUDIO, &some);
+    uint64_t n;
+    float *x = tensor_of(a, "audio.bn1.weight", &n), *y = tensor_of(b, "audio.bn1.weight", &n);
+    for (uint64_t i = 0; i < n; i++)
+        assert_true(fabsf(x[i] - y[i] - 0.05f) < 1e-6f); /* they were 1: lr x decay x 1 */
+    assert_true(distance(a, b, "audio.conv1.weight") == 0);
+    free(x);
+    free(y);
+    net_destroy(a);
+    net_destroy(b);
+}
+
+/* A head of factor 0 teaches nothing; factors scale the gradient. */
+static void heads_are_weighed(void **state)
+{
+    (void)state;
+    static const float first[] = {1, 0}, third[] = {3};
+    struct net_sgd sgd = {.lr = 0.05}, tripled = {.lr = 0.05, .head_weights = third};
+    struct net *one = create(NET_AUDIO, NET_HEAD_LINEAR, 1), *two = create(NET_AUDIO, NET_HEAD_LINEAR, 2),
+               *start = create(NET_AUDIO, NET_HEAD_LINEAR, 2), *three = create(NET_AUDIO, NET_HEAD_LINEAR, 1);
+    double norm = step(one, NET_AUDIO, &sgd).gradient_norm;
+    sgd.head_weights = first;
+    struct net_step out = step(two, NET_AUDIO, &sgd);
+    assert_true(distance(start, two, "audio.heads.1.weight") == 0);
+    assert_true(distance(start, two, "audio.heads.0.weight") > 0);
+    assert_true(out.loss[1] > 0); /* still measured */
+    assert_true(distance(one, two, "audio.conv1.weight") < 1e-6);
+    assert_true(fabs(step(three, NET_AUDIO, &tripled).gradient_norm - 3 * norm) < 1e-4 * norm);
+    net_destroy(one);
+    net_destroy(two);
+    net_destroy(three);
+    net_destroy(start);
+}
+
+/* SeLaVi's head: what it drops follows from the seed alone, it learns, and a checkpoint holds all of it. */
+static void an_mlp_head_learns_and_is_kept(void **state)
+{
+    (void)state;
+    char path[128];
+    struct err e = {0};
+    struct net_sgd sgd = plain;
+    sgd.seed = 7;
+    struct net *a = create(NET_AUDIO, NET_HEAD_MLP, 1), *b = create(NET_AUDIO, NET_HEAD_MLP, 1),
+               *c = create(NET_AUDIO, NET_HEAD_MLP, 1);
+    double same = step(a, NET_AUDIO, &sgd).loss[0];
+    assert_true(step(b, NET_AUDIO, &sgd).loss[0] == same);
+    sgd.seed = 8;
+    assert_true(step(c, NET_AUDIO, &sgd).loss[0] != same);
+    snprintf(path, sizeof path, "%s/net.safetensors", dir);
+    ok(net_save(a, path, &e), &e);
+    net_destroy(b);
+    ok(net_create(&small, &b, &e), &e);
+    ok(net_load(b, path, &e), &e);
+    unlink(path);
+    double last = same;
+    for (uint64_t i = 0; i < 60; i++) {
+        sgd.seed = i;
+        last = step(a, NET_AUDIO, &sgd).loss[0];
+        assert_true(step(b, NET_AUDIO, &sgd).loss[0] == last);
+    }
+    assert_true(last < 0.7 * same);
+    assert_true(distance(a, b, "audio.heads.0.2.running_var") == 0);
+    uint32_t classes[NET_HEADS_MAX];
+    assert_int_equal(net_heads(b, NET_AUDIO, classes), 1);
+    assert_int_equal(classes[0], 3);
+    net_destroy(a);
+    net_destroy(b);
+    net_destroy(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recomputing_changes_nothing), cmocka_unit_test(parts_of_a_batch_add_up),
+        cmocka_unit_test(a_frozen_encoder_stays),      cmocka_unit_test(heads_have_their_own_rate),
+        cmocka_unit_test(a_gradient_is_clipped),       cmocka_unit_test(norms_decay_when_asked),
+        cmocka_unit_test(heads_are_weighed),           cmocka_unit_test(an_mlp_head_learns_and_is_kept),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
