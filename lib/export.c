@@ -253,7 +253,7 @@ int export_encoder(const char *run_dir, const char *encoder, bool classifier, co
     if (rc == 0)
         rc = read_record(run_dir, &record, e);
     if (rc == 0)
-        rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, e);
+        rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, NULL, e);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);
     if (rc == 0)

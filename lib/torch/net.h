@@ -113,6 +113,17 @@ int net_hash(struct net *net, uint64_t *out, struct err *e) WARN_UNUSED;
 int net_save(struct net *net, const char *path, struct err *e) WARN_UNUSED;
 int net_load(struct net *net, const char *path, struct err *e) WARN_UNUSED;
 
+/* A copy in host memory of all that net_save writes, so that the net can go on while it is written. Once
+ * made, any one thread may use it, beside the net's. */
+struct net_snapshot;
+int net_snapshot_create(struct net *net, struct net_snapshot **out, struct err *e) WARN_UNUSED;
+/* The file that net_save would have written at that moment. */
+int net_snapshot_write(const struct net_snapshot *s, const char *path, struct err *e) WARN_UNUSED;
+/* Compares the file with the copy, byte for byte: XDC_EFORMAT names the first tensor that differs. */
+int net_snapshot_compare(const struct net_snapshot *s, const char *path, struct err *e) WARN_UNUSED;
+/* NULL is fine. */
+void net_snapshot_destroy(struct net_snapshot *s);
+
 /* The weights and batch-norm statistics of an encoder out of an exported safetensors file (torchvision's
  * names); a classifier in it ("fc.weight", "fc.bias", S3D's "classifier.1.*") is left aside. Audio: the
  * file's metadata gives mean and deviation of the log-mel, when it has them. XDC_EMISMATCH lists every

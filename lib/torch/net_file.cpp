@@ -49,14 +49,15 @@ template <class T> std::string shape_text(const T &shape, size_t n)
     return s + "]";
 }
 
-/* Host copies and the views of them that lib/tensor writes. */
+/* Host tensors and the views of them that lib/tensor writes. */
 struct listing {
     std::vector<at::Tensor> host;
     std::vector<struct tensor> views;
 
-    void add(const std::string &name, const at::Tensor &value)
+    /* `copy`: also where the tensor is in host memory already. */
+    void add(const std::string &name, const at::Tensor &value, bool copy = false)
     {
-        at::Tensor t = value.detach().cpu().contiguous();
+        at::Tensor t = value.detach().to(at::kCPU, value.scalar_type(), false, copy).contiguous();
         struct tensor v = {};
         if (name.size() >= sizeof v.name)
             throw refusal{XDC_ETORCH, "a tensor's name is too long"};
@@ -92,6 +93,25 @@ everything(const struct net &net, const std::vector<xdc::head> (&heads)[NET_ENCO
     return all;
 }
 
+/* All of a net, as a checkpoint holds it. */
+listing list_net(const struct net &net, bool copy)
+{
+    listing list;
+    for (const auto &item : everything(net, net.heads))
+        list.add(item.first, item.second, copy);
+    at::Tensor stats = at::empty({2}, at::kDouble);
+    stats.data_ptr<double>()[0] = net.audio_mean;
+    stats.data_ptr<double>()[1] = net.audio_deviation;
+    list.add("audio_stats", stats);
+    return list;
+}
+
+int write_list(const listing &list, const char *path, struct err *e)
+{
+    const char *const metadata[][2] = {{"format", "pt"}, {"xdc", "checkpoint"}};
+    return safetensors_write(path, list.views.data(), list.views.size(), metadata, 2, e);
+}
+
 /* What is wrong with the file's tensor of that name, which must be of `want`'s type and shape; empty: it
  * fits. */
 std::string misfit(const struct safetensors *file, const std::string &name, const at::Tensor &want)
@@ -109,6 +129,7 @@ std::string misfit(const struct safetensors *file, const std::string &name, cons
     return name + " is " + dtype_name(t->dtype) + " " + shape_text(t->shape, t->ndim) + ", expected " + ours;
 }
 
+/* The file's tensor of that name, which must be of `want`'s type and shape. */
 const struct tensor *demand(const struct safetensors *file, const std::string &name, const at::Tensor &want)
 {
     std::string wrong = misfit(file, name, want);
@@ -227,6 +248,10 @@ void take_stats(struct net &net, const struct safetensors *file)
 
 } // namespace
 
+struct net_snapshot {
+    listing list;
+};
+
 extern "C" {
 
 int net_init(struct net *net, enum net_encoder enc, const char *path, struct err *e)
@@ -292,17 +317,44 @@ int net_hash(struct net *net, uint64_t *out, struct err *e)
 
 int net_save(struct net *net, const char *path, struct err *e)
 {
-    return guard(e, "save the networks", [&] {
-        listing list;
-        for (const auto &item : everything(*net, net->heads))
-            list.add(item.first, item.second);
-        at::Tensor stats = at::empty({2}, at::kDouble);
-        stats.data_ptr<double>()[0] = net->audio_mean;
-        stats.data_ptr<double>()[1] = net->audio_deviation;
-        list.add("audio_stats", stats);
-        const char *const metadata[][2] = {{"format", "pt"}, {"xdc", "checkpoint"}};
-        return safetensors_write(path, list.views.data(), list.views.size(), metadata, 2, e);
+    return guard(e, "save the networks", [&] { return write_list(list_net(*net, false), path, e); });
+}
+
+int net_snapshot_create(struct net *net, struct net_snapshot **out, struct err *e)
+{
+    return guard(e, "copy the networks", [&] {
+        *out = new net_snapshot{list_net(*net, true)};
+        return 0;
     });
+}
+
+int net_snapshot_write(const struct net_snapshot *s, const char *path, struct err *e)
+{
+    return guard(e, "save the networks", [&] { return write_list(s->list, path, e); });
+}
+
+int net_snapshot_compare(const struct net_snapshot *s, const char *path, struct err *e)
+{
+    return guard(e, "compare the saved networks", [&] {
+        struct safetensors *file = nullptr;
+        int r = safetensors_open(path, &file, e);
+        if (r < 0)
+            return r;
+        std::unique_ptr<struct safetensors, void (*)(struct safetensors *)> owner(file, safetensors_close);
+        if (safetensors_count(file) != s->list.views.size())
+            throw refusal{XDC_EFORMAT, std::string(path) + " has tensors too many or too few"};
+        for (size_t i = 0; i < s->list.views.size(); i++) {
+            const struct tensor &want = s->list.views[i], *t = demand(file, want.name, s->list.host[i]);
+            if (std::memcmp(t->data, want.data, static_cast<size_t>(s->list.host[i].nbytes())) != 0)
+                throw refusal{XDC_EFORMAT, std::string(path) + ": " + want.name + " reads back differently"};
+        }
+        return 0;
+    });
+}
+
+void net_snapshot_destroy(struct net_snapshot *s)
+{
+    delete s;
 }
 
 int net_load(struct net *net, const char *path, struct err *e)

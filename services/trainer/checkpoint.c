@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
-#include "lib/checkpoint_dir.h"
 #include "lib/fsutil.h"
 
 static json_t *hex(uint64_t v)
@@ -24,19 +23,18 @@ static uint64_t from_hex(const json_t *j, const char *key)
     return text ? strtoull(text, NULL, 16) : 0;
 }
 
-static json_t *state_to_json(uint64_t run, const struct train_state *s, uint64_t weights,
-                             struct quarantine *q)
+/* All of state.json but the hash of the weights, which is known when they are written. */
+static json_t *state_to_json(uint64_t run, const struct train_state *s, struct quarantine *q)
 {
-    return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], "
-                     "s:[I,I], s:o, s:o}",
-                     "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round,
-                     "epoch", (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step,
-                     "labels", hex(s->labels), "features", hex(s->features), "ledger", "epoch",
-                     (int)s->ledger.epoch, "size_bytes", (json_int_t)s->ledger.size_bytes, "hash",
-                     hex(s->ledger.hash), "loss", s->loss[0], s->loss[1], "labelled",
-                     (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
-                     (json_int_t)s->correct[0], (json_int_t)s->correct[1], "weights_xxh3", hex(weights),
-                     "quarantine", quarantine_to_json(q));
+    return json_pack(
+        "{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], "
+        "s:[I,I], s:o}",
+        "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round, "epoch",
+        (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step, "labels", hex(s->labels),
+        "features", hex(s->features), "ledger", "epoch", (int)s->ledger.epoch, "size_bytes",
+        (json_int_t)s->ledger.size_bytes, "hash", hex(s->ledger.hash), "loss", s->loss[0], s->loss[1],
+        "labelled", (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
+        (json_int_t)s->correct[0], (json_int_t)s->correct[1], "quarantine", quarantine_to_json(q));
 }
 
 static int state_from_json(const json_t *j, struct train_state *s, struct err *e)
@@ -67,41 +65,67 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
     return 0;
 }
 
-/* Weights, state, DONE: in this order, into the directory `tmp`. */
-static int write_files(const char *tmp, uint64_t run, const struct train_state *s, struct net *net,
-                       struct quarantine *q, struct err *e)
+int checkpoint_take(struct checkpoint *out, uint64_t run, const struct train_state *s, struct net *net,
+                    struct quarantine *q, struct err *e)
 {
-    char path[PATH_MAX], done[32];
-    uint64_t hash = 0, again = 0;
+    *out = (struct checkpoint){.step = s->step, .state = state_to_json(run, s, q)};
+    int rc = out->state ? net_snapshot_create(net, &out->weights, e) : err_sys(e, ENOMEM, "checkpoint state");
+    if (rc < 0)
+        checkpoint_free(out);
+    return rc;
+}
+
+void checkpoint_free(struct checkpoint *c)
+{
+    json_decref(c->state);
+    net_snapshot_destroy(c->weights);
+    *c = (struct checkpoint){0};
+}
+
+/* The hash is that of the file; what it holds is compared with the copy, byte for byte. */
+static int write_weights(const struct checkpoint *c, const char *tmp, uint64_t *out_hash, struct err *e)
+{
+    char path[PATH_MAX];
     int rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, tmp);
     if (rc == 0)
-        rc = net_save(net, path, e);
+        rc = net_snapshot_write(c->weights, path, e);
     if (rc == 0)
-        rc = checkpoint_dir_hash(path, &hash, e);
-    if (rc < 0)
-        return rc;
-    json_t *state = state_to_json(run, s, hash, q);
-    char *text = state ? json_dumps(state, JSON_SORT_KEYS | JSON_INDENT(1)) : NULL;
-    json_decref(state);
+        rc = checkpoint_dir_hash(path, out_hash, e);
+    return rc == 0 ? net_snapshot_compare(c->weights, path, e) : rc;
+}
+
+static int write_state(const struct checkpoint *c, const char *tmp, uint64_t weights, uint64_t *out_hash,
+                       struct err *e)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    if (json_object_set_new(c->state, "weights_xxh3", hex(weights)) == 0)
+        text = json_dumps(c->state, JSON_SORT_KEYS | JSON_INDENT(1));
     if (!text)
         return err_sys(e, ENOMEM, "checkpoint state");
-    rc = fs_path(path, e, "%s/" CHECKPOINT_STATE, tmp);
+    int rc = fs_path(path, e, "%s/" CHECKPOINT_STATE, tmp);
     if (rc == 0)
         rc = fs_write_atomic(path, text, strlen(text), e);
-    uint64_t state_hash = XXH3_64bits(text, strlen(text));
+    *out_hash = XXH3_64bits(text, strlen(text));
     free(text);
+    return rc;
+}
+
+/* Weights, state, DONE: in this order, into the directory `tmp`; then all is read back. */
+static int write_files(const struct checkpoint *c, const char *tmp, struct err *e)
+{
+    char path[PATH_MAX], done[CHECKPOINT_DONE_SIZE + 1];
+    uint64_t weights = 0, state = 0;
+    int rc = write_weights(c, tmp, &weights, e);
     if (rc == 0)
-        rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, tmp);
-    if (rc == 0)
-        rc = checkpoint_dir_hash(path, &again, e);
-    if (rc == 0 && again != hash)
-        rc = err_set(e, -EIO, "%s reads back differently", path);
+        rc = write_state(c, tmp, weights, &state, e);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_DONE, tmp);
     if (rc < 0)
         return rc;
-    int n = snprintf(done, sizeof done, "%016" PRIx64 "\n", state_hash);
-    return fs_write_atomic(path, done, (size_t)n, e);
+    checkpoint_dir_done(state, done);
+    rc = fs_write_atomic(path, done, CHECKPOINT_DONE_SIZE, e);
+    return rc == 0 ? checkpoint_dir_verify(tmp, e) : rc;
 }
 
 /* Gives the synced directory `tmp` its name. One of the same step is there until the new one is: it becomes
@@ -118,36 +142,38 @@ static int publish(const char *run_dir, const char *tmp, const char *dir, struct
     return rc < 0 ? rc : fs_publish_dir(tmp, dir, e);
 }
 
-int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state *s, struct net *net,
-                     struct quarantine *q, unsigned keep, struct err *e)
+int checkpoint_write(struct checkpoint *c, const char *run_dir, const struct checkpoint_keep *keep,
+                     struct err *e)
 {
     char dir[PATH_MAX], tmp[PATH_MAX];
-    int rc = fs_path(dir, e, "%s/checkpoints/step-%012" PRIu64, run_dir, s->step);
+    int rc = fs_path(dir, e, "%s/checkpoints/step-%012" PRIu64, run_dir, c->step);
     if (rc == 0)
-        rc = fs_path(tmp, e, "%s/checkpoints/tmp-%012" PRIu64, run_dir, s->step);
+        rc = fs_path(tmp, e, "%s/checkpoints/tmp-%012" PRIu64, run_dir, c->step);
     if (rc == 0)
         rc = fs_remove_tree(tmp, e);
     if (rc == 0)
         rc = fs_mkdirs(tmp, e);
     if (rc == 0)
-        rc = write_files(tmp, run, s, net, q, e);
+        rc = write_files(c, tmp, e);
     if (rc == 0)
         rc = publish(run_dir, tmp, dir, e);
+    if (rc == 0) /* in which `checkpoints` may be new */
+        rc = fs_sync_dir(run_dir, e);
     if (rc < 0) {
         struct err ignored;
         if (fs_remove_tree(tmp, &ignored) < 0)
-            return err_wrap(e, "checkpoint of step %" PRIu64 " (and %s stays)", s->step, tmp);
-        return err_wrap(e, "checkpoint of step %" PRIu64, s->step);
+            return err_wrap(e, "checkpoint of step %" PRIu64 " (and %s stays)", c->step, tmp);
+        return err_wrap(e, "checkpoint of step %" PRIu64, c->step);
     }
     return checkpoint_dir_prune(run_dir, keep, e);
 }
 
 int checkpoint_restore(const char *run_dir, uint64_t run, struct train_state *s, struct net *net,
-                       struct quarantine *q, unsigned *out_skipped, struct err *e)
+                       struct quarantine *q, checkpoint_dir_on_refused on_refused, void *arg, struct err *e)
 {
     char dir[PATH_MAX], path[PATH_MAX];
     json_t *state = NULL;
-    int rc = checkpoint_dir_latest(run_dir, dir, &state, out_skipped, e);
+    int rc = checkpoint_dir_latest(run_dir, dir, &state, on_refused, arg, e);
     if (rc < 0)
         return rc;
     if (from_hex(state, "run") != run)

@@ -1,7 +1,10 @@
 /* checkpoint: all that a run needs to go on, bit for bit: weights, heads, momentum, and where the run stands.
- * Training thread only. Equal states give equal bytes: no time, no process id is in it. On failure the
- * checkpoints before are untouched. */
+ * Taken and restored by the training thread; once taken it is a copy that any one thread may write. Equal
+ * states give equal bytes: no time, no process id is in it. On failure the checkpoints before are untouched.
+ */
 #pragma once
+#include <jansson.h>
+#include "lib/checkpoint_dir.h"
 #include "lib/ledger.h"
 #include "lib/torch/net.h"
 #include "services/trainer/phase.h"
@@ -20,10 +23,23 @@ struct train_state {
     uint64_t labelled[NET_ENCODERS], correct[NET_ENCODERS];
 };
 
-/* Writes checkpoints/step-<step>, reads it back, then removes all but the newest `keep`. A checkpoint of the
- * same step is replaced. */
-int checkpoint_write(const char *run_dir, uint64_t run, const struct train_state *s, struct net *net,
-                     struct quarantine *q, unsigned keep, struct err *e) WARN_UNUSED;
-/* Restores the newest whole one. -ENOENT when there is none; XDC_EMISMATCH when it is of another run. */
+/* Everything as it was at one moment. */
+struct checkpoint {
+    uint64_t step;
+    json_t *state;                /* owned */
+    struct net_snapshot *weights; /* owned */
+};
+
+/* Copies it all; on failure *out is empty. */
+int checkpoint_take(struct checkpoint *out, uint64_t run, const struct train_state *s, struct net *net,
+                    struct quarantine *q, struct err *e) WARN_UNUSED;
+/* Writes checkpoints/step-<step>, reads it back and compares it with the copy, then removes what `keep` does
+ * not name. A checkpoint of the same step is replaced. */
+int checkpoint_write(struct checkpoint *c, const char *run_dir, const struct checkpoint_keep *keep,
+                     struct err *e) WARN_UNUSED;
+void checkpoint_free(struct checkpoint *c);
+/* Restores the newest whole one; on_refused (may be NULL) hears of newer ones that are not. -ENOENT when
+ * there is none; XDC_EMISMATCH when it is of another run. */
 int checkpoint_restore(const char *run_dir, uint64_t run, struct train_state *s, struct net *net,
-                       struct quarantine *q, unsigned *out_skipped, struct err *e) WARN_UNUSED;
+                       struct quarantine *q, checkpoint_dir_on_refused on_refused, void *arg,
+                       struct err *e) WARN_UNUSED;

@@ -25,7 +25,8 @@ static const struct {
     {"phase", "clips_per_s", "clips_per_s", "name"},
     {"phase", "seconds", "seconds", "name"},
     {"phase", "flop", "flop", "name"},
-    {"checkpoint", "seconds", "seconds/checkpoint", NULL},
+    {"checkpoint", "write_s", "seconds/checkpoint", NULL},
+    {"checkpoint", "stall_s", "seconds/checkpoint_stall", NULL},
 };
 
 int events_open(struct events *ev, const char *run_dir, bool tensorboard, const uint64_t *step, bool resumed,

@@ -219,14 +219,16 @@ static int train_batches(struct epoch *x, struct err *e)
         rc = train_batch(x, b, e);
         train_show_done(l, b->first + b->n);
         batcher_give(&t->batcher, b);
-        if (rc == 0 && atomic_load(&t->checkpoint))
-            rc = train_checkpoint(l, e);
+        if (rc == 0 && l->state.batch < x->batches) /* after the last one the epoch's own comes at once */
+            rc = train_checkpoint_if_due(l, e);
         if (rc < 0)
             return rc;
     }
     if (rc != XDC_ESTOPPED)
         return rc < 0 ? rc : 0;
     rc = train_checkpoint(l, e);
+    if (rc == 0)
+        rc = train_checkpoint_wait(l, e);
     return rc < 0 ? rc
                   : err_set(e, XDC_ESTOPPED, "stopped at step %llu with a checkpoint",
                             (unsigned long long)l->state.step);

@@ -139,6 +139,8 @@ static int extract_dump(struct extract *x, uint64_t weights, struct err *e)
     batcher_end(&t->batcher);
     if (rc == 0)
         rc = save_quarantine(l, e);
+    if (rc == 0) /* a resume must find the weights that made a sealed dump */
+        rc = train_checkpoint_wait(l, e);
     if (rc == 0)
         rc = feature_store_seal(x->store, &l->state.features, e);
     return rc;

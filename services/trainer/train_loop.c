@@ -9,20 +9,6 @@
 #include "lib/rng.h"
 #include "services/trainer/trainer.h"
 
-int train_checkpoint(struct train_loop *l, struct err *e)
-{
-    struct trainer *t = l->t;
-    double start = progress_now_s();
-    int rc = ledger_sync(l->ledger, &l->state.ledger, e);
-    if (rc == 0)
-        rc = checkpoint_write(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine,
-                              (unsigned)t->conf.train.keep, e);
-    if (rc < 0)
-        return rc;
-    atomic_store(&t->checkpoint, false);
-    return events_write(&l->events, "checkpoint", json_pack("{s:f}", "seconds", progress_now_s() - start), e);
-}
-
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
 {
     struct trainer_shared *s = &l->t->shared;
@@ -236,8 +222,10 @@ static int step_phase(struct train_loop *l, struct err *e)
         break;
     case PHASE_TRAIN:
         return phase_train(l, e);
-    case PHASE_EXPORT:
-        rc = train_export(l, e);
+    case PHASE_EXPORT: /* reads the newest checkpoint */
+        rc = train_checkpoint_wait(l, e);
+        if (rc == 0)
+            rc = train_export(l, e);
         break;
     case PHASE_DONE:
         break;
@@ -247,6 +235,12 @@ static int step_phase(struct train_loop *l, struct err *e)
     bool warmed = l->state.phase == PHASE_WARM;
     l->state.phase = next;
     return warmed ? train_checkpoint(l, e) : 0;
+}
+
+static void on_refused(void *arg, const char *why)
+{
+    ++*(unsigned *)arg;
+    log_warn("a checkpoint is refused: %s", why);
 }
 
 /* What a phase computes for a clip with both encoders: a forward pass, or that and a backward one of twice
@@ -301,11 +295,12 @@ static int init_encoders(struct train_loop *l, struct err *e)
 static int resume(struct train_loop *l, struct err *e)
 {
     struct trainer *t = l->t;
-    unsigned skipped = 0;
-    int rc = checkpoint_restore(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, &skipped, e);
-    if (skipped)
-        log_warn("%u newer checkpoints are torn or altered and were passed over", skipped);
+    unsigned refused = 0;
+    int rc = checkpoint_restore(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, on_refused,
+                                &refused, e);
     if (rc == -ENOENT) {
+        if (refused)
+            log_warn("no checkpoint is whole: the run begins anew");
         l->state = (struct train_state){.phase = PHASE_STATS};
         rc = init_encoders(l, e);
     } else if (rc == 0) {
@@ -352,6 +347,7 @@ int train_loop_run(struct trainer *t, struct err *e)
     l->t = t;
     l->method = targets_method(t->conf.method);
     l->events.fd = -1;
+    train_checkpoint_init(l);
     int rc = open_net(l, e);
     if (rc == 0)
         rc = resume(l, e);
@@ -360,6 +356,13 @@ int train_loop_run(struct trainer *t, struct err *e)
                          l->state.phase != PHASE_STATS, e);
     while (rc == 0 && l->state.phase != PHASE_DONE)
         rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : go_through_phase(l, e);
+    struct err unwritten;
+    if (train_checkpoint_wait(l, &unwritten) < 0) {
+        if (rc < 0 && rc != XDC_ESTOPPED)
+            log_warn("%s", unwritten.msg);
+        else
+            rc = err_set(e, unwritten.code, "%s", unwritten.msg);
+    }
     if (rc == 0)
         rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     if (rc == 0)

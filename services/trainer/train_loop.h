@@ -4,7 +4,7 @@
 #include "lib/ledger.h"
 #include "lib/progress.h"
 #include "services/trainer/batcher.h"
-#include "services/trainer/checkpoint.h"
+#include "services/trainer/checkpoint_writer.h"
 #include "services/trainer/events.h"
 #include "services/trainer/targets.h"
 
@@ -13,12 +13,14 @@ struct trainer;
 struct train_loop {
     struct trainer *t;
     const struct targets_method *method;
-    struct net *net; /* owned */
+    struct net *net;           /* owned */
     double flop[NET_ENCODERS]; /* of one clip forward */
     struct targets targets;
     struct ledger *ledger; /* owned */
     struct events events;
     struct train_state state;
+    struct checkpoint_writer writer;
+    double checkpoint_at_s; /* when the last one was begun, or the run */
     double phase_start_s;
     uint64_t phase_clips; /* samples that the phase used, for its rate */
     double clips;         /* used since the start; a clip of two streams counts half in each */
@@ -45,8 +47,15 @@ int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Epochs of the round that the state stands in. */
 uint32_t train_epochs(const struct train_loop *l);
-/* Writes a checkpoint of the state as it stands. */
+/* train_checkpoint.c */
+void train_checkpoint_init(struct train_loop *l);
+/* Begins a checkpoint of the state as it stands; it is written while the training goes on. What keeps one
+ * from being written is said by the next call. */
 int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* Between batches: begins one that is asked for or due by train.checkpoint_s. */
+int train_checkpoint_if_due(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* Returns when what was begun is complete, for what counts on it being there. */
+int train_checkpoint_wait(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* Shows phase, round, epoch and 0 of `total` positions in /status; begins the phase's clock. */
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total);
 /* Shows progress: `done` positions. */

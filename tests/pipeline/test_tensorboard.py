@@ -17,7 +17,7 @@ LONG = ("--set", f"train.epochs={EPOCHS}")
 ROUND = ["extract", "labels", "train"]
 PHASES = ["stats", "warm", *ROUND, *ROUND, "extract", "labels", "export"]
 TAGS = {f"{kind}/{encoder}" for kind in ("loss", "accuracy") for encoder in ("video", "audio")} | \
-    {f"seconds/{name}" for name in (*PHASES, "epoch", "checkpoint")} | \
+    {f"seconds/{name}" for name in (*PHASES, "epoch", "checkpoint", "checkpoint_stall")} | \
     {f"clips_per_s/{name}" for name in ("stats", "warm", "extract", "train", "epoch")} | \
     {f"quality/{source}/{figure}" for source in ("video", "audio") for figure in ("ami_truth", "ami_other", "entropy", "sizes/min")} | \
     {"lr", "clips/quarantined"}

@@ -77,14 +77,26 @@ static bool there(const char *name)
     return stat(file_of(name, ""), &st) == 0;
 }
 
+static void count_refused(void *arg, const char *why)
+{
+    assert_non_null(strstr(why, "/checkpoints/step-"));
+    ++*(unsigned *)arg;
+}
+
+static int prune(unsigned newest, uint64_t every, struct err *e)
+{
+    const struct checkpoint_keep keep = {newest, every};
+    return checkpoint_dir_prune(dir, &keep, e);
+}
+
 /* What is found, by name, and how many newer ones were passed over. */
 static void assert_latest(const char *name, unsigned skipped)
 {
     char path[PATH_MAX];
     json_t *j = NULL;
-    unsigned n = 99;
+    unsigned n = 0;
     struct err e = {0};
-    if (checkpoint_dir_latest(dir, path, &j, &n, &e) < 0)
+    if (checkpoint_dir_latest(dir, path, &j, count_refused, &n, &e) < 0)
         fail_msg("%s", e.msg);
     assert_string_equal(path, file_of(name, ""));
     assert_int_equal(n, skipped);
@@ -162,12 +174,10 @@ static void none_is_enoent(void **state)
     (void)state;
     char path[PATH_MAX];
     json_t *j = NULL;
-    unsigned skipped = 9;
     struct err e = {0};
-    assert_int_equal(checkpoint_dir_latest(dir, path, &j, &skipped, &e), -ENOENT);
-    assert_int_equal(skipped, 0);
+    assert_int_equal(checkpoint_dir_latest(dir, path, &j, NULL, NULL, &e), -ENOENT);
     assert_int_equal(fs_mkdirs(file_of("step-000000000001", ""), &e), 0);
-    assert_int_equal(checkpoint_dir_latest(dir, path, &j, NULL, &e), -ENOENT);
+    assert_int_equal(checkpoint_dir_latest(dir, path, &j, NULL, NULL, &e), -ENOENT);
     assert_non_null(strstr(e.msg, "no whole checkpoint"));
     assert_null(j);
 }
@@ -186,13 +196,13 @@ static void prune_keeps_the_newest_whole_ones(void **state)
     assert_int_equal(fs_mkdirs(file_of("step-000000000009", ""), &e), 0);
     assert_int_equal(fs_mkdirs(file_of("tmp-000000000008", "weights"), &e), 0);
     assert_int_equal(fs_mkdirs(file_of("notes", ""), &e), 0);
-    if (checkpoint_dir_prune(dir, 2, &e) < 0)
+    if (prune(2, 0, &e) < 0)
         fail_msg("%s", e.msg);
     assert_true(there("step-000000000007") && there("step-000000000005"));
     assert_false(there("step-000000000003") || there("step-000000000001") || there("step-000000000004"));
     assert_true(there("step-000000000009") && there("notes"));
     assert_false(there("tmp-000000000008"));
-    assert_int_equal(checkpoint_dir_prune(dir, 2, &e), 0);
+    assert_int_equal(prune(2, 0, &e), 0);
     assert_latest("step-000000000007", 1);
 }
 
@@ -207,13 +217,86 @@ static void prune_does_not_count_altered_ones(void **state)
     put("step-000000000003", CHECKPOINT_WEIGHTS, "others");
     make("step-000000000004");
     put("step-000000000004", CHECKPOINT_WEIGHTS, "others");
-    assert_int_equal(checkpoint_dir_prune(dir, 2, &e), 0);
+    assert_int_equal(prune(2, 0, &e), 0);
     assert_true(there("step-000000000001") && there("step-000000000002"));
     assert_latest("step-000000000002", 2);
     make("step-000000000005");
-    assert_int_equal(checkpoint_dir_prune(dir, 2, &e), 0);
+    assert_int_equal(prune(2, 0, &e), 0);
     assert_true(there("step-000000000005") && there("step-000000000002"));
     assert_false(there("step-000000000004") || there("step-000000000003") || there("step-000000000001"));
+}
+
+/* Beside the newest, the first of each so many steps stays for good, however often is pruned. */
+static void prune_keeps_the_first_of_each_stretch(void **state)
+{
+    (void)state;
+    struct err e;
+    char name[32];
+    for (unsigned step = 0; step <= 1000; step += 30) {
+        snprintf(name, sizeof name, "step-%012u", step);
+        make(name);
+        assert_int_equal(prune(2, 200, &e), 0);
+        assert_true(there(name));
+    }
+    static const unsigned kept[] = {0, 210, 420, 600, 810, 960, 990};
+    for (unsigned step = 0, i = 0; step <= 1000; step += 30) {
+        snprintf(name, sizeof name, "step-%012u", step);
+        bool keep = i < sizeof kept / sizeof kept[0] && kept[i] == step;
+        assert_int_equal(there(name), keep);
+        i += keep;
+    }
+    assert_int_equal(prune(2, 0, &e), 0); /* switched off later */
+    assert_false(there("step-000000000810") || there("step-000000000000"));
+    assert_true(there("step-000000000960") && there("step-000000000990"));
+}
+
+/* One that is torn stands for no stretch: the next one of it does. */
+static void prune_keeps_no_torn_first(void **state)
+{
+    (void)state;
+    struct err e;
+    make("step-000000000010");
+    assert_int_equal(unlink(file_of("step-000000000010", CHECKPOINT_DONE)), 0);
+    make("step-000000000020");
+    put("step-000000000020", CHECKPOINT_DONE, "0123456789abcdef\n");
+    make("step-000000000030");
+    make("step-000000000040");
+    make("step-000000000110");
+    make("step-000000000120");
+    assert_int_equal(prune(1, 100, &e), 0);
+    assert_false(there("step-000000000010") || there("step-000000000020") || there("step-000000000040"));
+    assert_true(there("step-000000000030") && there("step-000000000110") && there("step-000000000120"));
+}
+
+/* When not one is whole, nothing is removed. */
+static void prune_without_a_whole_one_removes_none(void **state)
+{
+    (void)state;
+    struct err e;
+    static const char *const names[] = {"step-000000000001", "step-000000000002", "step-000000000003"};
+    for (size_t i = 0; i < 3; i++) {
+        make(names[i]);
+        put(names[i], CHECKPOINT_WEIGHTS, "others");
+    }
+    assert_int_equal(prune(1, 2, &e), 0);
+    assert_true(there(names[0]) && there(names[1]) && there(names[2]));
+}
+
+/* verify says what is wrong with one that is not whole. */
+static void verify_names_the_file(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    make("step-000000000001");
+    const char *path = file_of("step-000000000001", "");
+    char one[PATH_MAX];
+    snprintf(one, sizeof one, "%s", path);
+    assert_int_equal(checkpoint_dir_verify(one, &e), 0);
+    put("step-000000000001", CHECKPOINT_WEIGHTS, "step-000000000002");
+    assert_int_equal(checkpoint_dir_verify(one, &e), XDC_EFORMAT);
+    assert_non_null(strstr(e.msg, CHECKPOINT_WEIGHTS " is altered"));
+    assert_int_equal(unlink(file_of("step-000000000001", CHECKPOINT_WEIGHTS)), 0);
+    assert_int_equal(checkpoint_dir_verify(one, &e), -ENOENT);
 }
 
 int main(void)
@@ -225,6 +308,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(none_is_enoent, setup, teardown),
         cmocka_unit_test_setup_teardown(prune_keeps_the_newest_whole_ones, setup, teardown),
         cmocka_unit_test_setup_teardown(prune_does_not_count_altered_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(prune_keeps_the_first_of_each_stretch, setup, teardown),
+        cmocka_unit_test_setup_teardown(prune_keeps_no_torn_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(prune_without_a_whole_one_removes_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(verify_names_the_file, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -283,6 +284,54 @@ static void a_loaded_net_continues_bit_for_bit(void **state)
     free(in);
 }
 
+/* A snapshot is what net_save would have written when it was made, whatever is trained meanwhile; a file in
+ * which one byte of the data differs is refused with the tensor's name. */
+static void a_snapshot_holds_its_moment(void **state)
+{
+    (void)state;
+    struct inputs *in = make_inputs(1);
+    struct err e = {0};
+    char saved[128], written[128];
+    path_of(saved, "saved.safetensors");
+    path_of(written, "written.safetensors");
+    struct net *net = create(&small), *other = create(&small);
+    struct net_snapshot *s = NULL;
+    for (int enc = 0; enc < NET_ENCODERS; enc++) {
+        heads(net, enc, 1, 3);
+        train(net, enc, in, 2);
+    }
+    uint64_t before = hash(net);
+    assert_int_equal(net_save(net, saved, &e), 0);
+    assert_int_equal(net_snapshot_create(net, &s, &e), 0);
+    for (int enc = 0; enc < NET_ENCODERS; enc++)
+        train(net, enc, in, 1);
+    assert_int_not_equal(hash(net), before);
+    assert_int_equal(net_snapshot_write(s, written, &e), 0);
+    assert_int_equal(net_snapshot_compare(s, written, &e), 0);
+    assert_int_equal(net_snapshot_compare(s, saved, &e), 0);
+    assert_int_equal(net_load(other, written, &e), 0);
+    assert_int_equal(hash(other), before);
+
+    uint8_t byte;
+    int fd = open(written, O_RDWR);
+    off_t at = lseek(fd, 0, SEEK_END) / 2;
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+    assert_int_equal(net_snapshot_compare(s, written, &e), XDC_EFORMAT);
+    assert_non_null(strstr(e.msg, "reads back differently"));
+    assert_int_equal(net_save(net, saved, &e), 0);
+    assert_int_equal(net_snapshot_compare(s, saved, &e), XDC_EFORMAT);
+    net_snapshot_destroy(s);
+    net_snapshot_destroy(NULL);
+    net_destroy(net);
+    net_destroy(other);
+    unlink(saved);
+    unlink(written);
+    free(in);
+}
+
 /* A file of another architecture, a truncated one and a missing one are refused, and nothing changes. */
 static void misfits_are_refused_by_name(void **state)
 {
@@ -492,6 +541,7 @@ int main(void)
         cmocka_unit_test(encoders_are_not_coupled),
         cmocka_unit_test(features_do_not_depend_on_neighbours),
         cmocka_unit_test(a_loaded_net_continues_bit_for_bit),
+        cmocka_unit_test(a_snapshot_holds_its_moment),
         cmocka_unit_test(misfits_are_refused_by_name),
         cmocka_unit_test(unlabelled_clips_are_masked),
         cmocka_unit_test(heads_are_counted_apart),

@@ -147,12 +147,35 @@ static void assert_states_equal(const struct train_state *a, const struct train_
     assert_memory_equal(a->correct, b->correct, sizeof a->correct);
 }
 
+static int write_state(uint64_t run, const struct train_state *s, struct net *net, struct quarantine *q,
+                       unsigned newest, struct err *e)
+{
+    struct checkpoint c;
+    const struct checkpoint_keep keep = {newest, 0};
+    int rc = checkpoint_take(&c, run, s, net, q, e);
+    if (rc == 0)
+        rc = checkpoint_write(&c, dir, &keep, e);
+    checkpoint_free(&c);
+    return rc;
+}
+
 static void write_at(uint64_t step, struct net *net, struct quarantine *q, unsigned keep)
 {
     struct train_state s = state_at(step);
     struct err e = {0};
-    if (checkpoint_write(dir, RUN, &s, net, q, keep, &e) < 0)
+    if (write_state(RUN, &s, net, q, keep, &e) < 0)
         fail_msg("%s", e.msg);
+}
+
+static void keep_why(void *arg, const char *why)
+{
+    snprintf(arg, 1024, "%s", why);
+}
+
+static void count_refused(void *arg, const char *why)
+{
+    assert_non_null(strstr(why, dir)); /* it names the file */
+    ++*(unsigned *)arg;
 }
 
 /* Restores into a fresh net and quarantine; the step it came back to, and optionally the net's hash. */
@@ -162,9 +185,12 @@ static uint64_t restored_step(unsigned *out_skipped, uint64_t *out_hash)
     struct quarantine q;
     struct err e = {0};
     struct net *net = make_net(0);
+    unsigned refused = 0;
     quarantine_init(&q);
-    if (checkpoint_restore(dir, RUN, &s, net, &q, out_skipped, &e) < 0)
+    if (checkpoint_restore(dir, RUN, &s, net, &q, count_refused, &refused, &e) < 0)
         fail_msg("%s", e.msg);
+    if (out_skipped)
+        *out_skipped = refused;
     if (out_hash)
         *out_hash = hash_of(net);
     quarantine_close(&q);
@@ -212,15 +238,15 @@ static void a_restored_run_goes_on_bit_for_bit(void **state)
     struct quarantine q, back;
     struct train_state s = state_at(3), r = {0};
     struct err e = {0};
-    unsigned skipped = 9;
+    unsigned skipped = 0;
     quarantine_init(&q);
     quarantine_init(&back);
     for (uint64_t clip = 5; clip < 50; clip += 7)
         assert_int_equal(quarantine_add(&q, clip << 33, (uint32_t)clip % 5 + 1), 1);
     assert_int_equal(quarantine_add(&back, 1, 1), 1);
-    assert_int_equal(checkpoint_write(dir, RUN, &s, net, &q, 3, &e), 0);
+    assert_int_equal(write_state(RUN, &s, net, &q, 3, &e), 0);
     assert_int_not_equal(hash_of(other), hash_of(net));
-    assert_int_equal(checkpoint_restore(dir, RUN, &r, other, &back, &skipped, &e), 0);
+    assert_int_equal(checkpoint_restore(dir, RUN, &r, other, &back, count_refused, &skipped, &e), 0);
     assert_int_equal(skipped, 0);
     assert_states_equal(&r, &s);
     assert_int_equal(hash_of(other), hash_of(net));
@@ -247,8 +273,8 @@ static void every_phase_comes_back(void **state)
     quarantine_init(&q);
     for (unsigned p = 0; p <= PHASE_DONE; p++) {
         struct train_state s = {.phase = (enum phase)p}, r = state_at(9);
-        assert_int_equal(checkpoint_write(dir, RUN, &s, net, &q, 2, &e), 0);
-        assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, &e), 0);
+        assert_int_equal(write_state(RUN, &s, net, &q, 2, &e), 0);
+        assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, NULL, &e), 0);
         assert_states_equal(&r, &s);
         assert_int_equal(entries(), 1); /* the same step is replaced */
     }
@@ -387,6 +413,74 @@ static void a_torn_newest_is_passed_over(void **state)
     net_destroy(net);
 }
 
+/* What is said of the newest checkpoint, which has been harmed; the one before is found. */
+static const char *why_refused(uint64_t step_before)
+{
+    static char why[1024];
+    char path[PATH_MAX];
+    json_t *state = NULL;
+    struct err e = {0};
+    why[0] = '\0';
+    if (checkpoint_dir_latest(dir, path, &state, keep_why, why, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(json_integer_value(json_object_get(state, "step")), step_before);
+    json_decref(state);
+    return why;
+}
+
+/* Changes the byte at `at` by `flip`, looks, and changes it back. */
+static void flip_one(const char *name, off_t at, uint8_t flip)
+{
+    uint8_t byte, other;
+    int fd = open(file_of(20, name), O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    other = byte ^ flip;
+    assert_int_equal(pwrite(fd, &other, 1, at), 1);
+    const char *why = why_refused(10);
+    if (!strstr(why, "step-000000000020") || !strstr(why, name) || !strstr(why, "altered"))
+        fail_msg("byte %lld of %s changed by %02x: %s", (long long)at, name, flip, why);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* Any one byte changed, by one bit or by more: refused with the file's name, and the one before is taken.
+ * Every bit of DONE, every byte of the state, both ends of the weights, and offsets drawn all over them. */
+static void any_changed_byte_is_refused(void **state)
+{
+    (void)state;
+    struct net *net = make_net(1);
+    struct quarantine q;
+    struct stat st;
+    struct rng r;
+    quarantine_init(&q);
+    assert_int_equal(quarantine_add(&q, 7, 3), 1);
+    write_at(10, net, &q, 9);
+    train(net, 1, 1);
+    write_at(20, net, &q, 9);
+    rng_init(&r, 77);
+    assert_int_equal(stat(file_of(20, CHECKPOINT_DONE), &st), 0);
+    assert_int_equal(st.st_size, CHECKPOINT_DONE_SIZE);
+    for (off_t at = 0; at < st.st_size; at++)
+        for (unsigned bit = 0; bit < 8; bit++)
+            flip_one(CHECKPOINT_DONE, at, (uint8_t)(1u << bit));
+    assert_int_equal(stat(file_of(20, CHECKPOINT_STATE), &st), 0);
+    for (off_t at = 0; at < st.st_size; at++)
+        flip_one(CHECKPOINT_STATE, at, (uint8_t)(1 + rng_next(&r) % 255));
+    assert_int_equal(stat(file_of(20, CHECKPOINT_WEIGHTS), &st), 0);
+    for (off_t at = 0; at < 64; at++) {
+        flip_one(CHECKPOINT_WEIGHTS, at, (uint8_t)(1u << rng_next(&r) % 8));
+        flip_one(CHECKPOINT_WEIGHTS, st.st_size - 1 - at, (uint8_t)(1u << rng_next(&r) % 8));
+    }
+    for (unsigned i = 0; i < 500; i++)
+        flip_one(CHECKPOINT_WEIGHTS, (off_t)(rng_next(&r) % (uint64_t)st.st_size),
+                 (uint8_t)(1u << rng_next(&r) % 8));
+    unsigned refused;
+    assert_int_equal(restored_step(&refused, NULL), 20); /* all is as it was */
+    assert_int_equal(refused, 0);
+    quarantine_close(&q);
+    net_destroy(net);
+}
+
 /* Altered newer ones do not count as kept: what is written after a restore from before them survives its own
  * pruning. */
 static void altered_ones_push_out_no_whole_one(void **state)
@@ -423,9 +517,9 @@ static void another_run_is_refused(void **state)
     struct err e = {0};
     quarantine_init(&q);
     write_at(4, net, &q, 3);
-    assert_int_equal(checkpoint_write(dir, RUN + 1, &s, net, &q, 3, &e), 0);
+    assert_int_equal(write_state(RUN + 1, &s, net, &q, 3, &e), 0);
     uint64_t before = hash_of(other);
-    assert_int_equal(checkpoint_restore(dir, RUN, &r, other, &q, NULL, &e), XDC_EMISMATCH);
+    assert_int_equal(checkpoint_restore(dir, RUN, &r, other, &q, NULL, NULL, &e), XDC_EMISMATCH);
     assert_non_null(strstr(e.msg, "step-000000000005 is of another run"));
     assert_int_equal(hash_of(other), before);
     quarantine_close(&q);
@@ -446,7 +540,7 @@ static void another_net_is_refused(void **state)
     quarantine_init(&q);
     write_at(4, net, &q, 3);
     assert_int_equal(net_create(&wide, &other, &e), 0);
-    assert_int_equal(checkpoint_restore(dir, RUN, &r, other, &q, NULL, &e), XDC_EMISMATCH);
+    assert_int_equal(checkpoint_restore(dir, RUN, &r, other, &q, NULL, NULL, &e), XDC_EMISMATCH);
     assert_non_null(strstr(e.msg, "video."));
     quarantine_close(&q);
     net_destroy(net);
@@ -463,10 +557,10 @@ static void nothing_there_is_enoent(void **state)
     struct err e = {0};
     char path[96];
     quarantine_init(&q);
-    assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, &e), -ENOENT);
+    assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, NULL, &e), -ENOENT);
     snprintf(path, sizeof path, "%s/checkpoints", dir);
     assert_int_equal(mkdir(path, 0700), 0);
-    assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, &e), -ENOENT);
+    assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, NULL, &e), -ENOENT);
     quarantine_close(&q);
     net_destroy(net);
 }
@@ -499,7 +593,7 @@ static void a_state_without_a_field_is_refused(void **state)
         assert_int_equal(json_dump_file(j, file_of(4, CHECKPOINT_STATE), 0), 0);
         json_decref(j);
         fit_done(4);
-        assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, &e), XDC_EFORMAT);
+        assert_int_equal(checkpoint_restore(dir, RUN, &r, net, &q, NULL, NULL, &e), XDC_EFORMAT);
     }
     quarantine_close(&q);
     net_destroy(net);
@@ -528,7 +622,7 @@ static void a_failed_write_costs_nothing(void **state)
             struct train_state s = state_at(step);
             low = (struct rlimit){limits[i], old.rlim_max};
             assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
-            int rc = checkpoint_write(dir, RUN, &s, net, &q, 2, &e);
+            int rc = write_state(RUN, &s, net, &q, 2, &e);
             assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
             assert_int_equal(rc, -EFBIG);
             assert_non_null(strstr(e.msg, step == 20 ? "checkpoint of step 20" : "checkpoint of step 30"));
@@ -594,6 +688,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(equal_states_give_equal_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torn_newest_is_passed_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(any_changed_byte_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(altered_ones_push_out_no_whole_one, setup, teardown),
         cmocka_unit_test_setup_teardown(another_run_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(another_net_is_refused, setup, teardown),

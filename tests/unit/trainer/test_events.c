@@ -155,7 +155,9 @@ static void numbers_become_scalars(void **state)
         {"phase",
          "{\"name\":\"extract\",\"ended\":true,\"seconds\":2.5,\"clips\":5,\"clips_per_s\":2}",
          {{"seconds/extract", 2.5f}, {"clips_per_s/extract", 2}}},
-        {"checkpoint", "{\"seconds\":0.125}", {{"seconds/checkpoint", 0.125f}}},
+        {"checkpoint",
+         "{\"write_s\":0.125,\"stall_s\":0.25}",
+         {{"seconds/checkpoint", 0.125f}, {"seconds/checkpoint_stall", 0.25f}}},
         {"stats", "{\"mean\":1}", {{0}}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -184,7 +186,7 @@ static void without_tensorboard_lines_alone(void **state)
     struct err e = {0};
     uint64_t step = 3;
     assert_int_equal(events_open(&ev, dir, false, &step, false, &e), 0);
-    assert_int_equal(events_write(&ev, "checkpoint", fields("{\"seconds\":1}"), &e), 0);
+    assert_int_equal(events_write(&ev, "checkpoint", fields("{\"write_s\":1}"), &e), 0);
     events_close(&ev);
     assert_int_equal(read_scalars(&data, &size), 0);
     snprintf(path, sizeof path, "%s/tensorboard", dir);
@@ -209,7 +211,7 @@ static void resumed_run_begins_a_new_file(void **state)
         struct events ev;
         struct err e = {0};
         assert_int_equal(events_open(&ev, dir, true, &step, rows[i].resumed, &e), 0);
-        assert_int_equal(events_write(&ev, "checkpoint", fields("{\"seconds\":1}"), &e), 0);
+        assert_int_equal(events_write(&ev, "checkpoint", fields("{\"write_s\":1}"), &e), 0);
         events_close(&ev);
         assert_int_equal(read_scalars(&data, &size), 1);
         assert_non_null(memmem(data, size, rows[i].start, 3));
