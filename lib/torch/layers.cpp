@@ -92,7 +92,12 @@ conv builder::make_conv(const std::string &name, at::IntArrayRef shape, extent s
     for (size_t i = 2; i < shape.size(); i++)
         fan_out *= static_cast<double>(shape[i]);
     conv c;
-    c.weight = at::empty(shape, at::kFloat).normal_(0, std::sqrt(2 / fan_out), generator).to(where);
+    /* Channels last in memory, as the convolutions want them: nothing is copied in a step. */
+    auto layout = shape.size() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
+    c.weight = at::empty(shape, at::kFloat)
+                   .normal_(0, std::sqrt(2 / fan_out), generator)
+                   .contiguous(layout)
+                   .to(where);
     c.stride = stride;
     c.pad = pad;
     add_parameter(name + ".weight", c.weight, true);

@@ -1,0 +1,295 @@
+/* ranks: two processes with halves of a batch train as one process with the whole; a rank without clips takes
+ * part; a lost rank ends the step with an error. The test starts itself as the ranks. */
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/rng.h"
+#include "lib/tensor.h"
+#include "lib/torch/net.h"
+
+enum {
+    FRAMES = 4,
+    CROP = 32,
+    N = 8,
+    STEPS = 3,
+    WORLD = 2,
+    VIDEO_CLIP = FRAMES * CROP * CROP * 3,
+    AUDIO_CLIP = 4000
+};
+
+static uint8_t video[N * VIDEO_CLIP];
+static float audio[N * AUDIO_CLIP];
+static const int64_t labels[N] = {0, 1, 2, -1, 1, 2, 0, 0};
+static const float weights[N] = {1, 2, 0.5f, 9, 1, 1, 3, 1};
+static char self[256], dir[64];
+static int port;
+
+static struct net *create(uint64_t seed)
+{
+    const struct net_spec spec = {.video_depth = 10,
+                                  .video_width = 8,
+                                  .audio_depth = 10,
+                                  .audio_width = 8,
+                                  .frames = FRAMES,
+                                  .crop = CROP,
+                                  .seed = seed,
+                                  .threads = 1};
+    const uint32_t classes[] = {3, 3};
+    const uint64_t seeds[] = {7, 8};
+    struct net *net = NULL;
+    struct err e = {0};
+    int rc = net_create(&spec, &net, &e);
+    for (int enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
+        rc = net_reset_heads(net, (enum net_encoder)enc, NET_HEAD_LINEAR, 2, classes, seeds, &e);
+    if (rc < 0) {
+        fprintf(stderr, "%s\n", e.msg);
+        exit(1);
+    }
+    return net;
+}
+
+static void fill(void)
+{
+    struct rng r;
+    rng_init(&r, 3);
+    for (size_t i = 0; i < sizeof video; i++)
+        video[i] = (uint8_t)rng_below(&r, 256);
+    for (size_t i = 0; i < N * AUDIO_CLIP; i++)
+        audio[i] = (float)rng_normal(&r);
+}
+
+/* One step on the rows rank, rank + world, ... of the batch; with `lopsided` rank 0 has all of them. */
+static int step(struct net *net, int enc, int rank, int world, bool lopsided, uint32_t micro,
+                struct net_step *out, struct err *e)
+{
+    static uint8_t rows[N * VIDEO_CLIP > N * AUDIO_CLIP * 4 ? N * VIDEO_CLIP : N * AUDIO_CLIP * 4];
+    size_t clip = enc == NET_VIDEO ? VIDEO_CLIP : AUDIO_CLIP * sizeof(float);
+    const uint8_t *all = enc == NET_VIDEO ? video : (const uint8_t *)audio;
+    struct net_sgd sgd = {
+        .lr = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true, .micro_batch = micro};
+    int64_t y[N];
+    float w[N];
+    uint32_t n = 0;
+    for (int i = 0; i < N; i++) {
+        if (lopsided ? rank > 0 : i % world != rank)
+            continue;
+        memcpy(rows + n * clip, all + (size_t)i * clip, clip);
+        y[n] = labels[i];
+        w[n++] = weights[i];
+    }
+    const int64_t *ys[] = {y, y};
+    const float *ws[] = {w, w};
+    struct net_batch b = {n, rows};
+    return net_train_step(net, (enum net_encoder)enc, &b, ys, ws, &sgd, out, e);
+}
+
+/* A rank's life: "rank R PORT MODE DIR"; writes what it ended with. */
+static int rank_main(char **argv)
+{
+    int rank = atoi(argv[2]);
+    const char *mode = argv[4];
+    bool sync = strcmp(mode, "local") != 0;
+    struct net_ranks r = {(uint32_t)rank, WORLD, "127.0.0.1", (uint16_t)atoi(argv[3]), 20, sync};
+    struct net *net = create(strcmp(mode, "other") == 0 ? (uint64_t)rank : 1);
+    struct net_step out = {0};
+    struct err e = {0};
+    char path[128];
+    fill();
+    int rc = net_join(net, &r, &e);
+    for (int i = 0; rc == 0 && i < (strcmp(mode, "lost") == 0 ? 1000000 : STEPS); i++)
+        for (int enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
+            rc = step(net, enc, rank, WORLD, strcmp(mode, "lopsided") == 0,
+                      strcmp(mode, "micro") == 0 ? 3 : 0, &out, &e);
+            if (strcmp(mode, "lost") == 0 && i == 2 && rank == 1)
+                raise(SIGKILL);
+        }
+    if (rc == 0)
+        rc = net_average_statistics(net, &e);
+    snprintf(path, sizeof path, "%s/rank-%d.safetensors", argv[5], rank);
+    if (rc == 0)
+        rc = net_save(net, path, &e);
+    if (rc < 0)
+        fprintf(stderr, "rank %d: %s\n", rank, e.msg);
+    else
+        printf("%.9g %u %u\n", out.loss[0], out.correct[1], out.labelled[0]);
+    net_destroy(net);
+    return err_exit_status(rc);
+}
+
+static pid_t start(int rank, const char *mode)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        char number[16], at[16];
+        snprintf(number, sizeof number, "%d", rank);
+        snprintf(at, sizeof at, "%d", port);
+        execl(self, self, "rank", number, at, mode, dir, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static int status_of(pid_t pid)
+{
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void run_both(const char *mode, int expected)
+{
+    port++;
+    pid_t first = start(0, mode), second = start(1, mode);
+    assert_int_equal(status_of(first), expected);
+    assert_int_equal(status_of(second), expected);
+}
+
+static struct safetensors *open_net(const char *name)
+{
+    char path[128];
+    struct safetensors *s = NULL;
+    struct err e = {0};
+    snprintf(path, sizeof path, "%s/%s.safetensors", dir, name);
+    if (safetensors_open(path, &s, &e) < 0)
+        fail_msg("%s", e.msg);
+    unlink(path);
+    return s;
+}
+
+/* The largest difference over all floats, as a share of the tensor's largest number (at least 1). */
+static double distance(const struct safetensors *a, const struct safetensors *b)
+{
+    double worst = 0;
+    assert_int_equal(safetensors_count(a), safetensors_count(b));
+    for (size_t i = 0; i < safetensors_count(a); i++) {
+        const struct tensor *x = safetensors_at(a, i), *y = safetensors_find(b, x->name);
+        assert_non_null(y);
+        if (x->dtype != TENSOR_F32)
+            continue;
+        const float *p = x->data, *q = y->data;
+        double scale = 1, apart = 0;
+        for (uint64_t k = 0; k < tensor_count(x); k++) {
+            scale = fmax(scale, fabs((double)p[k]));
+            apart = fmax(apart, fabs((double)p[k] - (double)q[k]));
+        }
+        worst = fmax(worst, apart / scale);
+    }
+    return worst;
+}
+
+/* The whole batch in one process. */
+static struct safetensors *alone(void)
+{
+    struct net *net = create(1);
+    struct net_step out;
+    struct err e = {0};
+    char path[128];
+    for (int i = 0; i < STEPS; i++)
+        for (int enc = 0; enc < NET_ENCODERS; enc++)
+            if (step(net, enc, 0, 1, false, 0, &out, &e) < 0)
+                fail_msg("%s", e.msg);
+    snprintf(path, sizeof path, "%s/alone.safetensors", dir);
+    assert_int_equal(net_save(net, path, &e), 0);
+    net_destroy(net);
+    return open_net("alone");
+}
+
+/* Two ranks that synchronise batch-norm end where one with the whole batch ends, weights, momentum and
+ * statistics within 1e-4, and both at the same bits; also when one of them has no clip at all. */
+static void two_ranks_are_one(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"sync", "lopsided"};
+    struct safetensors *whole = alone();
+    for (size_t i = 0; i < 2; i++) {
+        run_both(modes[i], 0);
+        struct safetensors *a = open_net("rank-0"), *b = open_net("rank-1");
+        assert_true(distance(a, b) == 0);
+        double apart = distance(a, whole);
+        printf("%s: %.2g from one process\n", modes[i], apart);
+        assert_true(apart < 1e-4);
+        safetensors_close(a);
+        safetensors_close(b);
+    }
+    safetensors_close(whole);
+}
+
+/* Batches in parts, and batch-norm of each rank's own rows, leave the ranks equal to each other (the running
+ * statistics once they are averaged) and near to the whole. */
+static void ranks_stay_equal(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"micro", "local"};
+    for (size_t i = 0; i < 2; i++) {
+        run_both(modes[i], 0);
+        struct safetensors *a = open_net("rank-0"), *b = open_net("rank-1");
+        assert_true(distance(a, b) == 0);
+        safetensors_close(a);
+        safetensors_close(b);
+    }
+}
+
+/* Ranks that do not start from the same weights refuse each other. */
+static void other_weights_are_refused(void **state)
+{
+    (void)state;
+    run_both("other", 65);
+}
+
+/* When a rank dies the other's step ends within seconds, with an error. */
+static void a_lost_rank_ends_the_step(void **state)
+{
+    (void)state;
+    port++;
+    pid_t first = start(0, "lost"), second = start(1, "lost");
+    struct timespec begin, end;
+    assert_int_equal(status_of(second), 128 + SIGKILL);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    assert_int_equal(status_of(first), 70);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    assert_true(end.tv_sec - begin.tv_sec <= 5);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    port = 20000 + getpid() % 20000;
+    fill();
+    strcpy(dir, "/tmp/xdc-test-ranks-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return rmdir(dir);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 6 && strcmp(argv[1], "rank") == 0)
+        return rank_main(argv);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0)
+        return 1;
+    self[n] = '\0';
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_ranks_are_one),
+        cmocka_unit_test(ranks_stay_equal),
+        cmocka_unit_test(other_weights_are_refused),
+        cmocka_unit_test(a_lost_rank_ends_the_step),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
