@@ -1,6 +1,6 @@
 /* net_step: clips per second of the training step and of the feature pass, for both encoders, as one JSON
- * line. Usage: bench_net_step DEPTH VIDEO_WIDTH AUDIO_WIDTH FRAMES CROP BATCH THREADS STEPS;
- * bench/net_step.py compares. */
+ * line. Usage: bench_net_step DEPTH VIDEO_WIDTH AUDIO_WIDTH FRAMES CROP BATCH THREADS STEPS [RANK WORLD
+ * PORT]; over ranks BATCH is of each of them. bench/net_step.py and bench/ranks.py compare. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -78,8 +78,8 @@ static void report(const struct job *j)
 
 int main(int argc, char **argv)
 {
-    uint32_t v[] = {10, 16, 32, 8, 64, 32, 2, 3};
-    for (int i = 1; i < argc && i <= 8; i++)
+    uint32_t v[] = {10, 16, 32, 8, 64, 32, 2, 3, 0, 1, 0};
+    for (int i = 1; i < argc && i <= 11; i++)
         v[i - 1] = (uint32_t)strtoul(argv[i], NULL, 10);
     struct net_spec spec = {.video_depth = v[0],
                             .video_width = v[1],
@@ -117,6 +117,9 @@ int main(int argc, char **argv)
         if (net_reset_heads(j.net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, classes, seeds, &e) < 0)
             die(&e);
 
+    struct net_ranks ranks = {v[8], v[9], "127.0.0.1", (uint16_t)v[10], 60, false};
+    if (ranks.world > 1 && net_join(j.net, &ranks, &e) < 0)
+        die(&e);
     report(&j);
     net_destroy(j.net);
     free(video);

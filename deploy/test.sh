@@ -35,7 +35,7 @@ fi
 say "sandbox, hostile media and a session's memory, in the release build: sanitizers cannot live in the sandbox"
 [ -z "$long" ] || export XDC_LONG=1
 cmake --preset release -DXDC_TESTS=ON -DXDC_WERROR=ON >/dev/null
-cmake --build --preset release --target xdc-media-worker faults_escape faults_hostile \
+cmake --build --preset release --target xdc-media-worker faults_escape faults_hostile faults_kill_in_save \
   unit_media_test_sandbox unit_media_test_child unit_media_test_soak
 ctest --preset release -j"$(nproc)" -R '^(faults_|unit_media_test_(sandbox|child|soak)$)' --no-tests=error ${long:+-C long}
 
