@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests, from a fresh clone: packages, release build with quickstart, then everything under ASan and UBSan.
 #   deploy/test.sh           at most 25 minutes on two cores
-#   deploy/test.sh --long    also what takes longer: three quickstart seeds, the avmnist example where its data is
+#   deploy/test.sh --long    also what takes longer: three quickstart seeds, the avmnist example where its data is, more kills and
+#                            mutations, and the build against the CUDA libtorch of PyPI with its tests on the CPU
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 long=
@@ -38,6 +39,14 @@ cmake --preset release -DXDC_TESTS=ON -DXDC_WERROR=ON >/dev/null
 cmake --build --preset release --target xdc-media-worker faults_escape faults_hostile faults_kill_in_save \
   unit_media_test_sandbox unit_media_test_child unit_media_test_soak
 ctest --preset release -j"$(nproc)" -R '^(faults_|unit_media_test_(sandbox|child|soak)$)' --no-tests=error ${long:+-C long}
+
+if [ -n "$long" ]; then
+  say "the build against PyTorch 2.11 for CUDA, its unit tests on the CPU"
+  deploy/install-deps.sh --libtorch cu130
+  cmake --preset cuda -DXDC_WERROR=ON >/dev/null
+  cmake --build --preset cuda
+  ctest --preset cuda -j"$(nproc)" -R '^unit_(torch|trainer)_' --no-tests=error
+fi
 
 say "fuzzers"
 fuzzers="conf safetensors npy label_table manifest logmel lease sample"

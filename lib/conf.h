@@ -60,7 +60,7 @@ struct conf {
     } cluster;
     struct {
         int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard;
-        int64_t epoch_clips, last_round_epochs, micro_batch, recompute, update, schedule;
+        int64_t epoch_clips, last_round_epochs, micro_batch, recompute, recalibrate, update, schedule;
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
         double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;
     } train;

@@ -113,6 +113,8 @@ const struct conf_key conf_schema[] = {
         "clips in memory at a time, gradients summed over the batch; 0: the whole batch"),
     BOOL("train.recompute", train.recompute, "false", 0,
          "keep no activations inside residual blocks but compute them twice: less memory, the same result"),
+    BOOL("train.recalibrate", train.recalibrate, "false", CONF_IDENTITY,
+         "measure batch-norm statistics anew on stats.batches batches before every extraction"),
     CHOICE("train.update", train.update, "all|fc", "all", CONF_IDENTITY,
            "what learns: everything, or the heads on frozen encoders"),
     CHOICE("train.balance", train.balance, "auto|off|weight|resample", "auto", CONF_IDENTITY,

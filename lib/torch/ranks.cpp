@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <torch/version.h>
 
 namespace xdc
 {
@@ -49,8 +50,16 @@ struct ranks::parts {
         o->timeout = std::chrono::milliseconds(static_cast<int64_t>(options.timeout_s * 1000));
         o->threads = 2;
         o->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
-        return c10::make_intrusive<c10d::ProcessGroupGloo>(
-            c10::make_intrusive<c10d::PrefixStore>(name, store), options.rank, options.world, o);
+        auto prefixed = c10::make_intrusive<c10d::PrefixStore>(name, store);
+        auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(prefixed, options.rank, options.world, o);
+#if TORCH_VERSION_MAJOR >= 2 /* there a group is a shell around its backend */
+        auto group = c10::make_intrusive<c10d::ProcessGroup>(prefixed, options.rank, options.world);
+        group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
+        group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+        return group;
+#else
+        return gloo;
+#endif
     }
 
     bool made_for(const std::vector<at::Tensor> &params) const
@@ -72,9 +81,15 @@ struct ranks::parts {
         std::reverse(indices.begin(), indices.end());
         std::reverse(limits.begin(), limits.end());
         reducer.reset();
-        reducer = std::make_unique<c10d::Reducer>(
-            params, indices, limits, gradients, sparse, static_cast<int64_t>(BUCKET_BYTES), false, true,
-            std::unordered_map<size_t, std::string>(), static_cast<int64_t>(FIRST_BUCKET_BYTES));
+        int64_t cap = static_cast<int64_t>(BUCKET_BYTES), first = static_cast<int64_t>(FIRST_BUCKET_BYTES);
+        std::unordered_map<size_t, std::string> no_names;
+#if TORCH_VERSION_MAJOR >= 2
+        reducer = std::make_unique<c10d::Reducer>(params, indices, gradients, sparse, cap, false, true,
+                                                  no_names, first, false, false, std::vector<int64_t>());
+#else
+        reducer = std::make_unique<c10d::Reducer>(params, indices, limits, gradients, sparse, cap, false,
+                                                  true, no_names, first);
+#endif
         reduced = params;
     }
 };

@@ -156,7 +156,11 @@ int train_extract(struct train_loop *l, struct err *e)
         x.dims[i] = net_feature_dim(l->net, (enum net_encoder)i);
         widest = x.dims[i] > widest ? x.dims[i] : widest;
     }
-    int rc = features_out_dir(l->t, l->state.round, dir, e);
+    int rc = 0;
+    if (l->t->conf.train.recalibrate && l->state.round > 0)
+        rc = train_measure_warm(l, e);
+    if (rc == 0)
+        rc = features_out_dir(l->t, l->state.round, dir, e);
     if (rc == 0)
         rc = net_hash(l->net, &weights, e);
     if (rc == 0)

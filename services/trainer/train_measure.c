@@ -15,7 +15,8 @@ static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
 static struct plan measuring_plan(struct train_loop *l, struct draw *draw, uint64_t positions, bool video)
 {
     struct trainer *t = l->t;
-    return (struct plan){.phase = l->state.phase,
+    return (struct plan){.phase = video ? PHASE_WARM : PHASE_STATS,
+                         .round = l->state.round,
                          .streams = 1,
                          .stream = {{.video = video, .audio = true, .draw = draw}},
                          .positions = positions,
@@ -77,11 +78,17 @@ int train_measure_stats(struct train_loop *l, struct err *e)
                                  json_pack("{s:f, s:f}", "mean", mean, "deviation", deviation), e);
 }
 
+/* True when the encoder's statistics came with its weights. */
+static bool warm_already(const struct train_loop *l, enum net_encoder enc)
+{
+    return l->state.round == 0 && net_initialised(l->net, enc, NULL);
+}
+
 int train_measure_warm(struct train_loop *l, struct err *e)
 {
     struct trainer *t = l->t;
-    if (net_initialised(l->net, NET_VIDEO, NULL) && net_initialised(l->net, NET_AUDIO, NULL))
-        return 0; /* their statistics came with the weights */
+    if (warm_already(l, NET_VIDEO) && warm_already(l, NET_AUDIO))
+        return 0;
     struct draw draw;
     draw_init_shuffled(&draw, &t->set, (uint64_t)t->conf.run.seed, "warm", 0, 0, 0);
     struct plan plan =
@@ -99,10 +106,10 @@ int train_measure_warm(struct train_loop *l, struct err *e)
         rc = train_note_batch(l, &plan, b, e);
         struct net_batch in = {.n = train_compact(t, &b->stream[0], b->n, true, true, rows)};
         in.data = b->stream[0].video;
-        if (rc == 0 && in.n > 1 && !net_initialised(l->net, NET_VIDEO, NULL))
+        if (rc == 0 && in.n > 1 && !warm_already(l, NET_VIDEO))
             rc = net_warm_batchnorm(l->net, NET_VIDEO, &in, index, e);
         in.data = b->stream[0].audio;
-        if (rc == 0 && in.n > 1 && !net_initialised(l->net, NET_AUDIO, NULL))
+        if (rc == 0 && in.n > 1 && !warm_already(l, NET_AUDIO))
             rc = net_warm_batchnorm(l->net, NET_AUDIO, &in, index, e);
         index += in.n > 1;
         train_show_done(l, seen += b->n);

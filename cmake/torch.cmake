@@ -1,0 +1,20 @@
+# libtorch: Debian's by default, or that of a PyTorch wheel (deploy/install-deps.sh --libtorch cu130), whose own CMake files ask
+# for a whole CUDA toolkit that nothing here needs.
+set(XDC_LIBTORCH "" CACHE PATH "the torch directory of a PyTorch wheel; empty: what find_package(Torch) finds")
+if(NOT XDC_LIBTORCH)
+  find_package(Torch REQUIRED)
+else()
+  add_library(xdc_libtorch INTERFACE)
+  target_include_directories(xdc_libtorch SYSTEM INTERFACE ${XDC_LIBTORCH}/include ${XDC_LIBTORCH}/include/torch/csrc/api/include)
+  target_link_directories(xdc_libtorch INTERFACE ${XDC_LIBTORCH}/lib)
+  # torch_cuda registers its kernels when it is loaded: nothing refers to it by name.
+  file(GLOB XDC_TORCH_CUDA ${XDC_LIBTORCH}/lib/libtorch_cuda.so)
+  if(XDC_TORCH_CUDA)
+    target_link_libraries(xdc_libtorch INTERFACE -Wl,--no-as-needed torch_cuda c10_cuda -Wl,--as-needed)
+  endif()
+  target_link_libraries(xdc_libtorch INTERFACE torch_cpu c10 -Wl,--allow-shlib-undefined)
+  list(APPEND CMAKE_BUILD_RPATH ${XDC_LIBTORCH}/lib)
+  list(APPEND CMAKE_INSTALL_RPATH ${XDC_LIBTORCH}/lib)
+  set(TORCH_LIBRARIES xdc_libtorch)
+  set(TORCH_INCLUDE_DIRS ${XDC_LIBTORCH}/include)
+endif()
