@@ -94,10 +94,8 @@ conv builder::make_conv(const std::string &name, at::IntArrayRef shape, extent s
     conv c;
     /* Channels last in memory, as the convolutions want them: nothing is copied in a step. */
     auto layout = shape.size() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
-    c.weight = at::empty(shape, at::kFloat)
-                   .normal_(0, std::sqrt(2 / fan_out), generator)
-                   .contiguous(layout)
-                   .to(where);
+    at::Tensor drawn = at::empty(shape, at::kFloat).normal_(0, std::sqrt(2 / fan_out), generator);
+    c.weight = at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(where), layout).copy_(drawn);
     c.stride = stride;
     c.pad = pad;
     add_parameter(name + ".weight", c.weight, true);
