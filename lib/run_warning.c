@@ -7,7 +7,8 @@ static const struct {
     const char *name, *text, *causes, *advice;
 } warnings[RUN_WARNINGS] = {
     [WARNING_LOSS_AT_CHANCE] =
-        {"loss_at_chance", "An encoder's mean loss over an epoch is that of guessing among its classes.",
+        {"loss_at_chance",
+         "An encoder's mean loss over an epoch is no better than that of guessing among its classes.",
          "A learning rate that is too high or too low, labels that have nothing to do with what the encoder "
          "sees, or sound and picture that do not belong together.",
          "Another `train.lr` by a factor of 3 to 10, `train.warmup_epochs`, more `train.epochs`; look at the "

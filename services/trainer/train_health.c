@@ -10,10 +10,10 @@
 
 static const char *const encoder_names[NET_ENCODERS] = {"video", "audio"};
 
-/* Puts a warning on the round's list; false when it is there. */
-static bool show(struct trainer_shared *s, const char *code, const char *kind, const char *name, double value,
-                 const char *sentence)
+bool train_show_warning(struct train_loop *l, const char *code, const char *kind, const char *name,
+                        double value, const char *sentence)
 {
+    struct trainer_shared *s = &l->t->shared;
     bool known = false;
     size_t i;
     json_t *w;
@@ -43,7 +43,7 @@ int train_warn(struct train_loop *l, enum run_warning warning, const char *kind,
     vsnprintf(said, sizeof said, fmt, ap);
     va_end(ap);
     snprintf(sentence, sizeof sentence, "%s. To do: %s", said, run_warning_advice(warning));
-    if (!show(&l->t->shared, code, kind, name, value, sentence))
+    if (!train_show_warning(l, code, kind, name, value, sentence))
         return 0;
     log_warn("%s: %s", code, sentence);
     return events_write(&l->events, "warning",
@@ -57,10 +57,11 @@ int train_warn_loss(struct train_loop *l, enum net_encoder enc, double loss, str
     uint32_t k = l->targets.classes[enc][0], epoch = l->state.epoch;
     if (!health_loss_at_chance(loss, k, epoch))
         return 0;
-    return train_warn(l, WARNING_LOSS_AT_CHANCE, "encoder", encoder_names[enc], loss, e,
-                      "the %s encoder's loss of %.4g in epoch %u of round %u is that of guessing among %u "
-                      "classes, %.4g",
-                      encoder_names[enc], loss, epoch, l->state.round, k, log(k));
+    return train_warn(
+        l, WARNING_LOSS_AT_CHANCE, "encoder", encoder_names[enc], loss, e,
+        "the %s encoder's loss of %.4g in epoch %u of round %u is no better than guessing among %u "
+        "classes, which has %.4g",
+        encoder_names[enc], loss, epoch, l->state.round, k, log(k));
 }
 
 /* True when an encoder or head before this one learns the same source. */

@@ -67,6 +67,9 @@ int train_checkpoint_wait(struct train_loop *l, struct err *e) WARN_UNUSED;
  * name): in the log, as an event and in /status, with what to do. */
 int train_warn(struct train_loop *l, enum run_warning warning, const char *kind, const char *name,
                double value, struct err *e, const char *fmt, ...) PRINTF_LIKE(7, 8) WARN_UNUSED;
+/* Puts one on /status alone; false when it is there. */
+bool train_show_warning(struct train_loop *l, const char *code, const char *kind, const char *name,
+                        double value, const char *sentence);
 /* After an epoch, while the state still stands in it. */
 int train_warn_loss(struct train_loop *l, enum net_encoder enc, double loss, struct err *e) WARN_UNUSED;
 /* After adoption: of every source. */

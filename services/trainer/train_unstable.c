@@ -116,9 +116,8 @@ int train_note_unstable(struct train_loop *l, const struct batch *b, uint32_t st
         rc = events_write(&l->events, "unstable", json_incref(fields), e);
     }
     if (rc == 0)
-        rc = train_warn(l, WARNING_UNSTABLE, "encoder", encoder, (double)l->unstable.n, e,
-                        "round %u epoch %u: no step of the %s encoder on batch %" PRIu64 ": %s", place.round,
-                        place.epoch, encoder, place.batch, why.msg);
+        train_show_warning(l, run_warning_name(WARNING_UNSTABLE), "encoder", encoder, (double)place.batch,
+                           why.msg);
     json_decref(fields);
     json_decref(clips);
     json_decref(uris);
@@ -154,7 +153,7 @@ int train_roll_back(struct train_loop *l, struct err *e)
     if (l->method->clusters) /* the truth stays what it is */
         targets_close(&l->targets);
     l->checkpoint_at_s = progress_now_s();
-    log_warn("rolled back to step %" PRIu64 ": %s, round %u, epoch %u; batch passed over: %zu of at most "
+    log_warn("rolled back to step %" PRIu64 ": %s, round %u, epoch %u; batches passed over: %zu of at most "
              "%" PRId64,
              l->state.step, phase_name(l->state.phase), l->state.round, l->state.epoch, l->unstable.n,
              t->conf.limits.max_rollbacks);

@@ -230,6 +230,15 @@ class Explain(CommandTest):
             self.assertRegex(said, r"causes +\S.*(\n +.*)*\n +to do +\S")
             self.assertRegex(everything, rf"\b{number} {name} ")
 
+    def test_every_warning(self):
+        """A run's warnings by name; the list and the page have them too."""
+        everything, page = self.xdc("explain").stdout, self.xdc("explain", "--markdown").stdout
+        for name in ("loss_at_chance", "collapsed_clusters", "dead_features", "unstable"):
+            said = self.xdc("explain", name).stdout
+            self.assertRegex(said, rf"\A{name} \(a warning\)\n  \S.*(\n .*)*\n  causes +\S.*(\n +.*)*\n  to do +\S")
+            self.assertRegex(everything, rf"\n  {name} +\S")
+            self.assertIn(f"### {name}\n", page.split("## Warnings")[1])
+
     def test_unknown(self):
         """A code that there is not."""
         for word in ("bogus", "0", "24", "63", "82", "ok", "-1"):
