@@ -7,6 +7,7 @@
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/rng.h"
+#include "services/trainer/memory_need.h"
 #include "services/trainer/trainer.h"
 
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
@@ -338,7 +339,9 @@ static int open_net(struct train_loop *l, struct err *e)
                             .crop = (uint32_t)c->video.crop,
                             .seed = (uint64_t)c->run.seed,
                             .threads = (int)c->train.threads};
-    int rc = net_create(&spec, &l->net, e);
+    int rc = memory_check(c, &spec, e);
+    if (rc == 0)
+        rc = net_create(&spec, &l->net, e);
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
         rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
     return rc;
