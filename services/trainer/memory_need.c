@@ -27,6 +27,11 @@ struct kernel {
     double time, space, stride_time, stride_space;
 };
 
+static double size_of(const struct maps *m)
+{
+    return m->t * m->y * m->x * m->channels;
+}
+
 static double extent(double n, double k, double stride, double pad)
 {
     return floor((n + 2 * pad - k) / stride) + 1;
@@ -40,7 +45,7 @@ static void conv(struct walk *w, double out, struct kernel k, bool bias)
     w->m.y = extent(w->m.y, k.space, k.stride_space, floor(k.space / 2));
     w->m.x = extent(w->m.x, k.space, k.stride_space, floor(k.space / 2));
     w->m.channels = out;
-    double elements = w->m.t * w->m.y * w->m.x * out;
+    double elements = size_of(&w->m);
     w->n->elements += elements;
     w->n->largest = fmax(w->n->largest, elements);
     w->n->multiply_adds += elements * in * taps;
@@ -48,16 +53,18 @@ static void conv(struct walk *w, double out, struct kernel k, bool bias)
     w->block += elements;
 }
 
-static void pool(struct maps *m, double time, double space, double stride_time, double pad)
+static void pool(struct walk *w, double time, double space, double stride_time, double pad)
 {
+    struct maps *m = &w->m;
     m->t = extent(m->t, time, stride_time, time > 2 ? 1 : 0);
     m->y = extent(m->y, space, 2, pad);
     m->x = extent(m->x, space, 2, pad);
+    w->n->pooled += size_of(m);
 }
 
 static void close_block(struct walk *w)
 {
-    w->n->between += w->m.t * w->m.y * w->m.x * w->m.channels;
+    w->n->between += size_of(&w->m);
     w->n->block = fmax(w->n->block, w->block);
     w->block = 0;
 }
@@ -142,7 +149,7 @@ static void walk_audio(struct walk *w, const struct net_spec *s)
         conv(w, floor(width / 4), (struct kernel){1, 3, 1, 1}, true);
     } else {
         conv(w, width, (struct kernel){1, 7, 1, 2}, false);
-        pool(&w->m, 1, 3, 1, 1);
+        pool(w, 1, 3, 1, 1);
     }
     w->n->between = w->block;
     w->block = 0;
@@ -176,6 +183,7 @@ static void inception(struct walk *w, const unsigned c[6], double width)
         separable(w, scaled(c[2 + 2 * i], width), 3, 1);
     }
     w->m = before;
+    w->n->pooled += size_of(&before);
     conv(w, scaled(c[5], width), point, false);
     w->m.channels = scaled(c[0], width) + scaled(c[2], width) + scaled(c[4], width) + scaled(c[5], width);
 }
@@ -188,15 +196,15 @@ static void walk_s3d(struct walk *w, double width)
         {160, 112, 224, 24, 64, 64},   {128, 128, 256, 24, 64, 64},   {112, 144, 288, 32, 64, 64},
         {256, 160, 320, 32, 128, 128}, {256, 160, 320, 32, 128, 128}, {384, 192, 384, 48, 128, 128}};
     separable(w, scaled(64, width), 7, 2);
-    pool(&w->m, 1, 3, 1, 1);
+    pool(w, 1, 3, 1, 1);
     conv(w, scaled(64, width), (struct kernel){1, 1, 1, 1}, false);
     separable(w, scaled(192, width), 3, 1);
-    pool(&w->m, 1, 3, 1, 1);
+    pool(w, 1, 3, 1, 1);
     for (unsigned i = 0; i < 9; i++) {
         if (i == 2)
-            pool(&w->m, 3, 3, 2, 1);
+            pool(w, 3, 3, 2, 1);
         if (i == 7)
-            pool(&w->m, w->m.t > 1 ? 2 : 1, 2, w->m.t > 1 ? 2 : 1, 0);
+            pool(w, w->m.t > 1 ? 2 : 1, 2, w->m.t > 1 ? 2 : 1, 0);
         inception(w, blocks[i], width);
     }
     w->n->between = w->n->elements;
@@ -217,14 +225,15 @@ void memory_count(const struct net_spec *spec, enum net_encoder enc, struct memo
 }
 
 /* Bytes that a step keeps for one encoder: of every convolution its output and that of the norm behind it,
- * and while going backward the gradients of one block. Without gradients two outputs and a shortcut live. */
+ * of a max-pool its output and 64-bit places, and while going backward the gradients of one block. Without
+ * gradients two outputs and a shortcut live. */
 static double activations(const struct conf *c, const struct memory_count *n)
 {
     double batch = (double)c->train.batch, micro = (double)c->train.micro_batch;
     double clips = micro > 0 && micro < batch ? micro : batch;
     double forward = 3 * n->largest * batch;
     double kept = c->train.recompute ? fmin(2 * n->elements, n->between + 2 * n->block) : 2 * n->elements;
-    double learning = c->train.update == UPDATE_FC ? 0 : (kept + 2 * n->largest) * clips;
+    double learning = c->train.update == UPDATE_FC ? 0 : (kept + 3 * n->pooled + 2 * n->largest) * clips;
     return sizeof(float) * fmax(forward, learning);
 }
 

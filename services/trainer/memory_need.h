@@ -11,6 +11,7 @@ struct memory_count {
     double multiply_adds;
     double elements; /* of all outputs */
     double largest;  /* of one output */
+    double pooled;   /* outputs of max-pools */
     double between;  /* of what recomputation keeps: stem and blocks' outputs */
     double block;    /* of all outputs of the largest block */
 };
