@@ -1,16 +1,18 @@
-/* xdc explain: what the codes of files and clips mean. */
+/* xdc explain: what the codes of files and clips, and the warnings of a run, mean. */
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "lib/media/codes.h"
+#include "lib/run_warning.h"
 
 #define WIDTH 100
 
 static const char help[] = "examples:\n"
                            "  xdc explain truncated     what it means, what causes it, what to do\n"
                            "  xdc explain 7             the same by its number, as logs and ledgers have it\n"
+                           "  xdc explain dead_features a warning of a run\n"
                            "  xdc explain               all codes, a line each\n"
                            "\n"
                            "usage: xdc explain [CODE|NUMBER] [--markdown]\n"
@@ -18,7 +20,7 @@ static const char help[] = "examples:\n"
                            "\n"
                            "Faults (1 to 63) keep a file or clip from being used; facts (from 64) say what "
                            "is unusual about it and do "
-                           "no harm.\n"
+                           "no harm. Warnings, which have names alone, are of a run that goes on.\n"
                            "Exits 0, 64 for a code that there is not.\n";
 
 /* Prints `text` in lines of at most WIDTH columns, all but the first indented. */
@@ -48,6 +50,14 @@ static void print_code(unsigned code)
     print_wrapped("  to do    ", media_code_advice(code));
 }
 
+static void print_warning(enum run_warning w)
+{
+    printf("%s (a warning)\n", run_warning_name(w));
+    print_wrapped("  ", run_warning_text(w));
+    print_wrapped("  causes   ", run_warning_causes(w));
+    print_wrapped("  to do    ", run_warning_advice(w));
+}
+
 static void print_list(void)
 {
     puts("faults: the file or clip cannot be used");
@@ -56,6 +66,9 @@ static void print_list(void)
     puts("\nfacts: unusual, and no harm");
     for (unsigned c = MEDIA_ROTATED; c < MEDIA_FACTS_END; c++)
         printf("  %3u %-22s %s\n", c, media_code_name(c), media_code_text(c));
+    puts("\nwarnings: a run goes on, but may be worth nothing");
+    for (unsigned w = 0; w < RUN_WARNINGS; w++)
+        printf("  %-26s %s\n", run_warning_name((enum run_warning)w), run_warning_text((enum run_warning)w));
     puts("\nxdc explain CODE says what causes one and what to do.");
 }
 
@@ -78,12 +91,24 @@ static void print_markdown(void)
     puts("## Facts\n\nUnusual, and no harm: the file is used.\n");
     for (unsigned c = MEDIA_ROTATED; c < MEDIA_FACTS_END; c++)
         print_markdown_code(c);
+    puts(
+        "## Warnings\n\nA run goes on, but may be worth nothing. Each is said once a round, within an epoch, "
+        "an adoption of labels or an\nextraction of its cause: in the trainer's log, as event `warning` in "
+        "events.jsonl and in the trainer's /status.\n");
+    for (unsigned w = 0; w < RUN_WARNINGS; w++)
+        printf("### %s\n\n%s\n\n**Causes:** %s\n\n**To do:** %s\n\n", run_warning_name((enum run_warning)w),
+               run_warning_text((enum run_warning)w), run_warning_causes((enum run_warning)w),
+               run_warning_advice((enum run_warning)w));
 }
 
 static int explain(const char *word)
 {
     uint64_t number = 0;
-    int code = media_code_find(word);
+    int code = media_code_find(word), warning = run_warning_find(word);
+    if (warning >= 0) {
+        print_warning((enum run_warning)warning);
+        return 0;
+    }
     if (code < 0 && cli_parse_count(word, 1, MEDIA_FACTS_END - 1, &number) &&
         strcmp(media_code_name((unsigned)number), "unknown") != 0)
         code = (int)number;

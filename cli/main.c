@@ -11,7 +11,7 @@ static const struct {
     {"status", "what the daemons of a run are doing", cli_status},
     {"index", "list videos into a manifest", cli_index},
     {"doctor", "examine every video of a manifest: what is broken, and why", cli_doctor},
-    {"explain", "what the codes of files and clips mean", cli_explain},
+    {"explain", "what codes of files and clips, and warnings, mean", cli_explain},
     {"synth", "make clips with a known structure", cli_synth},
     {"decode", "decode one clip exactly as a run does", cli_decode},
     {"export", "write an encoder for stock PyTorch", cli_export},

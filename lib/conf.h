@@ -79,7 +79,7 @@ struct conf {
     } endpoints;
     struct {
         double max_bad_share;
-        int64_t disk_reserve_mib;
+        int64_t disk_reserve_mib, max_rollbacks;
     } limits;
 };
 

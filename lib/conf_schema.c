@@ -174,6 +174,9 @@ const struct conf_key conf_schema[] = {
     STR("endpoints.labels", endpoints.labels, "", 0, "ZeroMQ endpoint of label notices; empty: ipc"),
     REAL("limits.max_bad_share", limits.max_bad_share, 0, 1, "0.5", NULL, 0,
          "share of quarantined clips at which the run stops"),
+    INT("limits.max_rollbacks", limits.max_rollbacks, 0, 1e6, "3", "batches", 0,
+        "batches whose loss or gradient is not finite, each passed over after going back to a checkpoint, "
+        "before the run stops"),
     INT("limits.disk_reserve_mib", limits.disk_reserve_mib, 0, 1e9, "64", "MiB", 0,
         "free space below which no dump is begun"),
 };

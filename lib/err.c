@@ -59,6 +59,7 @@ int err_exit_status(int code)
     case XDC_EFORMAT:
     case XDC_EMISMATCH:
     case XDC_EMEDIA:
+    case XDC_EUNSTABLE: /* another start would only repeat it */
         return 65;
     case -ENOENT:
         return 66;

@@ -21,7 +21,7 @@ enum err_code {
     XDC_ESTORE = -1006,    /* LMDB: exit 74 */
     XDC_ELOCKED = -1007,   /* another process owns it: exit 75 */
     XDC_EUSAGE = -1008,    /* wrong arguments: exit 64 */
-    XDC_EUNSTABLE = -1009, /* a loss, gradient or weight is not finite: exit 70 */
+    XDC_EUNSTABLE = -1009, /* a loss, gradient or weight is not finite: exit 65 */
 };
 
 struct err {

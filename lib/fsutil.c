@@ -357,7 +357,8 @@ int fs_program(const char *name, const char *variable, char out[PATH_MAX], struc
         if (strlen(set) >= PATH_MAX)
             return err_sys(e, ENAMETOOLONG, "%s", variable);
         strcpy(out, set);
-        return access(out, X_OK) < 0 ? err_sys(e, errno, "%s %s", variable, out) : 0;
+        return access(out, X_OK) < 0 ? err_sys(e, errno, "start %s, as %s names it: %s", name, variable, out)
+                                     : 0;
     }
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);

@@ -9,7 +9,8 @@ enum ledger_disposition {
     LEDGER_TRAINED = 1,
     LEDGER_QUARANTINED = 2,
     LEDGER_UNLABELLED = 3,
-    LEDGER_HELD_OUT = 4
+    LEDGER_HELD_OUT = 4,
+    LEDGER_UNSTABLE = 5 /* of a batch on which no step could be made */
 };
 
 struct ledger_record {

@@ -86,6 +86,16 @@ void batcher_give(struct batcher *b, struct batch *batch)
     b->wake(b->wake_arg);
 }
 
+void batcher_drain(struct batcher *b)
+{
+    struct batch *batch;
+    pthread_mutex_lock(&b->lock);
+    b->batches = b->tail;
+    pthread_mutex_unlock(&b->lock);
+    while (batcher_take(b, &batch) == 0)
+        batcher_give(b, batch);
+}
+
 void batcher_end(struct batcher *b)
 {
     pthread_mutex_lock(&b->lock);

@@ -106,6 +106,10 @@ void batcher_begin(struct batcher *b, const struct plan *p);
 /* Waits for the next batch. 0, 1 at the plan's end, XDC_ESTOPPED. */
 int batcher_take(struct batcher *b, struct batch **out) WARN_UNUSED;
 void batcher_give(struct batcher *b, struct batch *batch);
+/* Gives the plan up: draws nothing more, and waits until what was drawn is filled, which is thrown away.
+ * After it (or batcher_stop) no lease of the plan lives, so that another one may begin. No batch may be
+ * taken. */
+void batcher_drain(struct batcher *b);
 /* Ends the plan, finished or not: after it the loop thread touches neither its draws nor its check. */
 void batcher_end(struct batcher *b);
 

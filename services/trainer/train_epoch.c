@@ -110,21 +110,22 @@ static void epoch_close(struct epoch *x)
     free(x->records);
 }
 
-/* The ledger says what enters the net before it enters. */
-static int record(struct epoch *x, const struct batch *b, struct err *e)
+/* The ledger says what enters the net before it enters; of a batch that is passed over nothing does. */
+static int record(struct epoch *x, const struct batch *b, bool passes, struct err *e)
 {
     size_t n = 0;
     for (uint32_t s = 0; s < x->plan.streams; s++) {
         for (uint32_t row = 0; row < b->n; row++) {
             const struct batch_slot *slot = &b->stream[s].slots[row];
+            bool there = slot->disposition == LEDGER_TRAINED;
             x->records[n++] =
                 (struct ledger_record){.step = x->l->state.step,
                                        .position = b->first + row,
                                        .clip = slot->clip,
                                        .labels = x->l->targets.hash,
-                                       .sample = slot->disposition == LEDGER_TRAINED ? slot->hash : 0,
+                                       .sample = there && !passes ? slot->hash : 0,
                                        .stream = s,
-                                       .disposition = slot->disposition};
+                                       .disposition = there && passes ? LEDGER_UNSTABLE : slot->disposition};
         }
     }
     return ledger_append(x->l->ledger, x->records, n, e);
@@ -192,16 +193,19 @@ static int train_batch(struct epoch *x, struct batch *b, struct err *e)
 {
     struct train_loop *l = x->l;
     struct net_sgd sgd = sgd_of_step(x);
+    bool passes = train_unstable_passes(l);
     int rc = train_note_batch(l, &x->plan, b, e);
     if (rc == 0)
-        rc = record(x, b, e);
-    for (uint32_t s = 0; rc == 0 && s < x->plan.streams; s++) {
+        rc = record(x, b, passes, e);
+    for (uint32_t s = 0; rc == 0 && !passes && s < x->plan.streams; s++) {
         const struct plan_stream *ps = &x->plan.stream[s];
         uint32_t n = train_compact(l->t, &b->stream[s], b->n, ps->video, ps->audio, x->rows);
         for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++)
             if (stream_trains(x, s, (enum net_encoder)enc)) {
                 sgd.seed = rng_key((uint64_t)l->t->conf.run.seed, "step", l->state.step, enc, 0);
                 rc = step_encoder(x, (enum net_encoder)enc, b, s, n, &sgd, e);
+                if (rc == XDC_EUNSTABLE)
+                    rc = train_note_unstable(l, b, s, (enum net_encoder)enc, e);
             }
     }
     l->state.step++;
@@ -241,24 +245,29 @@ static int finish(struct epoch *x, struct err *e)
     struct train_state *s = &l->state;
     double seconds = progress_now_s() - l->phase_start_s;
     double loss[NET_ENCODERS], accuracy[NET_ENCODERS];
+    int rc = 0;
     for (int i = 0; i < NET_ENCODERS; i++) {
+        bool learnt = s->labelled[i] > 0;
         double n = s->labelled[i] ? (double)s->labelled[i] : 1.0;
         loss[i] = s->loss[i] / n;
         accuracy[i] = (double)s->correct[i] / n;
         s->loss[i] = 0;
         s->labelled[i] = s->correct[i] = 0;
+        if (rc == 0 && learnt)
+            rc = train_warn_loss(l, (enum net_encoder)i, loss[i], e);
     }
     double rate = (double)l->phase_clips / (seconds * x->plan.streams);
     log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round,
              s->epoch, loss[0], loss[1], accuracy[0], accuracy[1], rate);
-    int rc =
-        events_write(&l->events, "epoch",
-                     json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:i}", "round",
-                               (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0], "audio",
-                               loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "lr",
-                               x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
-                               "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
-                     e);
+    if (rc < 0)
+        return rc;
+    rc = events_write(&l->events, "epoch",
+                      json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:i}", "round",
+                                (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0], "audio",
+                                loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "lr",
+                                x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
+                                "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                      e);
     s->epoch++;
     s->batch = 0;
     return rc < 0 ? rc : ledger_next_epoch(l->ledger, e);
@@ -274,6 +283,8 @@ int train_epoch(struct train_loop *l, struct err *e)
         train_show_phase(l, x->plan.first_batch * x->plan.batch, x->plan.positions);
         batcher_begin(&l->t->batcher, &x->plan);
         rc = train_batches(x, e);
+        if (rc == XDC_EUNSTABLE) /* the same plan may begin again */
+            batcher_drain(&l->t->batcher);
         batcher_end(&l->t->batcher);
     }
     if (rc == 0)

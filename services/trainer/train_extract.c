@@ -13,6 +13,7 @@ struct extract {
     uint32_t dims[NET_ENCODERS];
     uint32_t *rows; /* owned; [batch] */
     float *out;     /* owned; [batch, largest dim] */
+    struct health_range range[NET_ENCODERS];
 };
 
 static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
@@ -85,6 +86,8 @@ static int put_rows(struct extract *x, enum net_encoder enc, const struct batch 
                     const struct net_batch *in, struct err *e)
 {
     int rc = net_features(x->l->net, enc, in, x->out, e);
+    if (rc == 0)
+        health_range_add(&x->range[enc], x->out, in->n);
     for (uint32_t i = 0; rc == 0 && i < in->n; i++)
         rc = feature_store_put(x->store, enc, b->stream[0].slots[x->rows[i]].clip,
                                x->out + (size_t)i * x->dims[enc], e);
@@ -143,6 +146,8 @@ static int extract_dump(struct extract *x, uint64_t weights, struct err *e)
         rc = train_checkpoint_wait(l, e);
     if (rc == 0)
         rc = feature_store_seal(x->store, &l->state.features, e);
+    for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++)
+        rc = train_warn_features(l, (enum net_encoder)i, &x->range[i], e);
     return rc;
 }
 
@@ -169,7 +174,13 @@ int train_extract(struct train_loop *l, struct err *e)
         size_t batch = (size_t)l->t->conf.train.batch;
         x.rows = malloc(batch * sizeof *x.rows);
         x.out = malloc(batch * widest * sizeof *x.out);
-        rc = x.rows && x.out ? extract_dump(&x, weights, e) : err_sys(e, ENOMEM, "features");
+        rc = x.rows && x.out ? 0 : err_sys(e, ENOMEM, "features");
+        for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++)
+            rc = health_range_init(&x.range[i], x.dims[i], e);
+        if (rc == 0)
+            rc = extract_dump(&x, weights, e);
+        for (unsigned i = 0; i < NET_ENCODERS; i++)
+            health_range_close(&x.range[i]);
         feature_store_close(x.store);
         free(x.rows);
         free(x.out);

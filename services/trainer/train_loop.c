@@ -7,6 +7,7 @@
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/rng.h"
+#include "services/trainer/memory_need.h"
 #include "services/trainer/trainer.h"
 
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
@@ -16,6 +17,8 @@ void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
     l->phase_clips = 0;
     pthread_mutex_lock(&s->lock);
     s->phase = l->state.phase;
+    if (s->round != l->state.round)
+        json_array_clear(s->warnings);
     s->round = l->state.round;
     s->epoch = l->state.epoch;
     s->step = l->state.step;
@@ -157,7 +160,8 @@ static int adopt_table(struct train_loop *l, struct err *e)
         return rc;
     }
     targets_close(&l->targets);
-    return targets_adopt(&l->targets, l->t->conf.method, table, e);
+    rc = targets_adopt(&l->targets, l->t->conf.method, table, e);
+    return rc == 0 ? train_warn_clusters(l, e) : rc;
 }
 
 static int phase_labels(struct train_loop *l, bool last, struct err *e)
@@ -253,7 +257,7 @@ static double flop_per_clip(const struct train_loop *l, enum phase phase)
     return (learns ? 3 : 1) * (l->flop[NET_VIDEO] + l->flop[NET_AUDIO]);
 }
 
-/* Goes through a phase and records what it took, also when it is stopped on the way. */
+/* Goes through a phase and records what it took, also when it is stopped or rolled back on the way. */
 static int go_through_phase(struct train_loop *l, struct err *e)
 {
     enum phase phase = l->state.phase;
@@ -261,7 +265,7 @@ static int go_through_phase(struct train_loop *l, struct err *e)
     uint32_t round = l->state.round;
     double start = progress_now_s(), clips = l->clips;
     int rc = step_phase(l, e);
-    if (rc < 0 && rc != XDC_ESTOPPED)
+    if (rc < 0 && rc != XDC_ESTOPPED && rc != XDC_EUNSTABLE)
         return rc;
     double seconds = progress_now_s() - start;
     clips = l->clips - clips;
@@ -291,6 +295,15 @@ static int init_encoders(struct train_loop *l, struct err *e)
     return rc;
 }
 
+int train_open_ledger(struct train_loop *l, struct err *e)
+{
+    char dir[PATH_MAX];
+    int rc = fs_path(dir, e, "%s/ledger", l->t->conf.run.dir);
+    if (rc == 0)
+        rc = fs_mkdirs(dir, e);
+    return rc == 0 ? ledger_open(dir, &l->state.ledger, &l->ledger, e) : rc;
+}
+
 /* Restores the newest checkpoint; without one the state is that of a new run. */
 static int resume(struct train_loop *l, struct err *e)
 {
@@ -309,14 +322,7 @@ static int resume(struct train_loop *l, struct err *e)
         log_info("resumed at step %" PRIu64 ": %s, round %u, epoch %u", l->state.step,
                  phase_name(l->state.phase), l->state.round, l->state.epoch);
     }
-    char dir[PATH_MAX];
-    if (rc == 0)
-        rc = fs_path(dir, e, "%s/ledger", t->conf.run.dir);
-    if (rc == 0)
-        rc = fs_mkdirs(dir, e);
-    if (rc == 0)
-        rc = ledger_open(dir, &l->state.ledger, &l->ledger, e);
-    return rc;
+    return rc == 0 ? train_open_ledger(l, e) : rc;
 }
 
 static int open_net(struct train_loop *l, struct err *e)
@@ -333,7 +339,9 @@ static int open_net(struct train_loop *l, struct err *e)
                             .crop = (uint32_t)c->video.crop,
                             .seed = (uint64_t)c->run.seed,
                             .threads = (int)c->train.threads};
-    int rc = net_create(&spec, &l->net, e);
+    int rc = memory_check(c, &spec, e);
+    if (rc == 0)
+        rc = net_create(&spec, &l->net, e);
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
         rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
     return rc;
@@ -348,14 +356,19 @@ int train_loop_run(struct trainer *t, struct err *e)
     l->method = targets_method(t->conf.method);
     l->events.fd = -1;
     train_checkpoint_init(l);
-    int rc = open_net(l, e);
+    int rc = train_unstable_open(l, e);
+    if (rc == 0)
+        rc = open_net(l, e);
     if (rc == 0)
         rc = resume(l, e);
     if (rc == 0)
         rc = events_open(&l->events, t->conf.run.dir, t->conf.train.tensorboard != 0, &l->state.step,
                          l->state.phase != PHASE_STATS, e);
-    while (rc == 0 && l->state.phase != PHASE_DONE)
+    while (rc == 0 && l->state.phase != PHASE_DONE) {
         rc = atomic_load(&t->stop) ? err_set(e, XDC_ESTOPPED, "stopped") : go_through_phase(l, e);
+        if (rc == XDC_EUNSTABLE)
+            rc = train_roll_back(l, e);
+    }
     struct err unwritten;
     if (train_checkpoint_wait(l, &unwritten) < 0) {
         if (rc < 0 && rc != XDC_ESTOPPED)
@@ -367,6 +380,7 @@ int train_loop_run(struct trainer *t, struct err *e)
         rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     if (rc == 0)
         train_show_phase(l, 1, 1);
+    unstable_close(&l->unstable);
     targets_close(&l->targets);
     ledger_close(l->ledger);
     events_close(&l->events);

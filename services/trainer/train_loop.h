@@ -3,10 +3,13 @@
 #pragma once
 #include "lib/ledger.h"
 #include "lib/progress.h"
+#include "lib/run_warning.h"
 #include "services/trainer/batcher.h"
 #include "services/trainer/checkpoint_writer.h"
 #include "services/trainer/events.h"
+#include "services/trainer/health.h"
 #include "services/trainer/targets.h"
+#include "services/trainer/unstable.h"
 
 struct trainer;
 
@@ -20,7 +23,8 @@ struct train_loop {
     struct events events;
     struct train_state state;
     struct checkpoint_writer writer;
-    double checkpoint_at_s; /* when the last one was begun, or the run */
+    struct unstable_list unstable; /* owned */
+    double checkpoint_at_s;        /* when the last one was begun, or the run */
     double phase_start_s;
     uint64_t phase_clips; /* samples that the phase used, for its rate */
     double clips;         /* used since the start; a clip of two streams counts half in each */
@@ -45,6 +49,9 @@ int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Shared by the parts. */
 
+/* Opens the ledger at the state's mark: what lies behind it is void. */
+int train_open_ledger(struct train_loop *l, struct err *e) WARN_UNUSED;
+
 /* Epochs of the round that the state stands in. */
 uint32_t train_epochs(const struct train_loop *l);
 /* train_checkpoint.c */
@@ -56,6 +63,34 @@ int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
 int train_checkpoint_if_due(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* Returns when what was begun is complete, for what counts on it being there. */
 int train_checkpoint_wait(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* train_health.c: warnings, each once a round for its encoder or source (`kind` says which it is, `name` its
+ * name): in the log, as an event and in /status, with what to do. */
+int train_warn(struct train_loop *l, enum run_warning warning, const char *kind, const char *name,
+               double value, struct err *e, const char *fmt, ...) PRINTF_LIKE(7, 8) WARN_UNUSED;
+/* Puts one on /status alone; false when it is there. */
+bool train_show_warning(struct train_loop *l, const char *code, const char *kind, const char *name,
+                        double value, const char *sentence);
+/* After an epoch, while the state still stands in it. */
+int train_warn_loss(struct train_loop *l, enum net_encoder enc, double loss, struct err *e) WARN_UNUSED;
+/* After adoption: of every source. */
+int train_warn_clusters(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* After an extraction. */
+int train_warn_features(struct train_loop *l, enum net_encoder enc, const struct health_range *r,
+                        struct err *e) WARN_UNUSED;
+/* train_unstable.c: batches on which no step could be made. */
+/* Reads the list of them. XDC_EUNSTABLE as below. */
+int train_unstable_open(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* XDC_EUNSTABLE, with what to try, where there are more of them than limits.max_rollbacks allows. */
+int train_unstable_limit(const struct train_loop *l, struct err *e) WARN_UNUSED;
+/* True where the state stands before one of them: no encoder makes a step on it. Says so in the log. */
+bool train_unstable_passes(const struct train_loop *l);
+/* Puts the batch at which the state stands on the list, for good, with the clips that the encoder was given;
+ * *e says why. Returns XDC_EUNSTABLE with *e as it was, or what kept it from being written. */
+int train_note_unstable(struct train_loop *l, const struct batch *b, uint32_t stream, enum net_encoder enc,
+                        struct err *e) WARN_UNUSED;
+/* After a phase that ended with XDC_EUNSTABLE: everything is as the newest checkpoint has it. XDC_EUNSTABLE
+ * when there have been too many, or there is no checkpoint. */
+int train_roll_back(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* Shows phase, round, epoch and 0 of `total` positions in /status; begins the phase's clock. */
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total);
 /* Shows progress: `done` positions. */

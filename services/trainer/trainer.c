@@ -290,6 +290,7 @@ void trainer_close(struct trainer *t)
     quarantine_close(&t->quarantine);
     manifest_close(t->manifest);
     json_decref(t->shared.quality);
+    json_decref(t->shared.warnings);
     pthread_mutex_destroy(&t->shared.lock);
     if (t->lock_fd >= 0)
         close(t->lock_fd);

@@ -27,7 +27,8 @@ struct trainer_shared {
     uint64_t phase_first;      /* `done` when the phase began here */
     double loss[NET_ENCODERS]; /* running mean of the epoch */
     double accuracy[NET_ENCODERS];
-    json_t *quality; /* owned; of the last table, or NULL */
+    json_t *quality;  /* owned; of the last table, or NULL */
+    json_t *warnings; /* owned; of the round, or NULL: {code, encoder or source, value, sentence} */
 };
 
 struct trainer {

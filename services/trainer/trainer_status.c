@@ -41,12 +41,13 @@ static json_t *phase_json(struct trainer *t)
     double rate = seconds > 0 ? (double)(s->done - s->phase_first) / seconds : 0;
     double left = rate > 0 ? (double)(s->total - s->done) / rate : -1;
     json_t *j = json_pack(
-        "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?}", "phase",
-        phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round, "rounds",
-        (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs, "step",
-        (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total, "clips_per_s", rate,
-        "left_s", left, "loss", "video", s->loss[0], "audio", s->loss[1], "accuracy", "video", s->accuracy[0],
-        "audio", s->accuracy[1], "quality", s->quality);
+        "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?, s:o}",
+        "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round,
+        "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs,
+        "step", (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total,
+        "clips_per_s", rate, "left_s", left, "loss", "video", s->loss[0], "audio", s->loss[1], "accuracy",
+        "video", s->accuracy[0], "audio", s->accuracy[1], "quality", s->quality, "warnings",
+        s->warnings ? json_deep_copy(s->warnings) : json_array());
     pthread_mutex_unlock(&s->lock);
     return j;
 }

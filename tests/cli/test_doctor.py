@@ -150,7 +150,7 @@ class Healthy(Doctor):
             shutil.copy(DYING_WORKER, worker)
             s = self.doctor("--fresh", status=65, env={"XDC_MEDIA_WORKER": str(worker)})
             self.assertEqual(s["faults"], {code: 1})
-        self.assertIn("media worker", self.doctor("--fresh", status=66, env={"XDC_MEDIA_WORKER": str(self.dir / "none")}))
+        self.assertIn("xdc-media-worker", self.doctor("--fresh", status=66, env={"XDC_MEDIA_WORKER": str(self.dir / "none")}))
 
     def test_cpu_limit(self):
         """A real decoder that needs more CPU time than --cpu-s is ended."""
@@ -229,6 +229,15 @@ class Explain(CommandTest):
             self.assertEqual(self.xdc("explain", name).stdout, said)
             self.assertRegex(said, r"causes +\S.*(\n +.*)*\n +to do +\S")
             self.assertRegex(everything, rf"\b{number} {name} ")
+
+    def test_every_warning(self):
+        """A run's warnings by name; the list and the page have them too."""
+        everything, page = self.xdc("explain").stdout, self.xdc("explain", "--markdown").stdout
+        for name in ("loss_at_chance", "collapsed_clusters", "dead_features", "unstable"):
+            said = self.xdc("explain", name).stdout
+            self.assertRegex(said, rf"\A{name} \(a warning\)\n  \S.*(\n .*)*\n  causes +\S.*(\n +.*)*\n  to do +\S")
+            self.assertRegex(everything, rf"\n  {name} +\S")
+            self.assertIn(f"### {name}\n", page.split("## Warnings")[1])
 
     def test_unknown(self):
         """A code that there is not."""

@@ -63,6 +63,7 @@ static void exit_statuses(void **state)
         {XDC_EFORMAT, 65},
         {XDC_EMISMATCH, 65},
         {XDC_EMEDIA, 65},
+        {XDC_EUNSTABLE, 65},
         {-ENOENT, 66},
         {XDC_ETORCH, 70},
         {-ENOMEM, 70},

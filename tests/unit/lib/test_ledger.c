@@ -33,7 +33,7 @@ static struct ledger_record record(uint64_t i)
         .labels = 0xfeedfacecafebeefu,
         .sample = ~i,
         .stream = (uint32_t)(i % 2),
-        .disposition = LEDGER_TRAINED + (uint32_t)(i % 4),
+        .disposition = LEDGER_TRAINED + (uint32_t)(i % 5),
     };
 }
 

@@ -556,6 +556,57 @@ static void a_new_plan_starts_clean(void **state)
     rig_close(&r);
 }
 
+static void *drain(void *arg)
+{
+    batcher_drain(arg);
+    return NULL;
+}
+
+/* A plan that is given up waits for all that is leased, which is thrown away, and draws nothing more; then
+ * the same plan begins again without a lease of it alive. */
+static void a_drained_plan_leaves_no_lease(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct slot_ref refs[4 * BATCHER_DEPTH];
+    struct batch_slot *slot;
+    struct batch *batch;
+    struct seen seen = {0};
+    pthread_t thread;
+    unsigned leased = 0;
+    rig_open(&r, 1, 50, 3);
+    batcher_begin(&r.b, &r.plan);
+    for (; leased < 7; leased++) /* two batches and one position of the third */
+        assert_true(lease(&r, &refs[leased], &slot));
+    for (unsigned i = 0; i < 3; i++)
+        fill(&r, refs[i]);
+    assert_int_equal(batcher_take(&r.b, &batch), 0);
+    batcher_give(&r.b, batch);
+    assert_int_equal(pthread_create(&thread, NULL, drain, &r.b), 0);
+    for (unsigned i = 3; i < leased; i++)
+        fill(&r, refs[i]);
+    for (bool given_up = false; !given_up; usleep(1000)) {
+        pthread_mutex_lock(&r.b.lock);
+        given_up = r.b.batches == r.b.tail;
+        pthread_mutex_unlock(&r.b.lock);
+    }
+    /* the third batch has open positions: they are waited for */
+    while (lease(&r, &refs[leased], &slot)) {
+        assert_int_equal(refs[leased].batch, 2);
+        fill(&r, refs[leased++]);
+    }
+    assert_int_equal(leased, 9);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    batcher_each_leased(&r.b, on_leased, &seen);
+    assert_int_equal(seen.n, 0);
+    batcher_end(&r.b);
+    r.plan.first_batch = 1;
+    batcher_begin(&r.b, &r.plan);
+    assert_true(lease(&r, &refs[0], &slot));
+    assert_int_equal(refs[0].batch, 1);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +622,7 @@ int main(void)
         cmocka_unit_test(stop_wakes_the_taker),
         cmocka_unit_test(end_lets_go_of_the_plan),
         cmocka_unit_test(a_new_plan_starts_clean),
+        cmocka_unit_test(a_drained_plan_leaves_no_lease),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

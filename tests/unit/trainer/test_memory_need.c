@@ -1,0 +1,195 @@
+/* memory_need: the networks are counted as lib/torch has them, and what a step is said to take is what real
+ * steps take. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "services/trainer/memory_need.h"
+
+static const struct net_spec specs[] = {
+    {NET_R2PLUS1D, NET_XDC, 10, 4, NET_STEM_TORCHVISION, 10, 4, 4, 32, 1, 1},
+    {NET_R2PLUS1D, NET_TORCHVISION, 18, 8, NET_STEM_VMZ, 18, 16, 8, 56, 1, 1},
+    {NET_R2PLUS1D, NET_XDC, 34, 5, NET_STEM_VMZ, 10, 7, 5, 45, 1, 1},
+    {NET_R3D, NET_XDC, 18, 9, NET_STEM_TORCHVISION, 34, 6, 8, 33, 1, 1},
+    {NET_MC3, NET_XDC, 18, 8, NET_STEM_TORCHVISION, 18, 8, 6, 40, 1, 1},
+    {NET_S3D, NET_XDC, 18, 16, NET_STEM_VMZ, 34, 9, 8, 64, 1, 1},
+    {NET_S3D, NET_XDC, 18, 7, NET_STEM_VMZ, 18, 4, 33, 47, 1, 1}};
+
+/* Parameters and operations of both encoders are exactly lib/torch's: so are the shapes they follow from. */
+static void networks_are_counted_exactly(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+        struct net *net;
+        struct err e;
+        assert_int_equal(net_create(&specs[i], &net, &e), 0);
+        for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
+            struct memory_count n;
+            double flop;
+            assert_int_equal(net_flop_per_clip(net, (enum net_encoder)enc, &flop, &e), 0);
+            memory_count(&specs[i], (enum net_encoder)enc, &n);
+            if (n.parameters != (double)net_parameters(net, (enum net_encoder)enc) ||
+                2 * n.multiply_adds != flop)
+                fail_msg("spec %zu encoder %u: %.0f parameters for %llu, %.0f operations for %.0f", i, enc,
+                         n.parameters, (unsigned long long)net_parameters(net, (enum net_encoder)enc),
+                         2 * n.multiply_adds, flop);
+            assert_true(n.largest <= n.block + n.between && n.largest < n.elements);
+        }
+        net_destroy(net);
+    }
+}
+
+/* algorithms.md 1.3: 31.7 M outputs of convolutions for a clip of 8 x 112 x 112, four times that for 224. */
+static void published_network_has_its_elements(void **state)
+{
+    (void)state;
+    struct net_spec s = {NET_R2PLUS1D, NET_XDC, 18, 64, NET_STEM_TORCHVISION, 18, 64, 8, 112, 1, 1};
+    struct memory_count n;
+    memory_count(&s, NET_VIDEO, &n);
+    assert_true(n.parameters == 33165639);
+    assert_true(fabs(n.elements / 31.7e6 - 1) < 0.005);
+    s.crop = 224;
+    memory_count(&s, NET_VIDEO, &n);
+    assert_true(fabs(n.elements / 126.8e6 - 1) < 0.005);
+}
+
+static const struct measured {
+    struct net_spec spec;
+    uint32_t batch, micro;
+    bool recompute;
+} cases[] = {
+    {{NET_R2PLUS1D, NET_XDC, 18, 16, NET_STEM_TORCHVISION, 10, 4, 8, 64, 1, 1}, 5, 0, false},
+    {{NET_R2PLUS1D, NET_XDC, 10, 16, NET_STEM_TORCHVISION, 10, 4, 8, 96, 1, 1}, 6, 0, true},
+    {{NET_S3D, NET_XDC, 18, 16, NET_STEM_TORCHVISION, 10, 4, 16, 96, 1, 1}, 6, 3, false},
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+static double peak_bytes(void)
+{
+    char line[256];
+    double kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        sscanf(line, "VmHWM: %lf kB", &kib);
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+/* A net and a step of its video encoder. */
+static int make_steps(const struct measured *m)
+{
+    struct net *net = NULL;
+    struct err e;
+    struct net_step out;
+    uint32_t classes = 8;
+    uint64_t seed = 1;
+    size_t clip = (size_t)3 * m->spec.frames * m->spec.crop * m->spec.crop;
+    uint8_t *video = malloc(m->batch * clip);
+    int64_t labels[32] = {0};
+    const struct net_sgd sgd = {
+        .lr = 0.01, .momentum = 0.9, .micro_batch = m->micro, .recompute = m->recompute};
+    struct net_batch b = {m->batch, video};
+    int rc = video ? net_create(&m->spec, &net, &e) : -1;
+    if (rc == 0)
+        rc = net_reset_heads(net, NET_VIDEO, NET_HEAD_LINEAR, 1, &classes, &seed, &e);
+    for (size_t i = 0; video && i < m->batch * clip; i++)
+        video[i] = (uint8_t)(i * 2654435761u >> 13);
+    if (rc == 0)
+        rc = net_train_step(net, NET_VIDEO, &b, (const int64_t *const[]){labels}, NULL, &sgd, &out, &e);
+    net_destroy(net);
+    free(video);
+    return rc;
+}
+
+/* A process of its own: prints what its peak grew by, the libraries' own pages left out. */
+static int measure(const struct measured *m)
+{
+    struct measured small = *m;
+    small.spec.video_width = 4;
+    small.spec.crop = 32;
+    small.batch = 2;
+    if (make_steps(&small) < 0)
+        return 1;
+    double before = peak_bytes();
+    if (make_steps(m) < 0)
+        return 1;
+    printf("%.0f\n", peak_bytes() - before);
+    return 0;
+}
+
+/* The need of a step, as the trainer says it, is between 1 / 1.6 and 1 / 0.6 of what the process grew by. */
+static void steps_take_what_is_said(void **state)
+{
+    (void)state;
+    char self[512];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(n > 0);
+    self[n] = '\0';
+    for (unsigned i = 0; i < CASES; i++) {
+        const struct measured *m = &cases[i];
+        struct conf c = {.train = {.batch = m->batch, .micro_batch = m->micro, .recompute = m->recompute},
+                         .video = {.frames = m->spec.frames, .crop = m->spec.crop}};
+        struct memory_need need;
+        char command[700];
+        double grown = 0;
+        memory_need(&c, &m->spec, &need);
+        /* Freed memory is used again at once, as without a sanitizer. */
+        snprintf(command, sizeof command,
+                 "ASAN_OPTIONS=$ASAN_OPTIONS:quarantine_size_mb=1:thread_local_quarantine_size_kb=64 %s %u",
+                 self, i);
+        FILE *f = popen(command, "r");
+        assert_non_null(f);
+        assert_int_equal(fscanf(f, "%lf", &grown), 1);
+        assert_int_equal(pclose(f), 0);
+        double said = need.activations + need.weights;
+        print_message("case %u: said %.0f MiB, grown by %.0f MiB, ratio %.2f\n", i, said / 1048576,
+                      grown / 1048576, said / grown);
+        assert_true(said / grown > 0.6 && said / grown < 1.6);
+    }
+}
+
+/* What does not fit is refused with the figures and the keys to change; what fits is not. */
+static void what_cannot_fit_is_refused(void **state)
+{
+    (void)state;
+    struct net_spec s = {NET_R2PLUS1D, NET_XDC, 34, 64, NET_STEM_VMZ, 18, 64, 32, 224, 1, 1};
+    struct conf c = {.train = {.batch = 4096}, .video = {.frames = 32, .crop = 224}};
+    struct err e = {0};
+    double available = memory_free();
+    assert_true(available > 1e6);
+    assert_int_equal(memory_check(&c, &s, &e), XDC_ECONF);
+    static const char *const words[] = {"GiB of memory (activations ", "GiB are free",
+                                        "train.micro_batch (now 0",    "train.recompute: true (now false)",
+                                        "train.batch (now 4096)",      "video.crop (now 224)",
+                                        "video.frames (now 32)"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        assert_non_null(strstr(e.msg, words[i]));
+    c.train.batch = 2;
+    c.video.frames = s.frames = 2;
+    c.video.crop = s.crop = 32;
+    s.video_width = s.audio_width = 4;
+    assert_int_equal(memory_check(&c, &s, &e), 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return measure(&cases[strtoul(argv[1], NULL, 10) % CASES]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(networks_are_counted_exactly),
+        cmocka_unit_test(published_network_has_its_elements),
+        cmocka_unit_test(steps_take_what_is_said),
+        cmocka_unit_test(what_cannot_fit_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
