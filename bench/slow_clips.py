@@ -42,7 +42,7 @@ def make(bin_dir, place):
     shutil.copytree(plain, mixed)
     names = sorted(os.path.relpath(p, mixed) for p in glob.glob(os.path.join(mixed, "**", "*.mp4"), recursive=True))
     slow = os.path.join(place, "slow.mp4")
-    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc2=size=2176x1216:rate=30:duration=3", "-f", "lavfi", "-i",
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc2=size=1792x1008:rate=30:duration=3", "-f", "lavfi", "-i",
                     "sine=f=400:d=3", "-c:v", "libx264", "-preset", "fast", "-g", "250", "-pix_fmt", "yuv420p", "-c:a", "aac", slow], check=True)
     for n in names[::len(names) // SLOW][:SLOW]:
         shutil.copy(slow, os.path.join(mixed, n))

@@ -49,7 +49,7 @@ struct event {
 static const uint8_t *take(const uint8_t *p, const uint8_t *end, unsigned *field, uint64_t *value,
                            const uint8_t **data)
 {
-    uint64_t key;
+    uint64_t key = 0;
     assert_non_null(p = varint_get(p, end, UINT64_MAX, &key));
     size_t fixed = (key & 7) == 1 ? 8 : (key & 7) == 5 ? 4 : 0;
     *field = (unsigned)(key >> 3);
