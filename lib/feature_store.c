@@ -7,43 +7,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <xxhash.h>
+#include "lib/feature_record.h"
 #include "lib/fsutil.h"
 #include "lib/half.h"
 #include "lib/store.h"
 
-enum {
-    VERSION = 1,
-    BITMAP_BYTES = FEATURE_BLOCK_ROWS / 8,
-    BLOCK_BYTES_MAX = 256 << 20,
-    PAGE_BYTES = 4096,
-};
-#define ROWS_MAX ((uint64_t)1 << 40)
+enum { BITMAP_BYTES = FEATURE_BLOCK_ROWS / 8, PAGE_BYTES = 4096 };
 #define COMMIT_BYTES ((uint64_t)8 << 20) /* small blocks share a transaction */
-
-static const char magic[8] = "XDCFEAT\n";
-
-struct record_encoder {
-    char name[32];
-    uint32_t dim;
-    uint32_t zero;
-    uint64_t valid;
-    uint64_t hash; /* XXH3 over the stored blocks: index u64, bitmap, values */
-};
-_Static_assert(sizeof(struct record_encoder) == 56, "no padding");
-
-/* The seal: key 0 of the database "meta". */
-struct record {
-    char magic[8];
-    uint32_t version;
-    uint32_t block_rows;
-    uint64_t manifest, run, weights, rows;
-    uint32_t round, rank, ranks, dtype;
-    uint32_t encoders;
-    uint32_t zero;
-    struct record_encoder encoder[FEATURE_ENCODERS_MAX];
-    uint64_t hash; /* XXH3 of all before it */
-};
-_Static_assert(sizeof(struct record) == 72 + 32 * 56 + 8, "no padding");
 
 struct encoder {
     unsigned rows_db, valid_db;
@@ -52,7 +22,7 @@ struct encoder {
     uint8_t *block;     /* owned: values of the block that is being filled */
     uint8_t *present;   /* owned: its bitmap */
     uint64_t index;     /* of that block */
-    uint64_t next_row;  /* the first row that may come */
+    uint64_t next_row;  /* the first row that may come, counted from the shard's first */
     bool dirty;         /* the block has a row */
     XXH3_state_t *hash; /* owned */
 };
@@ -88,6 +58,11 @@ static size_t block_bytes(const struct feature_info *info, uint32_t encoder, uin
     return block_rows(info, block) * info->encoder[encoder].dim * value_bytes(info);
 }
 
+static bool in_shard(const struct feature_info *info, uint64_t row)
+{
+    return row >= info->first && row - info->first < info->rows;
+}
+
 static bool bit(const uint8_t *bits, uint64_t i)
 {
     return bits[i / 8] >> (i % 8) & 1;
@@ -99,28 +74,6 @@ static uint64_t count_bits(const uint8_t *bits, uint64_t n)
     for (uint64_t i = 0; i < n; i++)
         sum += (uint64_t)__builtin_popcount(bits[i]);
     return sum;
-}
-
-/* Bounds of what a caller and a file may say. A name becomes the name of a database. */
-static int check_info(const char *dir, const struct feature_info *info, int code, struct err *e)
-{
-    if (info->encoders == 0 || info->encoders > FEATURE_ENCODERS_MAX || info->rows > ROWS_MAX)
-        return err_set(e, code, "%s: %u encoders of %llu rows make no dump", dir, info->encoders,
-                       (unsigned long long)info->rows);
-    if (info->dtype != FEATURE_F32 && info->dtype != FEATURE_F16)
-        return err_set(e, code, "%s: no such dtype: %d", dir, (int)info->dtype);
-    for (uint32_t i = 0; i < info->encoders; i++) {
-        const struct feature_encoder *a = &info->encoder[i];
-        if (!a->name[0] || !memchr(a->name, '\0', sizeof a->name) || strchr(a->name, '/') ||
-            strcmp(a->name, "meta") == 0)
-            return err_set(e, code, "%s: encoder %u has no usable name", dir, i);
-        if (a->dim == 0 || a->dim > BLOCK_BYTES_MAX / FEATURE_BLOCK_ROWS / 4)
-            return err_set(e, code, "%s: encoder %s has %u dimensions", dir, a->name, a->dim);
-        for (uint32_t j = 0; j < i; j++)
-            if (strcmp(info->encoder[j].name, a->name) == 0)
-                return err_set(e, code, "%s: two encoders are called %s", dir, a->name);
-    }
-    return 0;
 }
 
 /* All that the dump can become: values in whole pages, two keys a block, and pages that a commit copies. */
@@ -186,7 +139,7 @@ int feature_store_create(const char *dir, const struct feature_info *info, struc
 {
     char tmp[PATH_MAX];
     struct stat st;
-    int rc = check_info(dir, info, -EINVAL, e);
+    int rc = feature_info_check(dir, info, -EINVAL, e);
     if (rc == 0)
         rc = fs_path(tmp, e, "%s.tmp", dir);
     if (rc < 0)
@@ -262,66 +215,44 @@ int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, c
 {
     if (s->sealed)
         return err_set(e, -EROFS, "%s: a sealed dump is not written", s->dir);
-    if (encoder >= s->info.encoders || row >= s->info.rows)
-        return err_set(e, -EINVAL, "%s: row %llu of encoder %u: there are %llu rows and %u encoders", s->dir,
-                       (unsigned long long)row, encoder, (unsigned long long)s->info.rows, s->info.encoders);
+    if (encoder >= s->info.encoders || !in_shard(&s->info, row))
+        return err_set(e, -EINVAL,
+                       "%s: row %llu of encoder %u: there are %llu rows from %llu on, %u encoders", s->dir,
+                       (unsigned long long)row, encoder, (unsigned long long)s->info.rows,
+                       (unsigned long long)s->info.first, s->info.encoders);
     struct encoder *w = &s->encoder[encoder];
-    if (row < w->next_row)
+    uint64_t own = row - s->info.first;
+    if (own < w->next_row)
         return err_set(e, -EINVAL, "%s: row %llu of %s comes after row %llu", s->dir, (unsigned long long)row,
-                       s->info.encoder[encoder].name, (unsigned long long)w->next_row - 1);
+                       s->info.encoder[encoder].name, (unsigned long long)(s->info.first + w->next_row - 1));
     int rc = check_values(s, encoder, row, values, e);
-    if (rc == 0 && row / FEATURE_BLOCK_ROWS != w->index)
+    if (rc == 0 && own / FEATURE_BLOCK_ROWS != w->index)
         rc = flush_block(s, encoder, e);
     if (rc < 0)
         return rc;
     uint32_t dim = s->info.encoder[encoder].dim;
-    uint64_t at = row % FEATURE_BLOCK_ROWS;
+    uint64_t at = own % FEATURE_BLOCK_ROWS;
     uint8_t *to = w->block + at * dim * value_bytes(&s->info);
     if (s->info.dtype == FEATURE_F16)
         half_from_float(values, (uint16_t *)(void *)to, dim);
     else
         memcpy(to, values, dim * sizeof *values);
     w->present[at / 8] = (uint8_t)(w->present[at / 8] | 1u << at % 8);
-    w->index = row / FEATURE_BLOCK_ROWS;
-    w->next_row = row + 1;
+    w->index = own / FEATURE_BLOCK_ROWS;
+    w->next_row = own + 1;
     w->dirty = true;
     return at == FEATURE_BLOCK_ROWS - 1 ? flush_block(s, encoder, e) : 0;
-}
-
-static void fill_record(const struct feature_info *info, const uint64_t hashes[], struct record *r)
-{
-    memset(r, 0, sizeof *r);
-    memcpy(r->magic, magic, sizeof magic);
-    r->version = VERSION;
-    r->block_rows = FEATURE_BLOCK_ROWS;
-    r->manifest = info->manifest;
-    r->run = info->run;
-    r->weights = info->weights;
-    r->rows = info->rows;
-    r->round = info->round;
-    r->rank = info->rank;
-    r->ranks = info->ranks;
-    r->dtype = info->dtype;
-    r->encoders = info->encoders;
-    for (uint32_t i = 0; i < info->encoders; i++) {
-        struct record_encoder *to = &r->encoder[i];
-        memcpy(to->name, info->encoder[i].name, strnlen(info->encoder[i].name, sizeof to->name));
-        to->dim = info->encoder[i].dim;
-        to->valid = info->encoder[i].valid;
-        to->hash = hashes[i];
-    }
-    r->hash = XXH3_64bits(r, offsetof(struct record, hash));
 }
 
 static int write_record(struct feature_store *s, struct err *e)
 {
     uint64_t hashes[FEATURE_ENCODERS_MAX];
-    struct record r;
+    struct feature_record r;
     unsigned meta_db;
     void *to;
     for (uint32_t i = 0; i < s->info.encoders; i++)
         hashes[i] = XXH3_64bits_digest(s->encoder[i].hash);
-    fill_record(&s->info, hashes, &r);
+    feature_record_fill(&s->info, hashes, &r);
     int rc = store_db(&s->store, "meta", false, &meta_db, e);
     if (rc == 0)
         rc = store_append(&s->store, meta_db, 0, sizeof r, &to, e);
@@ -393,51 +324,19 @@ static int read_bitmaps(struct feature_store *s, uint32_t encoder, struct err *e
     return 0;
 }
 
-static int parse_record(struct feature_store *s, const struct record *r, struct err *e)
-{
-    if (memcmp(r->magic, magic, sizeof magic) != 0)
-        return err_set(e, XDC_EFORMAT, "%s: not a feature dump", s->dir);
-    if (r->version != VERSION || r->block_rows != FEATURE_BLOCK_ROWS)
-        return err_set(e, XDC_EFORMAT, "%s: version %u with blocks of %u rows, this program reads %d with %d",
-                       s->dir, r->version, r->block_rows, VERSION, FEATURE_BLOCK_ROWS);
-    if (r->hash != XXH3_64bits(r, offsetof(struct record, hash)))
-        return err_set(e, XDC_EFORMAT, "%s: its record is altered", s->dir);
-    s->info = (struct feature_info){
-        .manifest = r->manifest,
-        .run = r->run,
-        .weights = r->weights,
-        .rows = r->rows,
-        .round = r->round,
-        .rank = r->rank,
-        .ranks = r->ranks,
-        .dtype = (enum feature_dtype)r->dtype,
-        .encoders = r->encoders,
-        .hash = r->hash,
-    };
-    for (uint32_t i = 0; i < FEATURE_ENCODERS_MAX; i++) {
-        memcpy(s->info.encoder[i].name, r->encoder[i].name, sizeof r->encoder[i].name);
-        s->info.encoder[i].dim = r->encoder[i].dim;
-        s->info.encoder[i].valid = r->encoder[i].valid;
-    }
-    return check_info(s->dir, &s->info, XDC_EFORMAT, e);
-}
-
-static int read_record(const struct feature_store *s, unsigned meta_db, struct record *out, struct err *e)
+static int read_record(struct feature_store *s, unsigned meta_db, struct err *e)
 {
     const void *value;
     size_t size;
     int rc = store_get(&s->store, meta_db, 0, &value, &size, e);
-    if (rc == -ENOENT || (rc == 0 && size != sizeof *out))
+    if (rc == -ENOENT)
         return err_set(e, XDC_EFORMAT, "%s: has no record of itself", s->dir);
-    if (rc == 0)
-        memcpy(out, value, sizeof *out);
-    return rc;
+    return rc == 0 ? feature_record_parse(s->dir, value, size, &s->info, e) : rc;
 }
 
 static int load(struct feature_store *s, const char *dir, struct err *e)
 {
     char path[PATH_MAX];
-    struct record r;
     unsigned meta_db;
     s->sealed = true;
     s->dir = strdup(dir);
@@ -449,9 +348,7 @@ static int load(struct feature_store *s, const char *dir, struct err *e)
     if (rc == 0)
         rc = store_db(&s->store, "meta", false, &meta_db, e);
     if (rc == 0)
-        rc = read_record(s, meta_db, &r, e);
-    if (rc == 0)
-        rc = parse_record(s, &r, e);
+        rc = read_record(s, meta_db, e);
     if (rc == 0)
         rc = open_databases(s, false, e);
     for (uint32_t i = 0; rc == 0 && i < s->info.encoders; i++)
@@ -495,9 +392,9 @@ const struct feature_info *feature_store_info(const struct feature_store *s)
 
 bool feature_store_has(const struct feature_store *s, uint32_t encoder, uint64_t row)
 {
-    if (encoder >= s->info.encoders || row >= s->info.rows || !s->encoder[encoder].valid)
+    if (encoder >= s->info.encoders || !in_shard(&s->info, row) || !s->encoder[encoder].valid)
         return false;
-    return bit(s->encoder[encoder].valid, row);
+    return bit(s->encoder[encoder].valid, row - s->info.first);
 }
 
 /* *out_values is NULL for a block that is not stored: one without any row. */
@@ -521,16 +418,17 @@ static int get_block(const struct feature_store *s, uint32_t encoder, uint64_t b
 int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first, uint64_t n, float *out,
                        struct err *e)
 {
-    if (encoder >= s->info.encoders || first > s->info.rows || n > s->info.rows - first ||
-        !s->encoder[encoder].valid)
+    uint64_t own = first - s->info.first;
+    if (encoder >= s->info.encoders || first < s->info.first || own > s->info.rows ||
+        n > s->info.rows - own || !s->encoder[encoder].valid)
         return err_set(e, -EINVAL, "%s: rows %llu to %llu of encoder %u cannot be read", s->dir,
                        (unsigned long long)first, (unsigned long long)(first + n), encoder);
     size_t dim = s->info.encoder[encoder].dim;
     while (n) {
         const uint8_t *block = NULL;
-        uint64_t at = first % FEATURE_BLOCK_ROWS;
+        uint64_t at = own % FEATURE_BLOCK_ROWS;
         uint64_t rows = FEATURE_BLOCK_ROWS - at < n ? FEATURE_BLOCK_ROWS - at : n;
-        int rc = get_block(s, encoder, first / FEATURE_BLOCK_ROWS, &block, e);
+        int rc = get_block(s, encoder, own / FEATURE_BLOCK_ROWS, &block, e);
         if (rc < 0)
             return rc;
         if (!block)
@@ -540,7 +438,7 @@ int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first
         else
             memcpy(out, block + at * dim * sizeof *out, rows * dim * sizeof *out);
         out += rows * dim;
-        first += rows;
+        own += rows;
         n -= rows;
     }
     return 0;
@@ -577,7 +475,7 @@ static int hash_encoder(const struct feature_store *s, uint32_t encoder, uint64_
 int feature_store_verify(struct feature_store *s, struct err *e)
 {
     uint64_t hashes[FEATURE_ENCODERS_MAX];
-    struct record r;
+    struct feature_record r;
     if (!s->encoder[0].valid)
         return err_set(e, -EINVAL, "%s: a dump is verified after it was opened", s->dir);
     int rc = store_check(&s->store, e);
@@ -585,7 +483,7 @@ int feature_store_verify(struct feature_store *s, struct err *e)
         rc = hash_encoder(s, i, &hashes[i], e);
     if (rc < 0)
         return rc;
-    fill_record(&s->info, hashes, &r);
+    feature_record_fill(&s->info, hashes, &r);
     if (r.hash != s->info.hash)
         return err_set(e, XDC_EFORMAT, "%s: the features are not those that were sealed", s->dir);
     return 0;

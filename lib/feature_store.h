@@ -1,8 +1,8 @@
 /* feature_store: the features of one round and rank, in LMDB: one named database per encoder, blocks of 1024
- * rows. Used by trainer/features_out (writer), clusterer and command (readers). One thread at a time per
- * handle. Written as <dir>.tmp, sealed, synced, renamed; never modified after. Rows in clip order: row = clip
- * id; absent rows are zero and in place, a bitmap per encoder says which rows are there. Layout:
- * docs/formats.md. */
+ * rows. Used by trainer/features_out (writer) and feature_dump, which reads the shards of all ranks as one.
+ * One thread at a time per handle. Written as <dir>.tmp, sealed, synced, renamed; never modified after. Rows
+ * in clip order: row = clip id, in [first, first + rows); absent rows are zero and in place, a bitmap per
+ * encoder says which rows are there. Layout: docs/formats.md. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +10,7 @@
 
 #define FEATURE_BLOCK_ROWS 1024
 #define FEATURE_ENCODERS_MAX 32
+#define FEATURE_RANKS_MAX 1024
 
 enum feature_dtype { FEATURE_F32 = 1, FEATURE_F16 = 2 };
 
@@ -23,7 +24,9 @@ struct feature_info {
     uint64_t manifest; /* identity */
     uint64_t run;      /* identity of the run */
     uint64_t weights;  /* hash of the weights that made the features */
-    uint64_t rows;     /* clips, present or not */
+    uint64_t rows;     /* clips of this shard, present or not */
+    uint64_t first;    /* clip id of its first row */
+    uint64_t total;    /* rows of all shards together: the run's clips */
     uint32_t round, rank, ranks;
     enum feature_dtype dtype;
     uint32_t encoders;
@@ -33,7 +36,8 @@ struct feature_info {
 
 struct feature_store;
 
-/* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. -EEXIST when <dir> is there. */
+/* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. -EEXIST when <dir> is there; -EINVAL
+ * when `info` makes no dump: rank >= ranks, or rows outside of [0, total). */
 int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out,
                          struct err *e) WARN_UNUSED;
 /* Puts row `row` of encoder `encoder`: f32 [dim], converted to the dump's dtype. Rows of one encoder ascend

@@ -118,6 +118,7 @@ int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, con
         .run = t->run,
         .weights = weights,
         .rows = t->set.videos * t->set.clips_per_video,
+        .total = t->set.videos * t->set.clips_per_video,
         .round = round,
         .rank = t->rank,
         .ranks = 1,
