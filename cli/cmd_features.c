@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
-#include "lib/feature_store.h"
+#include "lib/feature_dump.h"
 #include "lib/fsutil.h"
 #include "lib/tensor.h"
 
@@ -18,23 +18,26 @@ static const char help[] = "examples:\n"
                            "j); the rows of clips without features\n"
                            "are NaN.\n";
 
-static int write_rows(struct feature_store *s, uint32_t enc, const char *out, struct err *e)
+static int write_rows(struct feature_dump *d, uint32_t enc, const char *out, struct err *e)
 {
-    const struct feature_info *info = feature_store_info(s);
+    const struct feature_info *info = feature_dump_info(d);
     uint32_t dim = info->encoder[enc].dim;
     float *data = malloc((info->rows ? info->rows : 1) * dim * sizeof *data);
     if (!data)
         return err_sys(e, ENOMEM, "%llu rows", (unsigned long long)info->rows);
-    int rc = feature_store_read(s, enc, 0, info->rows, data, e);
+    int rc = feature_dump_read(d, enc, 0, info->rows, data, e);
     for (uint64_t row = 0; rc == 0 && row < info->rows; row++)
-        for (uint32_t i = 0; !feature_store_has(s, enc, row) && i < dim; i++)
+        for (uint32_t i = 0; !feature_dump_has(d, enc, row) && i < dim; i++)
             data[row * dim + i] = __builtin_nanf("");
     struct tensor t = {.dtype = TENSOR_F32, .ndim = 2, .shape = {info->rows, dim}, .data = data};
     if (rc == 0)
         rc = npy_write(out, &t, e);
+    char shards[32] = "";
+    if (info->ranks > 1)
+        snprintf(shards, sizeof shards, ", from %u shards", info->ranks);
     if (rc == 0)
-        printf("%s: %llu of %llu clips, %u dimensions\n", out, (unsigned long long)info->encoder[enc].valid,
-               (unsigned long long)info->rows, dim);
+        printf("%s: %llu of %llu clips, %u dimensions%s\n", out, (unsigned long long)info->encoder[enc].valid,
+               (unsigned long long)info->rows, dim, shards);
     free(data);
     return rc;
 }
@@ -44,20 +47,20 @@ static int features(const char *run, const char *round_text, const char *modalit
 {
     char dir[PATH_MAX];
     uint32_t round = 0, enc = 0;
-    struct feature_store *s = NULL;
+    struct feature_dump *d = NULL;
     int rc = cli_round(run, "features", round_text, &round, e);
     if (rc == 0)
-        rc = fs_path(dir, e, "%s/features/round-%04u/rank-0", run, round);
+        rc = fs_path(dir, e, "%s/features/round-%04u", run, round);
     if (rc == 0)
-        rc = feature_store_open(dir, &s, e);
+        rc = feature_dump_open(dir, &d, e);
     if (rc < 0)
         return rc;
-    const struct feature_info *info = feature_store_info(s);
+    const struct feature_info *info = feature_dump_info(d);
     while (enc < info->encoders && strcmp(info->encoder[enc].name, modality) != 0)
         enc++;
-    rc = enc < info->encoders ? write_rows(s, enc, out, e)
+    rc = enc < info->encoders ? write_rows(d, enc, out, e)
                               : err_set(e, XDC_EUSAGE, "%s has no features of %s", dir, modality);
-    feature_store_close(s);
+    feature_dump_close(d);
     return rc;
 }
 

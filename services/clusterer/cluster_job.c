@@ -17,7 +17,7 @@
 struct work {
     struct cluster_job *job;
     const struct conf *conf;
-    struct feature_store *dump; /* owned */
+    struct feature_dump *dump; /* owned */
     const struct feature_info *info;
     uint32_t sources;
     uint32_t encoders[SOURCES_MAX]; /* of the dump: video, audio */
@@ -34,25 +34,25 @@ const char *cluster_source_name(const struct conf *c, uint32_t source)
 }
 
 int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64_t manifest,
-                      struct feature_store **out, struct err *e)
+                      struct feature_dump **out, struct err *e)
 {
     char path[PATH_MAX];
-    int rc = fs_path(path, e, "%s/features/round-%04u/rank-0", c->run.dir, round);
+    int rc = fs_path(path, e, "%s/features/round-%04u", c->run.dir, round);
     if (rc == 0)
-        rc = feature_store_open(path, out, e);
+        rc = feature_dump_open(path, out, e);
     if (rc)
         return rc;
-    const struct feature_info *i = feature_store_info(*out);
+    const struct feature_info *i = feature_dump_info(*out); /* what one shard is of, all are */
     if (i->manifest != manifest)
-        rc = err_set(e, XDC_EMISMATCH, "%s is of manifest %016llx, the configured one is %016llx", path,
-                     (unsigned long long)i->manifest, (unsigned long long)manifest);
+        rc = err_set(e, XDC_EMISMATCH, "%s/rank-0 is of manifest %016llx, the configured one is %016llx",
+                     path, (unsigned long long)i->manifest, (unsigned long long)manifest);
     else if (i->run != run)
-        rc = err_set(e, XDC_EMISMATCH, "%s is of run %016llx, the configuration makes run %016llx", path,
-                     (unsigned long long)i->run, (unsigned long long)run);
-    else if (i->round != round || i->rank != 0 || i->ranks != 1)
-        rc = err_set(e, XDC_EMISMATCH, "%s holds round %u, rank %u of %u", path, i->round, i->rank, i->ranks);
+        rc = err_set(e, XDC_EMISMATCH, "%s/rank-0 is of run %016llx, the configuration makes run %016llx",
+                     path, (unsigned long long)i->run, (unsigned long long)run);
+    else if (i->round != round)
+        rc = err_set(e, XDC_EMISMATCH, "%s/rank-0 holds round %u", path, i->round);
     if (rc) {
-        feature_store_close(*out);
+        feature_dump_close(*out);
         *out = NULL;
     }
     return rc;
@@ -146,7 +146,7 @@ static int work_open(struct work *w, struct cluster_job *job, struct err *e)
     int rc = cluster_dump_open(job->conf, job->round, job->run, job->manifest, &w->dump, e);
     if (rc)
         return rc;
-    w->info = feature_store_info(w->dump);
+    w->info = feature_dump_info(w->dump);
     job->features = w->info->hash;
     rc = find_encoders(w, e);
     for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
@@ -167,7 +167,7 @@ static int work_open(struct work *w, struct cluster_job *job, struct err *e)
 
 static void work_close(struct work *w)
 {
-    feature_store_close(w->dump);
+    feature_dump_close(w->dump);
     for (uint32_t s = 0; s < SOURCES_MAX; s++)
         free(w->labels[s]);
     free(w->previous);

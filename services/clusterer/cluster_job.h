@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include "lib/conf.h"
-#include "lib/feature_store.h"
+#include "lib/feature_dump.h"
 
 struct cluster_job {
     /* inputs */
@@ -28,10 +28,10 @@ struct cluster_job {
     json_t *quality;   /* owned; what the table says */
 };
 
-/* Opens the sealed dump of a round and holds it against run and manifest. -ENOENT: none; XDC_EMISMATCH: of
- * another one. */
+/* Opens the sealed dump of a round, all shards of it, and holds it against run and manifest. -ENOENT: none,
+ * or not all; XDC_EMISMATCH: of another one. */
 int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64_t manifest,
-                      struct feature_store **out, struct err *e) WARN_UNUSED;
+                      struct feature_dump **out, struct err *e) WARN_UNUSED;
 
 /* Looks for a sound table made of exactly this dump. 0 with its hash and quality (a new reference, or NULL);
  * -ENOENT. */

@@ -128,16 +128,22 @@ static bool table_is_there(const struct clusterer *c, uint32_t round)
 /* Opens a dump that is new, changed, or worth another try: its table is there, or a job begins. */
 static void examine(struct clusterer *c, struct round_entry *entry)
 {
-    struct feature_store *dump;
+    struct feature_dump *dump;
     struct err e = {0};
     json_t *quality = NULL;
     entry->features = 0;
-    if (cluster_dump_open(&c->conf, entry->round, c->run, c->manifest, &dump, &e)) {
+    int rc = cluster_dump_open(&c->conf, entry->round, c->run, c->manifest, &dump, &e);
+    if (rc == -ENOENT) {
+        entry->state = ROUND_WAITING;
+        log_debug("round %u: %s", entry->round, e.msg);
+        return;
+    }
+    if (rc) {
         set_failed(c, entry, &e);
         return;
     }
-    struct feature_info info = *feature_store_info(dump);
-    feature_store_close(dump); /* before the job opens it: LMDB allows one open a process */
+    struct feature_info info = *feature_dump_info(dump);
+    feature_dump_close(dump); /* before the job opens it: LMDB allows one open a process */
     entry->features = info.hash;
     if (cluster_table_find(&c->conf, &info, &entry->table, &quality) == 0) {
         entry->state = ROUND_READY;
@@ -195,11 +201,12 @@ static uint32_t list_rounds(const struct clusterer *c, uint32_t **out)
 static void scan_round(struct clusterer *c, uint32_t round)
 {
     char path[PATH_MAX];
-    struct stat st;
-    if (fs_path(path, NULL, "%s/features/round-%04u/rank-0", c->conf.run.dir, round) || stat(path, &st))
+    uint64_t mark;
+    if (fs_path(path, NULL, "%s/features/round-%04u", c->conf.run.dir, round) ||
+        feature_dump_mark(path, &mark))
         return; /* not sealed yet */
     struct round_entry *entry = rounds_find(&c->rounds, round);
-    bool fresh = !entry || !rounds_same_dump(&entry->dump, &st);
+    bool fresh = !entry || entry->mark != mark;
     if (!c->working) /* else it waits for its turn */
         entry = rounds_get(&c->rounds, round);
     if (!entry)
@@ -209,11 +216,13 @@ static void scan_round(struct clusterer *c, uint32_t round)
         return;
     if (!fresh && entry->state == ROUND_READY && table_is_there(c, round))
         return;
+    if (!fresh && entry->state == ROUND_WAITING)
+        return;
     if (!fresh && entry->state == ROUND_FAILED && progress_now_s() < entry->retry_s)
         return;
     if (fresh)
         entry->detail[0] = '\0';
-    entry->dump = st;
+    entry->mark = mark;
     examine(c, entry);
 }
 

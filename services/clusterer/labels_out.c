@@ -35,6 +35,7 @@ static int send_notice(struct labels_out *l, const struct wire_peer *to, uint32_
                        const struct round_entry *entry)
 {
     static const Xdc__LabelNotice__State states[] = {
+        [ROUND_WAITING] = XDC__LABEL_NOTICE__STATE__UNKNOWN,
         [ROUND_WORKING] = XDC__LABEL_NOTICE__STATE__WORKING,
         [ROUND_READY] = XDC__LABEL_NOTICE__STATE__READY,
         [ROUND_FAILED] = XDC__LABEL_NOTICE__STATE__FAILED,

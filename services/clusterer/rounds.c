@@ -44,9 +44,3 @@ void rounds_drop_unseen(struct rounds *r)
     }
     r->n = kept;
 }
-
-bool rounds_same_dump(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}

@@ -3,10 +3,14 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/stat.h>
 #include "lib/err.h"
 
-enum round_state { ROUND_WORKING, ROUND_READY, ROUND_FAILED };
+enum round_state {
+    ROUND_WAITING, /* shards of its dump are not sealed yet */
+    ROUND_WORKING,
+    ROUND_READY,
+    ROUND_FAILED,
+};
 
 struct round_entry {
     uint32_t round;
@@ -16,7 +20,7 @@ struct round_entry {
     double retry_s;   /* progress_now_s() at which a failed one is tried again; infinite: when the dump has
                          changed */
     bool seen;        /* by the scan that is running */
-    struct stat dump; /* of the dump's directory: a dump made anew is another directory */
+    uint64_t mark;    /* feature_dump_mark of what was looked at; another one: look again */
     int code;         /* why it failed */
     char detail[512]; /* the same in a sentence */
 };
@@ -33,4 +37,3 @@ struct round_entry *rounds_find(struct rounds *r, uint32_t round);
 struct round_entry *rounds_get(struct rounds *r, uint32_t round);
 /* Drops the entries not seen; marks the others unseen. */
 void rounds_drop_unseen(struct rounds *r);
-bool rounds_same_dump(const struct stat *a, const struct stat *b);

@@ -6,18 +6,18 @@
 #include "services/clusterer/normalize.h"
 #include "services/clusterer/rows.h"
 
-static bool present(const struct feature_store *dump, const uint32_t *encoders, uint32_t n, uint64_t row)
+static bool present(const struct feature_dump *dump, const uint32_t *encoders, uint32_t n, uint64_t row)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (!feature_store_has(dump, encoders[i], row))
+        if (!feature_dump_has(dump, encoders[i], row))
             return false;
     return true;
 }
 
-static int list_clips(struct source *s, const struct feature_store *dump, const uint32_t *encoders,
-                      uint32_t n, struct err *e)
+static int list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
+                      struct err *e)
 {
-    uint64_t rows = feature_store_info(dump)->rows;
+    uint64_t rows = feature_dump_info(dump)->rows;
     for (uint64_t i = 0; i < rows; i++)
         s->n += present(dump, encoders, n, i);
     s->clips = malloc((s->n + 1) * sizeof *s->clips);
@@ -31,10 +31,10 @@ static int list_clips(struct source *s, const struct feature_store *dump, const 
 }
 
 /* The listed rows of one encoder as x [n, dim]. */
-static int read_rows(const struct source *s, struct feature_store *dump, uint32_t encoder, float *x,
+static int read_rows(const struct source *s, struct feature_dump *dump, uint32_t encoder, float *x,
                      unsigned threads, const atomic_bool *stop, struct err *e)
 {
-    const struct feature_info *info = feature_store_info(dump);
+    const struct feature_info *info = feature_dump_info(dump);
     uint32_t dim = info->encoder[encoder].dim;
     float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
     int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
@@ -46,7 +46,7 @@ static int read_rows(const struct source *s, struct feature_store *dump, uint32_
         if (stop && atomic_load(stop))
             rc = err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
         else
-            rc = feature_store_read(dump, encoder, first, rows, block, e);
+            rc = feature_dump_read(dump, encoder, first, rows, block, e);
         for (; rc == 0 && at < s->n && s->clips[at] < first + rows; at++)
             memcpy(x + at * dim, block + (s->clips[at] - first) * dim, dim * sizeof *x);
     }
@@ -74,10 +74,10 @@ static int scale(float *x, uint64_t n, uint32_t d, const struct conf *c, const a
 }
 
 /* One encoder's rows, scaled, into the columns from `column` on. */
-static int read_part(struct source *s, struct feature_store *dump, uint32_t encoder, uint32_t column,
+static int read_part(struct source *s, struct feature_dump *dump, uint32_t encoder, uint32_t column,
                      const struct conf *c, const atomic_bool *stop, struct err *e)
 {
-    uint32_t dim = feature_store_info(dump)->encoder[encoder].dim;
+    uint32_t dim = feature_dump_info(dump)->encoder[encoder].dim;
     float *part = malloc((s->n * dim + 1) * sizeof *part);
     int rc = part ? 0 : err_sys(e, ENOMEM, "read %llu features", (unsigned long long)s->n);
     if (rc == 0)
@@ -92,10 +92,10 @@ static int read_part(struct source *s, struct feature_store *dump, uint32_t enco
     return rc;
 }
 
-int source_read(struct source *s, struct feature_store *dump, const uint32_t *encoders, uint32_t n_encoders,
+int source_read(struct source *s, struct feature_dump *dump, const uint32_t *encoders, uint32_t n_encoders,
                 const struct conf *c, const atomic_bool *stop, struct err *e)
 {
-    const struct feature_info *info = feature_store_info(dump);
+    const struct feature_info *info = feature_dump_info(dump);
     *s = (struct source){.split = info->encoder[encoders[0]].dim};
     for (uint32_t i = 0; i < n_encoders; i++)
         s->d += info->encoder[encoders[i]].dim;

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include "lib/conf.h"
-#include "lib/feature_store.h"
+#include "lib/feature_dump.h"
 
 struct source {
     float *x;        /* owned, [n, d], centred */
@@ -17,7 +17,7 @@ struct source {
 
 /* Reads the rows that are there in all of `encoders` (one or two of the dump). Two are scaled each by
  * cluster.scale; all are centred, which changes no clustering. */
-int source_read(struct source *s, struct feature_store *dump, const uint32_t *encoders, uint32_t n_encoders,
+int source_read(struct source *s, struct feature_dump *dump, const uint32_t *encoders, uint32_t n_encoders,
                 const struct conf *c, const atomic_bool *stop, struct err *e) WARN_UNUSED;
 
 /* cluster.normalize, in place; d may fall. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "lib/feature_store.h"
 #include "lib/fsutil.h"
+#include "lib/store.h"
 
 static char root[64], dir[128], data_path[160];
 
@@ -45,6 +46,7 @@ static struct feature_info example_info(uint64_t rows, uint32_t dim, enum featur
         .run = 0xbbbb,
         .weights = 0xcccc,
         .rows = rows,
+        .total = rows + 10,
         .round = 3,
         .rank = 1,
         .ranks = 2,
@@ -89,7 +91,7 @@ static uint64_t write_dump(const struct feature_info *info, int (*has)(uint64_t)
     uint64_t hash;
     if (feature_store_create(dir, info, &s, &e) < 0)
         fail_msg("%s", e.msg);
-    for (uint64_t row = 0; row < info->rows; row++)
+    for (uint64_t row = info->first; row < info->first + info->rows; row++)
         for (uint32_t n = 0; n < info->encoders && has(row); n++) {
             for (uint32_t d = 0; d < info->encoder[n].dim; d++)
                 values[d] = example(n, row, d);
@@ -117,8 +119,9 @@ static void check_rows(struct feature_store *s, int (*has)(uint64_t), uint64_t p
         uint32_t dim = info->encoder[n].dim;
         float *out = malloc(piece * dim * sizeof *out);
         assert_non_null(out);
-        for (uint64_t first = 0; first < info->rows; first += piece) {
-            uint64_t rows = info->rows - first < piece ? info->rows - first : piece;
+        uint64_t end = info->first + info->rows;
+        for (uint64_t first = info->first; first < end; first += piece) {
+            uint64_t rows = end - first < piece ? end - first : piece;
             assert_int_equal(feature_store_read(s, n, first, rows, out, &e), 0);
             for (uint64_t i = 0; i < rows * dim; i++) {
                 uint64_t row = first + i / dim;
@@ -130,41 +133,54 @@ static void check_rows(struct feature_store *s, int (*has)(uint64_t), uint64_t p
             }
         }
         free(out);
-        for (uint64_t row = 0; row < info->rows; row++)
+        for (uint64_t row = info->first; row < end; row++)
             assert_int_equal(feature_store_has(s, n, row), has(row));
-        assert_false(feature_store_has(s, n, info->rows));
+        assert_false(feature_store_has(s, n, end));
+        assert_false(feature_store_has(s, n, info->first - 1));
     }
 }
 
-/* Both dtypes, block edges, holes, dumps of one row and of none: values, presence, counts and identities come
- * back. */
+/* Both dtypes, block edges, holes, shards that begin anywhere, dumps of one row and of none: values,
+ * presence, counts and identities come back. */
 static void test_round_trip(void **state)
 {
     (void)state;
     static const struct {
-        uint64_t rows;
+        uint64_t first, rows;
         uint32_t dim;
         enum feature_dtype dtype;
         int (*has)(uint64_t);
     } cases[] = {
-        {5000, 24, FEATURE_F32, all_rows},  {5000, 24, FEATURE_F16, all_rows},
-        {5000, 24, FEATURE_F32, some_rows}, {5000, 25, FEATURE_F16, some_rows},
-        {1024, 64, FEATURE_F16, all_rows},  {1025, 64, FEATURE_F16, all_rows},
-        {1, 1, FEATURE_F32, all_rows},      {3000, 1, FEATURE_F16, all_rows},
-        {3000, 8, FEATURE_F16, no_rows},    {0, 8, FEATURE_F32, all_rows},
+        {0, 5000, 24, FEATURE_F32, all_rows},
+        {0, 5000, 24, FEATURE_F16, all_rows},
+        {0, 5000, 24, FEATURE_F32, some_rows},
+        {0, 5000, 25, FEATURE_F16, some_rows},
+        {0, 1024, 64, FEATURE_F16, all_rows},
+        {0, 1025, 64, FEATURE_F16, all_rows},
+        {0, 1, 1, FEATURE_F32, all_rows},
+        {0, 3000, 1, FEATURE_F16, all_rows},
+        {0, 3000, 8, FEATURE_F16, no_rows},
+        {0, 0, 8, FEATURE_F32, all_rows},
+        {1000, 5000, 24, FEATURE_F16, some_rows},
+        {1023, 1025, 16, FEATURE_F32, all_rows},
+        {((uint64_t)1 << 34) + 5, 2000, 4, FEATURE_F32, some_rows},
+        {77, 0, 8, FEATURE_F32, all_rows},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct feature_info info = example_info(cases[i].rows, cases[i].dim, cases[i].dtype);
         struct feature_store *s;
         struct err e;
+        info.first = cases[i].first;
+        info.total += cases[i].first;
         uint64_t hash = rewrite_dump(&info, cases[i].has), valid = 0;
         if (feature_store_open(dir, &s, &e) < 0)
             fail_msg("case %zu: %s", i, e.msg);
-        for (uint64_t row = 0; row < info.rows; row++)
+        for (uint64_t row = info.first; row < info.first + info.rows; row++)
             valid += (uint64_t)cases[i].has(row);
         const struct feature_info *got = feature_store_info(s);
         assert_true(got->manifest == 0xaaaa && got->run == 0xbbbb && got->weights == 0xcccc &&
                     got->hash == hash);
+        assert_true(got->first == info.first && got->total == info.total);
         assert_true(got->rows == info.rows && got->round == 3 && got->rank == 1 && got->ranks == 2);
         assert_true(got->dtype == info.dtype && got->encoders == 2 &&
                     got->encoder[1].dim == info.encoder[1].dim);
@@ -203,6 +219,11 @@ static void test_hash_is_of_the_features(void **state)
     info.round--;
     info.weights++;
     assert_true(rewrite_dump(&info, all_rows) != hash);
+    info.weights--;
+    info.total++;
+    assert_true(rewrite_dump(&info, all_rows) != hash);
+    info.total--;
+    assert_true(rewrite_dump(&info, all_rows) == hash);
 }
 
 /* 20,000 rows of 512 dimensions in f16, two encoders interleaved: at most 1 % more than the raw values. */
@@ -267,12 +288,70 @@ static void test_put_refuses(void **state)
     feature_store_close(s);
 }
 
+/* The rows of a shard are those from `first` on: others are neither put nor read. */
+static void test_rows_of_a_shard(void **state)
+{
+    (void)state;
+    struct feature_info info = example_info(2000, 4, FEATURE_F32);
+    struct feature_store *s;
+    struct err e;
+    float in[4] = {1, 2, 3, 4}, out[8];
+    uint64_t hash;
+    info.first = 500;
+    info.total = 3000;
+    assert_int_equal(feature_store_create(dir, &info, &s, &e), 0);
+    assert_int_equal(feature_store_put(s, 0, 499, in, &e), -EINVAL);
+    assert_int_equal(feature_store_put(s, 0, 2500, in, &e), -EINVAL);
+    assert_int_equal(feature_store_put(s, 0, 500, in, &e), 0);
+    assert_int_equal(feature_store_put(s, 0, 2499, in, &e), 0);
+    assert_int_equal(feature_store_put(s, 0, 2499, in, &e), -EINVAL);
+    assert_non_null(strstr(e.msg, "row 2499 of video comes after row 2499"));
+    assert_int_equal(feature_store_seal(s, &hash, &e), 0);
+    feature_store_close(s);
+    assert_int_equal(feature_store_open(dir, &s, &e), 0);
+    assert_int_equal(feature_store_read(s, 0, 499, 1, out, &e), -EINVAL);
+    assert_int_equal(feature_store_read(s, 0, 0, 0, out, &e), -EINVAL);
+    assert_int_equal(feature_store_read(s, 0, 2499, 2, out, &e), -EINVAL);
+    assert_int_equal(feature_store_read(s, 0, 2500, 0, out, &e), 0);
+    assert_int_equal(feature_store_read(s, 0, 500, 2, out, &e), 0);
+    assert_true(out[3] == 4 && out[4] == 0);
+    assert_int_equal(feature_store_read(s, 0, 2498, 2, out, &e), 0);
+    assert_true(out[3] == 0 && out[4] == 1);
+    assert_true(feature_store_has(s, 0, 500) && feature_store_has(s, 0, 2499));
+    assert_false(feature_store_has(s, 0, 0) || feature_store_has(s, 0, 1999));
+    assert_int_equal(feature_store_verify(s, &e), 0);
+    feature_store_close(s);
+}
+
+/* A dump of the version before is refused by name, whatever its record's size. */
+static void test_old_version(void **state)
+{
+    (void)state;
+    struct store w = {0};
+    struct feature_store *s;
+    struct err e;
+    unsigned meta;
+    void *to;
+    const uint32_t head[2] = {1, FEATURE_BLOCK_ROWS};
+    assert_int_equal(fs_mkdirs(dir, &e), 0);
+    assert_int_equal(store_create(&w, data_path, 1 << 20, &e), 0);
+    assert_int_equal(store_db(&w, "meta", true, &meta, &e), 0);
+    assert_int_equal(store_append(&w, meta, 0, 1872, &to, &e), 0);
+    memset(to, 0, 1872);
+    memcpy(to, "XDCFEAT\n", 8);
+    memcpy((char *)to + 8, head, sizeof head);
+    assert_int_equal(store_seal(&w, &e), 0);
+    store_close(&w);
+    assert_int_equal(feature_store_open(dir, &s, &e), XDC_EFORMAT);
+    assert_non_null(strstr(e.msg, "version 1 "));
+}
+
 /* A dump that makes no sense is refused before a directory appears. */
 static void test_create_refuses(void **state)
 {
     (void)state;
-    struct feature_info good = example_info(10, 4, FEATURE_F32), bad[9];
-    for (int i = 0; i < 9; i++)
+    struct feature_info good = example_info(10, 4, FEATURE_F32), bad[15];
+    for (int i = 0; i < 15; i++)
         bad[i] = good;
     bad[0].encoders = 0;
     bad[1].encoders = FEATURE_ENCODERS_MAX + 1;
@@ -283,7 +362,14 @@ static void test_create_refuses(void **state)
     strcpy(bad[6].encoder[1].name, "video");
     strcpy(bad[7].encoder[1].name, "a/valid");
     bad[8].rows = UINT64_MAX;
-    for (int i = 0; i < 9; i++) {
+    bad[9].rank = bad[9].ranks;
+    bad[10].ranks = bad[10].rank = 0;
+    bad[11].ranks = FEATURE_RANKS_MAX + 1;
+    bad[12].first = good.total - good.rows + 1;
+    bad[13].total = (uint64_t)1 << 41;
+    bad[14].ranks = 1; /* of which the only one has all rows */
+    bad[14].rank = 0;
+    for (int i = 0; i < 15; i++) {
         struct feature_store *s;
         struct err e;
         assert_int_equal(feature_store_create(dir, &bad[i], &s, &e), -EINVAL);
@@ -401,10 +487,16 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_round_trip),     TEST(test_hash_is_of_the_features),
-        TEST(test_size),           TEST(test_put_refuses),
-        TEST(test_create_refuses), TEST(test_unsealed_counts_as_none),
-        TEST(test_altered),        TEST(test_full_disk),
+        TEST(test_round_trip),
+        TEST(test_hash_is_of_the_features),
+        TEST(test_size),
+        TEST(test_put_refuses),
+        TEST(test_create_refuses),
+        TEST(test_unsealed_counts_as_none),
+        TEST(test_rows_of_a_shard),
+        TEST(test_old_version),
+        TEST(test_altered),
+        TEST(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
