@@ -97,32 +97,51 @@ struct dump {
     const char *second;     /* NULL: "audio" */
     uint64_t bad_clip;      /* too large video features; 0: none */
     uint64_t rows;          /* 0: CLIPS */
+    uint64_t border;        /* 0: one shard; else two, the second from this clip on */
 };
 
-/* Clouds far apart by class in both modalities; some clips without sound. Returns the dump's hash. */
-static uint64_t make_dump(const struct fixture *f, const struct dump *d)
+static void dump_dir(const struct fixture *f, uint32_t round, char out[PATH_MAX])
 {
+    snprintf(out, PATH_MAX, "%s/run/features/round-%04u", f->dir, round);
+}
+
+/* Begins the shards of a dump, and returns their number. */
+static uint32_t create_shards(const struct fixture *f, const struct dump *d, struct feature_store *out[2])
+{
+    uint64_t rows = d->rows ? d->rows : CLIPS;
     struct feature_info info = {
         .manifest = d->manifest ? d->manifest : f->manifest,
         .run = d->run ? d->run : conf_identity(&f->conf, f->manifest),
-        .rows = d->rows ? d->rows : CLIPS,
+        .total = rows,
         .round = d->round,
-        .ranks = 1,
+        .ranks = d->border ? 2 : 1,
         .dtype = FEATURE_F32,
         .encoders = 2,
         .encoder = {{.name = "video", .dim = 8}, {.dim = 5}},
     };
-    struct feature_store *s;
-    struct rng r;
-    char dir[PATH_MAX];
-    uint64_t hash;
+    char dir[PATH_MAX], path[PATH_MAX + 16];
     snprintf(info.encoder[1].name, sizeof info.encoder[1].name, "%s", d->second ? d->second : "audio");
-    snprintf(dir, sizeof dir, "%s/run/features/round-%04u", f->dir, d->round);
+    dump_dir(f, d->round, dir);
     assert_int_equal(fs_mkdirs(dir, NULL), 0);
-    snprintf(dir, sizeof dir, "%s/run/features/round-%04u/rank-0", f->dir, d->round);
-    assert_int_equal(feature_store_create(dir, &info, &s, NULL), 0);
+    for (info.rank = 0; info.rank < info.ranks; info.rank++) {
+        info.first = info.rank ? d->border : 0;
+        info.rows = info.ranks == 2 && info.rank == 0 ? d->border : rows - info.first;
+        snprintf(path, sizeof path, "%s/rank-%u", dir, info.rank);
+        assert_int_equal(feature_store_create(path, &info, &out[info.rank], NULL), 0);
+    }
+    return info.ranks;
+}
+
+/* Clouds far apart by class in both modalities; some clips without sound. Returns the dump's hash. */
+static uint64_t make_dump(const struct fixture *f, const struct dump *d)
+{
+    struct feature_store *shards[2];
+    struct rng r;
+    uint64_t rows = d->rows ? d->rows : CLIPS, hashes[2];
+    uint32_t ranks = create_shards(f, d, shards);
     rng_init(&r, d->round);
-    for (uint64_t i = 0; i < info.rows; i++) {
+    for (uint64_t i = 0; i < rows; i++) {
+        struct feature_store *s = shards[ranks == 2 && i >= d->border];
         unsigned class = (unsigned)(i / PER_VIDEO) % CLASSES;
         float x[8], scale = (float)(d->audio_scale > 0 ? d->audio_scale : 1);
         for (unsigned j = 0; j < 8; j++)
@@ -135,9 +154,11 @@ static uint64_t make_dump(const struct fixture *f, const struct dump *d)
         if (has_audio(i))
             assert_int_equal(feature_store_put(s, 1, i, x, NULL), 0);
     }
-    assert_int_equal(feature_store_seal(s, &hash, NULL), 0);
-    feature_store_close(s);
-    return hash;
+    for (uint32_t i = 0; i < ranks; i++) {
+        assert_int_equal(feature_store_seal(shards[i], &hashes[i], NULL), 0);
+        feature_store_close(shards[i]);
+    }
+    return feature_dump_hash(hashes, ranks);
 }
 
 static void run_job(const struct fixture *f, uint32_t round, const atomic_bool *stop, struct cluster_job *job)
@@ -244,6 +265,70 @@ static void same_bytes_again(void **state)
     free(first);
 }
 
+/* The same rows in two shards, cut at any place, give the same labels and figures, bit for bit; the table
+ * names the dump that it was made of. */
+static void two_shards(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const methods[] = {"xdc", "cdc"};
+    static const uint64_t borders[] = {0, 333, 1, CLIPS - 1};
+    for (uint32_t i = 0; i < 8; i++) {
+        static json_t *quality;
+        static uint32_t labels[2][CLIPS];
+        struct cluster_job job;
+        char dir[PATH_MAX];
+        uint32_t round = 30 + i / 4;
+        configure(f, methods[i / 4], "23", "pca-whiten-l2", "l2");
+        uint64_t hash = make_dump(f, &(struct dump){.round = round, .border = borders[i % 4]});
+        run_job(f, round, NULL, &job);
+        if (job.result)
+            fail_msg("%s", job.err.msg);
+        struct label_table *t = open_table(f, round);
+        assert_true(label_table_info(t)->features == hash && job.features == hash);
+        assert_int_equal(label_table_info(t)->clips, CLIPS);
+        for (uint32_t s = 0; s < label_table_info(t)->sources; s++)
+            for (uint64_t c = 0; c < CLIPS; c++) {
+                if (i % 4 == 0)
+                    labels[s][c] = label_table_get(t, s, c);
+                assert_int_equal(label_table_get(t, s, c), labels[s][c]);
+            }
+        if (i % 4 == 0)
+            quality = json_incref(job.quality);
+        assert_true(json_equal(quality, job.quality));
+        if (i % 4 == 3)
+            json_decref(quality);
+        label_table_close(t);
+        cluster_job_close(&job);
+        dump_dir(f, round, dir);
+        assert_int_equal(fs_remove_tree(dir, NULL), 0);
+    }
+}
+
+/* A dump of which a shard is missing is none yet; one of which a shard is another round's is refused by name.
+ */
+static void incomplete_dump(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster_job job;
+    char dir[PATH_MAX], other[PATH_MAX], from[PATH_MAX + 16], to[PATH_MAX + 16];
+    make_dump(f, &(struct dump){.round = 40, .border = 200});
+    make_dump(f, &(struct dump){.round = 41, .border = 200});
+    dump_dir(f, 40, dir);
+    dump_dir(f, 41, other);
+    snprintf(to, sizeof to, "%s/rank-1", dir);
+    snprintf(from, sizeof from, "%s/rank-1", other);
+    assert_int_equal(fs_remove_tree(to, NULL), 0);
+    run_job(f, 40, NULL, &job);
+    assert_int_equal(job.result, -ENOENT);
+    assert_non_null(strstr(job.err.msg, "round-0040/rank-1 is not sealed yet"));
+    cluster_job_close(&job);
+    assert_int_equal(rename(from, to), 0);
+    run_job(f, 40, NULL, &job);
+    assert_int_equal(job.result, XDC_EMISMATCH);
+    assert_non_null(strstr(job.err.msg, "round-0040/rank-1 was sealed with round 41, rank 0 with 40"));
+    cluster_job_close(&job);
+}
+
 /* cdc clusters the clips that have both, with every scaling; scaling decides which modality makes the
  * clusters. */
 static void joint(void **state)
@@ -312,16 +397,16 @@ static void finds_the_table_of_a_dump(void **state)
 {
     struct fixture *f = *state;
     struct cluster_job job;
-    struct feature_store *s;
+    struct feature_dump *d;
     struct feature_info info;
     json_t *quality;
     uint64_t hash;
     char path[PATH_MAX];
     make_dump(f, &(struct dump){.round = 3});
     assert_int_equal(
-        cluster_dump_open(&f->conf, 3, conf_identity(&f->conf, f->manifest), f->manifest, &s, NULL), 0);
-    info = *feature_store_info(s);
-    feature_store_close(s);
+        cluster_dump_open(&f->conf, 3, conf_identity(&f->conf, f->manifest), f->manifest, &d, NULL), 0);
+    info = *feature_dump_info(d);
+    feature_dump_close(d);
     assert_int_equal(cluster_table_find(&f->conf, &info, &hash, &quality), -ENOENT);
     run_job(f, 3, NULL, &job);
     assert_int_equal(cluster_table_find(&f->conf, &info, &hash, &quality), 0);
@@ -399,9 +484,15 @@ int main(void)
 {
 #define CASE(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(one_source_per_encoder), CASE(same_bytes_again),          CASE(joint),
-        CASE(previous_round),         CASE(finds_the_table_of_a_dump), CASE(refusals),
+        CASE(one_source_per_encoder),
+        CASE(same_bytes_again),
+        CASE(joint),
+        CASE(previous_round),
+        CASE(finds_the_table_of_a_dump),
+        CASE(refusals),
         CASE(no_dump_and_stop),
+        CASE(two_shards),
+        CASE(incomplete_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,13 +109,18 @@ static void make_manifest(const char *dir)
     manifest_close(m);
 }
 
-static uint64_t make_dump(const char *dir, const struct clusterer *c)
+/* Seals one shard of round 2; `shift` makes its features others. Returns its hash. */
+static uint64_t make_shard(const char *dir, const struct clusterer *c, uint32_t rank, uint32_t ranks,
+                           float shift)
 {
     struct feature_info info = {.manifest = c->manifest,
                                 .run = c->run,
-                                .rows = CLIPS,
+                                .rows = CLIPS / ranks,
+                                .first = CLIPS / ranks * rank,
+                                .total = CLIPS,
                                 .round = 2,
-                                .ranks = 1,
+                                .rank = rank,
+                                .ranks = ranks,
                                 .dtype = FEATURE_F32,
                                 .encoders = 2,
                                 .encoder = {{.name = "video", .dim = 3}, {.name = "audio", .dim = 3}}};
@@ -124,16 +129,47 @@ static uint64_t make_dump(const char *dir, const struct clusterer *c)
     uint64_t hash;
     snprintf(path, sizeof path, "%s/run/features/round-0002", dir);
     assert_int_equal(fs_mkdirs(path, NULL), 0);
-    snprintf(path, sizeof path, "%s/run/features/round-0002/rank-0", dir);
+    snprintf(path, sizeof path, "%s/run/features/round-0002/rank-%u", dir, rank);
     assert_int_equal(feature_store_create(path, &info, &s, NULL), 0);
-    for (uint64_t i = 0; i < CLIPS; i++) {
-        const float x[3] = {(float)(i % 4), (float)(i % 2), (float)i / 100};
+    for (uint64_t i = info.first; i < info.first + info.rows; i++) {
+        const float x[3] = {(float)(i % 4), (float)(i % 2), (float)i / 100 + shift};
         assert_int_equal(feature_store_put(s, 0, i, x, NULL), 0);
         assert_int_equal(feature_store_put(s, 1, i, x, NULL), 0);
     }
     assert_int_equal(feature_store_seal(s, &hash, NULL), 0);
     feature_store_close(s);
     return hash;
+}
+
+/* A clusterer in a new directory, whose name replaces the Xs of `dir`. */
+static struct clusterer *open_clusterer(char *dir)
+{
+    char set[2][128];
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(setenv("RUNTIME_DIRECTORY", dir, 1), 0);
+    make_manifest(dir);
+    snprintf(set[0], sizeof set[0], "run.dir=%s/run", dir);
+    snprintf(set[1], sizeof set[1], "data.manifest=%s/m.lmdb", dir);
+    const char *const sets[] = {set[0], set[1], "cluster.k=4", "cluster.interval_s=0.05"};
+    struct conf conf;
+    struct err e = {0};
+    struct clusterer *c = calloc(1, sizeof *c);
+    assert_int_equal(conf_load(NULL, sets, 4, NULL, NULL, &conf, &e), 0);
+    if (clusterer_open(c, &conf, &e))
+        fail_msg("%s", e.msg);
+    return c;
+}
+
+/* The dump that the table of round 2 was made of. */
+static uint64_t features_of_table(const char *dir)
+{
+    struct label_table *table;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/run/labels/round-0002.xdcl", dir);
+    assert_int_equal(label_table_open(path, &table, NULL), 0);
+    uint64_t features = label_table_info(table)->features;
+    label_table_close(table);
+    return features;
 }
 
 static void open_trainer_end(struct trainer_end *t)
@@ -159,21 +195,11 @@ static void open_trainer_end(struct trainer_end *t)
 static void serves_a_run(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/test_clusterer.XXXXXX", set[2][128], path[PATH_MAX];
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(setenv("RUNTIME_DIRECTORY", dir, 1), 0);
-    make_manifest(dir);
-    snprintf(set[0], sizeof set[0], "run.dir=%s/run", dir);
-    snprintf(set[1], sizeof set[1], "data.manifest=%s/m.lmdb", dir);
-    const char *const sets[] = {set[0], set[1], "cluster.k=4", "cluster.interval_s=0.05"};
-    struct conf conf;
+    char dir[] = "/tmp/test_clusterer.XXXXXX", path[PATH_MAX];
     struct err e = {0};
-    struct clusterer *c = calloc(1, sizeof *c);
+    struct clusterer *c = open_clusterer(dir);
     struct trainer_end t = {.clusterer = c};
-    assert_int_equal(conf_load(NULL, sets, 4, NULL, NULL, &conf, &e), 0);
-    if (clusterer_open(c, &conf, &e))
-        fail_msg("%s", e.msg);
-    t.hash = make_dump(dir, c);
+    t.hash = make_shard(dir, c, 0, 1, 0);
     open_trainer_end(&t);
     assert_int_equal(clusterer_run(c, &e), 0);
     assert_false(t.gave_up);
@@ -184,10 +210,11 @@ static void serves_a_run(void **state)
     assert_non_null(json_object_get(json_object_get(j, "last"), "sources"));
     assert_null(clusterer_unhealthy(c));
     json_decref(j);
+    assert_true(features_of_table(dir) == t.hash);
     struct label_table *table;
     snprintf(path, sizeof path, "%s/run/labels/round-0002.xdcl", dir);
     assert_int_equal(label_table_open(path, &table, NULL), 0);
-    assert_true(label_table_info(table)->hash == t.table && label_table_info(table)->features == t.hash);
+    assert_true(label_table_info(table)->hash == t.table);
     label_table_close(table);
     wire_close(t.features);
     wire_close(t.labels);
@@ -198,8 +225,96 @@ static void serves_a_run(void **state)
     assert_int_equal(fs_remove_tree(dir, NULL), 0);
 }
 
+/* Two trainers that seal their shards one after the other, and one of them once more. */
+struct shards {
+    struct clusterer *clusterer;
+    const char *dir;
+    uv_timer_t timer;
+    int stage, looks;
+    bool gave_up;
+    uint64_t hash[2];
+};
+
+static bool is_in(const struct shards *t, enum round_state state)
+{
+    const struct round_entry *entry = rounds_find(&t->clusterer->rounds, 2);
+    return entry && entry->state == state;
+}
+
+static void seal_second(struct shards *t, float shift)
+{
+    t->hash[1] = make_shard(t->dir, t->clusterer, 1, 2, shift);
+}
+
+/* Every 20 ms; each stage waits for what the clusterer makes of the one before. */
+static void on_shards(uv_timer_t *timer)
+{
+    struct shards *t = timer->data;
+    char from[PATH_MAX], to[PATH_MAX];
+    bool half = t->stage == 0 || t->stage == 2;
+    if (++t->looks > 3000) {
+        t->gave_up = true;
+        clusterer_stop(t->clusterer);
+        return;
+    }
+    assert_null(clusterer_unhealthy(t->clusterer));
+    if (half && (!is_in(t, ROUND_WAITING) || t->looks < 20)) /* for several looks of the clusterer */
+        return;
+    if (!half && (!is_in(t, ROUND_READY) || features_of_table(t->dir) != feature_dump_hash(t->hash, 2)))
+        return;
+    t->looks = 0;
+    switch (t->stage++) {
+    case 0:
+        assert_int_equal(t->clusterer->tables, 0);
+        seal_second(t, 0);
+        break;
+    case 1: /* aside, so that the next one is another directory for sure */
+        assert_int_equal(t->clusterer->tables, 1);
+        snprintf(from, sizeof from, "%s/run/features/round-0002/rank-1", t->dir);
+        snprintf(to, sizeof to, "%s/aside", t->dir);
+        assert_int_equal(rename(from, to), 0);
+        break;
+    case 2:
+        seal_second(t, 0.5f);
+        break;
+    case 3:
+        assert_int_equal(t->clusterer->tables, 2);
+        snprintf(from, sizeof from, "%s/run/features/round-0002/rank-1", t->dir);
+        snprintf(to, sizeof to, "%s/aside-too", t->dir);
+        assert_int_equal(rename(from, to), 0);
+        seal_second(t, 0.25f);
+        break;
+    default:
+        assert_int_equal(t->clusterer->tables, 3);
+        clusterer_stop(t->clusterer);
+    }
+}
+
+/* A round of which a shard is missing is not there yet, which is no failure; the last shard makes it a dump,
+ * and a shard made anew another one, with a table of its own. */
+static void waits_for_all_shards(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/test_clusterer.XXXXXX";
+    struct err e = {0};
+    struct clusterer *c = open_clusterer(dir);
+    struct shards t = {.clusterer = c, .dir = dir};
+    t.hash[0] = make_shard(dir, c, 0, 2, 0);
+    uv_timer_init(&c->loop, &t.timer);
+    t.timer.data = &t;
+    uv_timer_start(&t.timer, on_shards, 20, 20);
+    assert_int_equal(clusterer_run(c, &e), 0);
+    assert_false(t.gave_up);
+    assert_int_equal(t.stage, 5);
+    uv_close((uv_handle_t *)&t.timer, NULL);
+    clusterer_close(c);
+    free(c);
+    assert_int_equal(fs_remove_tree(dir, NULL), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(serves_a_run)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(serves_a_run),
+                                       cmocka_unit_test(waits_for_all_shards)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

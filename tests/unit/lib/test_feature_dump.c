@@ -169,7 +169,7 @@ static void test_reads_as_one(void **state)
     for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
         uint32_t ranks = cases[i / 2].ranks;
         const uint64_t *rows = cases[i / 2].rows;
-        uint64_t hashes[4], border = 0;
+        uint64_t hashes[4];
         uint64_t total = write_shards(i % 2 ? FEATURE_F16 : FEATURE_F32, ranks, rows, hashes);
         struct feature_dump *d = open_dump();
         struct err e;
@@ -178,8 +178,8 @@ static void test_reads_as_one(void **state)
             check_rows(d, n, 0, total);
             for (uint64_t first = 0; first < total; first += 777)
                 check_rows(d, n, first, total - first < 777 ? total - first : 777);
-            for (uint32_t r = 0; r + 1 < ranks; r++) {
-                border += n == 0 ? rows[r] : 0;
+            for (uint64_t r = 0, border = 0; r + 1 < ranks; r++) {
+                border += rows[r];
                 uint64_t at = border ? border - 1 : 0;
                 check_rows(d, n, at, total - at < 2 ? total - at : 2);
             }
