@@ -446,8 +446,8 @@ static bool origin_of_keys(const struct load *l, const char *a, const char *b, s
 static void check_depth(struct load *l, const char *key, int64_t depth)
 {
     struct origin at;
-    if (depth != 10 && depth != 18 && origin_of_keys(l, key, key, &at))
-        fault(l, at, "%s: %" PRId64 " is not 10 or 18", key, depth);
+    if (depth != 10 && depth != 18 && depth != 34 && origin_of_keys(l, key, key, &at))
+        fault(l, at, "%s: %" PRId64 " is not 10, 18 or 34", key, depth);
 }
 
 /* What only several values together can get wrong. */
@@ -464,6 +464,9 @@ static void check_across(struct load *l)
         origin_of_keys(l, "video.crop", "video.resize", &at))
         fault(l, at, "video.crop: %" PRId64 " does not fit into video.resize %" PRId64, c->video.crop,
               c->video.resize);
+    if (c->train.batch % c->run.ranks && origin_of_keys(l, "train.batch", "run.ranks", &at))
+        fault(l, at, "train.batch: %" PRId64 " clips cannot be dealt evenly to run.ranks %" PRId64,
+              c->train.batch, c->run.ranks);
     check_depth(l, "net.video_depth", c->net.video_depth);
     check_depth(l, "net.audio_depth", c->net.audio_depth);
 }

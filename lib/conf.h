@@ -10,6 +10,7 @@
 #include "lib/err.h"
 
 #define CONF_STRING_MAX 512
+#define CONF_RANKS_MAX 64
 
 enum conf_method { METHOD_SDC, METHOD_MDC, METHOD_CDC, METHOD_XDC, METHOD_SUPERVISED };
 enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
@@ -26,7 +27,9 @@ enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
 struct conf {
     struct {
         char dir[CONF_STRING_MAX];
-        int64_t seed, decoders, ranks;
+        int64_t seed, decoders, ranks, port;
+        char address[CONF_STRING_MAX];
+        double rank_timeout_s;
     } run;
     struct {
         char manifest[CONF_STRING_MAX];
@@ -59,7 +62,7 @@ struct conf {
         double tolerance, interval_s;
     } cluster;
     struct {
-        int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard;
+        int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard, sync_norm;
         int64_t epoch_clips, last_round_epochs, micro_batch, recompute, recalibrate, update, schedule;
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
         double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;

@@ -86,6 +86,7 @@ static int parse_options(struct daemon *d, const char *help, int argc, char **ar
         case OPTION_RANK:
         case OPTION_INDEX:
             o->rank_given = c == OPTION_RANK;
+            d->index_given = true;
             if (!parse_index(optarg, &d->index))
                 return usage(d->name, "not a number from 0 to 65535: ", optarg);
             break;

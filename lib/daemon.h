@@ -11,7 +11,7 @@ struct daemon {
     struct conf conf;
     char config_path[CONF_STRING_MAX];
     int index; /* --rank R (trainer) or --index I (decoder); 0 */
-    bool verbose;
+    bool index_given, verbose;
     uv_signal_t on_term, on_int, on_usr1; /* loop thread */
     void (*stop)(void *arg);              /* SIGTERM, SIGINT */
     void (*checkpoint)(void *arg);        /* SIGUSR1; may be NULL */

@@ -61,6 +61,8 @@ int err_exit_status(int code)
     case XDC_EMEDIA:
     case XDC_EUNSTABLE: /* another start would only repeat it */
         return 65;
+    case XDC_ELOST:
+        return 69;
     case -ENOENT:
         return 66;
     case -EEXIST:

@@ -22,6 +22,7 @@ enum err_code {
     XDC_ELOCKED = -1007,   /* another process owns it: exit 75 */
     XDC_EUSAGE = -1008,    /* wrong arguments: exit 64 */
     XDC_EUNSTABLE = -1009, /* a loss, gradient or weight is not finite: exit 65 */
+    XDC_ELOST = -1010,     /* another rank has gone: exit 69, and another start goes on */
 };
 
 struct err {

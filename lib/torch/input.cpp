@@ -78,3 +78,9 @@ xdc::maps xdc::input(const struct net &net, int enc, const struct net_batch &b)
     return {net.device.is_cpu() ? video_on_host(in, n * t, p) : video_on_device(in, n * t, p, net.device), n,
             t};
 }
+
+size_t xdc::input_bytes(const struct net &net, int enc)
+{
+    size_t frames = net.spec.frames, side = net.spec.crop;
+    return enc == NET_VIDEO ? 3 * frames * side * side : MEL_BANDS * MEL_FRAMES * sizeof(float);
+}

@@ -157,7 +157,12 @@ int net_warm_batchnorm(struct net *net, enum net_encoder enc, const struct net_b
         /* The mean over index + 1 calls moves by 1 / (index + 1) towards the newest; the first replaces what
          * was. */
         const xdc::encoder &encoder = net->encoder[enc];
-        encoder.layers->forward(xdc::input(*net, enc, *b), {true, 1.0 / (1.0 + index)});
+        const xdc::ranks *group = net->group && net->group->sync_norm() ? net->group.get() : nullptr;
+        bool ghost = group && b->n == 0;
+        std::vector<float> none(ghost ? xdc::input_bytes(*net, enc) / sizeof(float) + 1 : 0);
+        struct net_batch stand_in = {1, none.data()};
+        encoder.layers->forward(xdc::input(*net, enc, ghost ? stand_in : *b),
+                                {true, 1.0 / (1.0 + index), false, group, ghost});
         xdc::count_batch(encoder.state, index == 0);
         return 0;
     });

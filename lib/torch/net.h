@@ -58,7 +58,8 @@ int net_flop_per_clip(struct net *net, enum net_encoder enc, double *out, struct
 int net_set_audio_stats(struct net *net, double mean, double deviation, struct err *e) WARN_UNUSED;
 
 /* Forward in train mode without gradient: batch-norm statistics become the cumulative mean over calls index =
- * 0, 1, ... (index 0 forgets what was). algorithms.md 1.8. */
+ * 0, 1, ... (index 0 forgets what was). algorithms.md 1.8. Over ranks with sync_norm it is collective, and
+ * a rank may have no rows. */
 int net_warm_batchnorm(struct net *net, enum net_encoder enc, const struct net_batch *b, uint32_t index,
                        struct err *e) WARN_UNUSED;
 
@@ -145,15 +146,29 @@ struct net_ranks {
     uint16_t port;
     double timeout_s; /* of the meeting and of every exchange */
     bool sync_norm;   /* batch-norm statistics over all ranks' rows */
+    /* While ranks are waited for: often with "" and now and then with who is missing; false: give up. */
+    bool (*on_waiting)(void *arg, const char *who);
+    /* Once, from a thread of its own: a rank has gone or was started again. What this process waits for may
+     * never come. */
+    void (*on_lost)(void *arg, uint32_t rank);
+    void *arg;
 };
-/* Meets the other ranks; from then on net_train_step is collective: every rank calls it for the same step
- * with its rows (which may be none: n 0), gradients are summed, weights are divided by those of all ranks,
- * and the figures are those of all rows. XDC_EMISMATCH when the ranks' weights differ; XDC_ETORCH when a rank
- * is missing or lost. */
+/* Meets the other ranks; from then on the calls marked so, and net_train_step, are collective: every rank
+ * makes them in the same order. A step is made by all with their rows (which may be none: n 0), gradients are
+ * summed, weights are divided by those of all ranks, the figures are those of all rows; without sync_norm the
+ * running statistics become the mean over ranks after every step, so that ranks stay equal: they
+ * must begin so, see net_hash. XDC_ELOST when a rank does not come; XDC_ESTOPPED when on_waiting gave up;
+ * later XDC_ETORCH when a rank is lost in the middle of a call: net_lost_rank says which. */
 int net_join(struct net *net, const struct net_ranks *ranks, struct err *e) WARN_UNUSED;
-/* Batch-norm's running statistics become the mean over ranks: before an extraction or a checkpoint where
- * sync_norm is off. Collective; alone it does nothing. */
+/* `size` bytes of every rank, in the order of the ranks: out [world, size]. Collective; alone it copies. */
+int net_gather(struct net *net, const void *mine, size_t size, void *out, struct err *e) WARN_UNUSED;
+/* Batch-norm's running statistics become the mean over ranks: after a warming without sync_norm. Collective;
+ * alone it does nothing. */
 int net_average_statistics(struct net *net, struct err *e) WARN_UNUSED;
+/* The rank that has gone, waiting for up to wait_s until that is known; -1: none. */
+int net_lost_rank(const struct net *net, double wait_s);
+/* Parts from the other ranks, which may then end. Collective; alone it does nothing. */
+int net_leave(struct net *net, struct err *e) WARN_UNUSED;
 
 /* libtorch's version, "1.13.1". */
 const char *net_torch_version(void);

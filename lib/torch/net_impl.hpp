@@ -56,10 +56,15 @@ template <class F> int guard(struct err *e, const char *what, F body) noexcept
 
 /* The batch as normalised maps on the net's device. */
 maps input(const struct net &net, int enc, const struct net_batch &b);
+/* Bytes of one clip of a batch. */
+size_t input_bytes(const struct net &net, int enc);
 
 /* step.cpp: net_train_step. Throws refusals too. */
 void train_step(struct net &net, int enc, const struct net_batch &b, const int64_t *const *labels,
                 const float *const *weights, const struct net_sgd &o, struct net_step *out);
+
+/* net_ranks.cpp: the running statistics of these states become the mean over ranks. */
+void average_statistics(const ranks &group, const std::vector<const std::vector<entry> *> &states);
 
 inline const char *encoder_name(int enc)
 {

@@ -1,35 +1,89 @@
 /* What net.h says of ranks. */
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
 #include "lib/torch/net_impl.hpp"
 
 using xdc::guard;
-using xdc::refusal;
+
+namespace
+{
+
+xdc::ranks_options options_of(const struct net_ranks &r)
+{
+    xdc::ranks_options o;
+    o.meeting.rank = static_cast<int>(r.rank);
+    o.meeting.world = static_cast<int>(r.world);
+    o.meeting.address = r.address;
+    o.meeting.port = r.port;
+    o.meeting.timeout_s = r.timeout_s;
+    o.meeting.waiting = [r](const std::string &who) {
+        return !r.on_waiting || r.on_waiting(r.arg, who.c_str());
+    };
+    o.meeting.on_lost = [r](int rank) {
+        if (r.on_lost)
+            r.on_lost(r.arg, static_cast<uint32_t>(rank));
+    };
+    o.timeout_s = r.timeout_s;
+    o.sync_norm = r.sync_norm;
+    return o;
+}
+
+} // namespace
+
+/* Gathered and added in the order of the ranks: equal bits on every rank. Counts of batches become the
+ * largest.
+ */
+void xdc::average_statistics(const ranks &group, const std::vector<const std::vector<entry> *> &states)
+{
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> buffers;
+    std::vector<double> mine;
+    for (const std::vector<entry> *state : states)
+        for (const entry &s : *state)
+            if (!s.momentum.defined()) {
+                at::Tensor host = s.value.to(at::kCPU, at::kDouble).contiguous();
+                buffers.push_back(s.value);
+                mine.insert(mine.end(), host.data_ptr<double>(), host.data_ptr<double>() + host.numel());
+            }
+    std::vector<double> all = group.gather(mine);
+    size_t at = 0;
+    for (const at::Tensor &b : buffers) {
+        bool counts = b.scalar_type() == at::kLong;
+        at::Tensor host = at::zeros(b.sizes(), at::kDouble);
+        for (int64_t i = 0; i < host.numel(); i++, at++) {
+            double sum = 0, most = 0;
+            for (size_t r = at; r < all.size(); r += mine.size()) {
+                sum += all[r];
+                most = std::max(most, all[r]);
+            }
+            host.data_ptr<double>()[i] = counts ? most : sum / group.world();
+        }
+        b.copy_(host);
+    }
+}
 
 extern "C" {
 
 int net_join(struct net *net, const struct net_ranks *r, struct err *e)
 {
     return guard(e, "meet the other ranks", [&] {
-        xdc::use_threads(*net);
-        xdc::ranks_options o = {static_cast<int>(r->rank),
-                                static_cast<int>(r->world),
-                                r->address,
-                                r->port,
-                                r->timeout_s,
-                                r->sync_norm};
-        auto group = std::make_unique<xdc::ranks>(o);
-        uint64_t hash;
-        int rc = net_hash(net, &hash, e);
-        if (rc < 0)
-            return rc;
-        /* Halves of 32 bits are exact in a double. */
-        std::vector<double> all =
-            group->gather({static_cast<double>(hash >> 32), static_cast<double>(hash & 0xffffffff)});
-        for (size_t i = 0; i < all.size(); i += 2)
-            if (all[i] != all[0] || all[i + 1] != all[1])
-                throw refusal{XDC_EMISMATCH, "rank " + std::to_string(i / 2) +
-                                                 " has other weights than rank 0: all must start from one "
-                                                 "seed or checkpoint"};
-        net->group = std::move(group);
+        net->group = std::make_unique<xdc::ranks>(options_of(*r));
+        return 0;
+    });
+}
+
+int net_gather(struct net *net, const void *mine, size_t size, void *out, struct err *e)
+{
+    return guard(e, "exchange with the other ranks", [&] {
+        if (!net->group) {
+            std::memcpy(out, mine, size);
+            return 0;
+        }
+        std::vector<uint8_t> all = net->group->gather_bytes(mine, size);
+        std::memcpy(out, all.data(), all.size());
         return 0;
     });
 }
@@ -37,26 +91,31 @@ int net_join(struct net *net, const struct net_ranks *r, struct err *e)
 int net_average_statistics(struct net *net, struct err *e)
 {
     return guard(e, "average batch-norm statistics", [&] {
-        if (!net->group)
-            return 0;
-        std::vector<at::Tensor> buffers;
-        std::vector<double> mine;
-        for (const xdc::encoder &enc : net->encoder)
-            for (const xdc::entry &s : enc.state)
-                if (!s.momentum.defined() && s.value.scalar_type() == at::kFloat) {
-                    at::Tensor host = s.value.cpu();
-                    buffers.push_back(s.value);
-                    mine.insert(mine.end(), host.data_ptr<float>(), host.data_ptr<float>() + host.numel());
-                }
-        std::vector<double> all = net->group->gather(mine);
-        size_t at = 0;
-        for (const at::Tensor &b : buffers) {
-            at::Tensor host = at::zeros(b.sizes(), at::kDouble);
-            for (int64_t i = 0; i < host.numel(); i++, at++)
-                for (size_t r = at; r < all.size(); r += mine.size())
-                    host.data_ptr<double>()[i] += all[r] / net->group->world();
-            b.copy_(host);
-        }
+        if (net->group)
+            xdc::average_statistics(*net->group,
+                                    {&net->encoder[NET_VIDEO].state, &net->encoder[NET_AUDIO].state});
+        return 0;
+    });
+}
+
+int net_lost_rank(const struct net *net, double wait_s)
+{
+    using clock = std::chrono::steady_clock;
+    clock::time_point until = clock::now() + std::chrono::milliseconds(static_cast<int64_t>(wait_s * 1000));
+    int rank = net->group ? net->group->lost() : -1;
+    while (net->group && rank < 0 && clock::now() < until) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        rank = net->group->lost();
+    }
+    return rank;
+}
+
+int net_leave(struct net *net, struct err *e)
+{
+    return guard(e, "part from the other ranks", [&] {
+        if (net->group)
+            net->group->leave();
+        net->group.reset();
         return 0;
     });
 }

@@ -1,6 +1,6 @@
 #include "lib/torch/ranks.hpp"
 
-#include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include <torch/csrc/autograd/variable.h>
@@ -18,42 +18,65 @@ namespace
 /* PyTorch's sizes: the first bucket is small, so that sending begins early. */
 constexpr size_t FIRST_BUCKET_BYTES = size_t(1) << 20, BUCKET_BYTES = size_t(25) << 20;
 
-std::vector<double> gather_with(const c10::intrusive_ptr<c10d::ProcessGroup> &group,
-                                const std::vector<double> &mine)
+/* [world, n] of the ranks' [n], one behind the other. */
+template <class T>
+std::vector<T> gather_with(const c10::intrusive_ptr<c10d::ProcessGroup> &group, const T *mine, size_t n)
 {
-    int64_t n = static_cast<int64_t>(mine.size());
-    std::vector<at::Tensor> in = {at::empty({n}, at::kDouble)};
-    std::memcpy(in[0].data_ptr(), mine.data(), mine.size() * sizeof(double));
+    auto type = c10::CppTypeToScalarType<T>::value;
+    auto length = static_cast<int64_t>(n);
+    std::vector<at::Tensor> in = {at::empty({length}, type)};
+    std::memcpy(in[0].data_ptr(), mine, n * sizeof(T));
     std::vector<std::vector<at::Tensor>> out(1);
     for (int r = 0; r < group->getSize(); r++)
-        out[0].push_back(at::empty({n}, at::kDouble));
+        out[0].push_back(at::empty({length}, type));
     group->allgather(out, in)->wait();
-    std::vector<double> all;
+    std::vector<T> all;
     for (const at::Tensor &t : out[0])
-        all.insert(all.end(), t.data_ptr<double>(), t.data_ptr<double>() + n);
+        all.insert(all.end(), t.data_ptr<T>(), t.data_ptr<T>() + n);
     return all;
+}
+
+/* The interface that the ranks' connections use: $GLOO_SOCKET_IFNAME, loopback where rank 0 is there, else
+ * the one of this host's name. */
+std::shared_ptr<::gloo::transport::Device> make_device(const std::string &address)
+{
+    const char *interface = std::getenv("GLOO_SOCKET_IFNAME");
+    if (interface && *interface)
+        return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
+    if (address == "localhost" || address.rfind("127.", 0) == 0)
+        return c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1");
+    return c10d::ProcessGroupGloo::createDefaultDevice();
 }
 
 } // namespace
 
 struct ranks::parts {
     ranks_options options;
+    meeting met;
     c10::intrusive_ptr<c10d::ProcessGroup> figures, statistics, gradients;
     /* Made for one list of parameters, made anew for another. */
     std::unique_ptr<c10d::Reducer> reducer;
     std::vector<at::Tensor> reduced;
 
-    c10::intrusive_ptr<c10d::ProcessGroup> make_group(const c10::intrusive_ptr<c10d::Store> &store,
-                                                      const char *name) const
+    explicit parts(const ranks_options &o) : options(o), met(o.meeting)
+    {
+        figures = make_group("figures");
+        statistics = make_group("statistics");
+        gradients = make_group("gradients");
+    }
+
+    c10::intrusive_ptr<c10d::ProcessGroup> make_group(const char *name) const
     {
         auto o = c10d::ProcessGroupGloo::Options::create();
         o->timeout = std::chrono::milliseconds(static_cast<int64_t>(options.timeout_s * 1000));
         o->threads = 2;
-        o->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
-        auto prefixed = c10::make_intrusive<c10d::PrefixStore>(name, store);
-        auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(prefixed, options.rank, options.world, o);
+        o->devices.push_back(make_device(options.meeting.address));
+        auto prefixed = c10::make_intrusive<c10d::PrefixStore>(name, met.store());
+        auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(prefixed, options.meeting.rank,
+                                                                options.meeting.world, o);
 #if TORCH_VERSION_MAJOR >= 2 /* there a group is a shell around its backend */
-        auto group = c10::make_intrusive<c10d::ProcessGroup>(prefixed, options.rank, options.world);
+        auto group =
+            c10::make_intrusive<c10d::ProcessGroup>(prefixed, options.meeting.rank, options.meeting.world);
         group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
         group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
         return group;
@@ -94,30 +117,20 @@ struct ranks::parts {
     }
 };
 
-ranks::ranks(const ranks_options &o) : p(std::make_unique<parts>())
+ranks::ranks(const ranks_options &o) : p(std::make_unique<parts>(o))
 {
-    p->options = o;
-    c10d::TCPStoreOptions s;
-    s.port = o.port;
-    s.isServer = o.rank == 0;
-    s.numWorkers = static_cast<size_t>(o.world);
-    s.timeout = std::chrono::milliseconds(static_cast<int64_t>(o.timeout_s * 1000));
-    auto store = c10::make_intrusive<c10d::TCPStore>(o.address, s);
-    p->figures = p->make_group(store, "figures");
-    p->statistics = p->make_group(store, "statistics");
-    p->gradients = p->make_group(store, "gradients");
 }
 
 ranks::~ranks() = default;
 
 int ranks::rank() const
 {
-    return p->options.rank;
+    return p->options.meeting.rank;
 }
 
 int ranks::world() const
 {
-    return p->options.world;
+    return p->options.meeting.world;
 }
 
 bool ranks::sync_norm() const
@@ -125,14 +138,30 @@ bool ranks::sync_norm() const
     return p->options.sync_norm;
 }
 
+int ranks::lost() const
+{
+    return p->met.lost();
+}
+
+void ranks::leave()
+{
+    p->met.end_watch();
+    gather({0});
+}
+
 std::vector<double> ranks::gather(const std::vector<double> &mine) const
 {
-    return gather_with(p->figures, mine);
+    return gather_with(p->figures, mine.data(), mine.size());
+}
+
+std::vector<uint8_t> ranks::gather_bytes(const void *mine, size_t n) const
+{
+    return gather_with(p->figures, static_cast<const uint8_t *>(mine), n);
 }
 
 std::vector<double> ranks::gather_statistics(const std::vector<double> &mine) const
 {
-    return gather_with(p->statistics, mine);
+    return gather_with(p->statistics, mine.data(), mine.size());
 }
 
 std::vector<at::Tensor> ranks::gradients(const at::Tensor &loss, const std::vector<at::Tensor> &params,
@@ -141,7 +170,7 @@ std::vector<at::Tensor> ranks::gradients(const at::Tensor &loss, const std::vect
     if (!p->made_for(params))
         p->make_reducer(params);
     /* The reducer averages; what is wanted is the sum. */
-    double world = p->options.world;
+    double world = p->options.meeting.world;
     for (size_t i = 0; i < params.size(); i++)
         params[i].mutable_grad() = so_far.empty() ? at::Tensor() : so_far[i] * world;
     at::Tensor scaled = loss * world;

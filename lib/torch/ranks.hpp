@@ -9,14 +9,14 @@
 
 #include <ATen/ATen.h>
 
+#include "lib/torch/meeting.hpp"
+
 namespace xdc
 {
 
 struct ranks_options {
-    int rank, world;
-    std::string address; /* of rank 0 */
-    uint16_t port;
-    double timeout_s;
+    meeting_options meeting;
+    double timeout_s; /* of a call */
     bool sync_norm;
 };
 
@@ -29,10 +29,16 @@ class ranks
     int rank() const;
     int world() const;
     bool sync_norm() const;
+    /* A rank that has gone, -1: none. Any thread. */
+    int lost() const;
+    /* Waits for all: after it ranks may go without being missed. */
+    void leave();
 
     /* The parts of all ranks, one behind the other: f64 [world, n]. Equal on every rank. */
     std::vector<double> gather(const std::vector<double> &mine) const;
-    /* The same for batch statistics, on connections of their own, since it runs between the gradients'. */
+    /* n bytes of every rank: [world, n]. */
+    std::vector<uint8_t> gather_bytes(const void *mine, size_t n) const;
+    /* As gather, for batch statistics, on connections of their own, since it runs between the gradients'. */
     std::vector<double> gather_statistics(const std::vector<double> &mine) const;
 
     /* Gradients of loss with respect to `params` (leaves), and `so_far` (empty: nothing), summed over ranks.

@@ -136,8 +136,7 @@ at::Tensor chunk_loss(step &s, const at::Tensor &features, const chunk &c)
 
 at::Tensor features_of(const step &s, const struct net_batch &b, const chunk &c)
 {
-    size_t clip = s.enc == NET_VIDEO ? size_t(3) * s.net.spec.frames * s.net.spec.crop * s.net.spec.crop
-                                     : 4000 * sizeof(float);
+    size_t clip = xdc::input_bytes(s.net, s.enc);
     std::vector<float> zeros(c.ghost ? clip / sizeof(float) + 1 : 0);
     const char *data = static_cast<const char *>(b.data) + static_cast<size_t>(c.first) * clip;
     struct net_batch rows = {static_cast<uint32_t>(c.n), data};
@@ -312,4 +311,6 @@ void xdc::train_step(struct net &net, int enc, const struct net_batch &b, const 
     add_gradients(s, b, make_chunks(s, b), g);
     report(s);
     update(s, g, of_encoder);
+    if (net.group && !net.group->sync_norm() && !o.frozen)
+        average_statistics(*net.group, {&net.encoder[enc].state});
 }

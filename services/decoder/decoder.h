@@ -11,7 +11,7 @@
 #include "services/decoder/pool.h"
 #include "services/decoder/samples_out.h"
 
-#define DECODER_RANKS_MAX 64
+#define DECODER_RANKS_MAX CONF_RANKS_MAX
 
 struct decoder {
     struct daemon daemon;

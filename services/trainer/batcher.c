@@ -37,10 +37,17 @@ void batcher_close(struct batcher *b)
     pthread_cond_destroy(&b->changed);
 }
 
+uint64_t batcher_position(const struct plan *p, uint64_t batch, uint32_t row)
+{
+    return batch * p->batch + (uint64_t)row * p->world + p->rank;
+}
+
 void batcher_begin(struct batcher *b, const struct plan *p)
 {
     pthread_mutex_lock(&b->lock);
     b->plan = *p;
+    if (p->world == 0)
+        b->plan.world = 1;
     b->active = true;
     b->batches = (p->positions + p->batch - 1) / p->batch;
     b->head = b->tail = p->first_batch;
@@ -130,8 +137,8 @@ static bool open_batch(struct batcher *b)
     const struct plan *p = &b->plan;
     batch->index = b->tail;
     batch->first = b->tail * p->batch;
-    uint64_t left = p->positions - batch->first;
-    batch->n = left < p->batch ? (uint32_t)left : p->batch;
+    batch->end = p->positions - batch->first < p->batch ? p->positions : batch->first + p->batch;
+    batch->n = (uint32_t)((batch->end - batch->first + p->world - 1 - p->rank) / p->world);
     batch->pending = p->streams * batch->n;
     for (uint32_t s = 0; s < p->streams; s++) {
         struct batch_stream *st = &batch->stream[s];
@@ -146,7 +153,8 @@ static bool open_batch(struct batcher *b)
     for (uint32_t s = 0; s < p->streams; s++) {
         for (uint32_t row = 0; row < batch->n; row++) {
             struct batch_slot *slot = &batch->stream[s].slots[row];
-            *slot = (struct batch_slot){.clip = draw_at(p->stream[s].draw, batch->first + row)};
+            *slot = (struct batch_slot){
+                .clip = draw_at(p->stream[s].draw, batcher_position(p, batch->index, row))};
             slot->disposition = p->check ? p->check(p->arg, s, slot->clip) : 0;
             if (slot->disposition)
                 complete(b, batch, slot);
@@ -189,10 +197,10 @@ struct batch_slot *batcher_find(struct batcher *b, const struct plan_key *key, u
     pthread_mutex_lock(&b->lock);
     const struct plan *p = &b->plan;
     if (b->active && key->phase == (uint32_t)p->phase && key->round == p->round && key->epoch == p->epoch &&
-        key->stream < p->streams && position < p->positions) {
+        key->stream < p->streams && position < p->positions && position % p->world == p->rank) {
         uint64_t i = position / p->batch;
         if (i >= b->head && i < b->tail) {
-            *out = (struct slot_ref){i, key->stream, (uint32_t)(position % p->batch)};
+            *out = (struct slot_ref){i, key->stream, (uint32_t)(position % p->batch / p->world)};
             slot = batcher_slot(b, *out);
         }
     }
@@ -216,7 +224,7 @@ bool batcher_after(struct batcher *b, struct slot_ref ref, struct slot_ref *out,
         out->batch++;
         out->row = 0;
     }
-    bool there = out->batch < b->tail;
+    bool there = out->batch < b->tail && out->row < b->ring[out->batch % BATCHER_DEPTH].n;
     pthread_mutex_unlock(&b->lock);
     *out_slot = there ? batcher_slot(b, *out) : NULL;
     return there;

@@ -25,8 +25,10 @@ struct plan {
     uint32_t round, epoch;
     uint32_t streams;
     struct plan_stream stream[BATCHER_STREAMS_MAX];
-    uint64_t positions;   /* of every stream */
-    uint32_t batch;       /* positions of a batch; the last one may be short */
+    uint64_t positions;   /* of every stream, over all ranks */
+    uint32_t batch;       /* positions of a batch over all ranks; the last one may be short */
+    uint32_t rank, world; /* this process fills position p where p % world == rank, and world (0: 1) divides
+                             batch: every rank has the same number of batches, the last one maybe empty */
     uint64_t first_batch; /* begin here: what was trained before an interruption is skipped */
     struct media_recipe recipe;
     /* Before a lease: 0 to lease, LEDGER_* to make a hole. Loop thread; `stream` is the index. */
@@ -60,9 +62,9 @@ struct batch_stream {
 };
 
 struct batch {
-    uint64_t index, first; /* number in the plan; position of row 0 */
-    uint32_t n;            /* rows */
-    uint32_t pending;      /* slots not done, all streams */
+    uint64_t index, first, end; /* number in the plan; its positions over all ranks */
+    uint32_t n;                 /* rows here: positions first + rank, first + rank + world, ... below end */
+    uint32_t pending;           /* slots not done, all streams */
     bool taken;
     struct batch_stream stream[BATCHER_STREAMS_MAX];
 };
@@ -79,8 +81,8 @@ struct batcher {
     struct batch ring[BATCHER_DEPTH];
     uint64_t filled; /* positions done, all plans */
     /* set once: */
-    size_t video_bytes; /* of one sample */
-    uint32_t batch_max;
+    size_t video_bytes;      /* of one sample */
+    uint32_t batch_max;      /* rows */
     void (*wake)(void *arg); /* tells the loop thread that there is room or a new plan; any thread */
     void *wake_arg;
 };
@@ -98,6 +100,9 @@ struct plan_key {
 int batcher_init(struct batcher *b, uint32_t batch_max, size_t video_bytes, void (*wake)(void *), void *arg,
                  struct err *e) WARN_UNUSED;
 void batcher_close(struct batcher *b);
+
+/* Any thread, while the plan stays: the position of a row. */
+uint64_t batcher_position(const struct plan *p, uint64_t batch, uint32_t row);
 
 /* Training thread. */
 

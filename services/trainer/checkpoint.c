@@ -23,32 +23,59 @@ static uint64_t from_hex(const json_t *j, const char *key)
     return text ? strtoull(text, NULL, 16) : 0;
 }
 
+static json_t *marks_to_json(const struct train_state *s)
+{
+    json_t *list = json_array();
+    for (uint32_t r = 0; r < s->ranks; r++) {
+        const struct ledger_mark *m = &s->ledgers[r];
+        json_array_append_new(list, json_pack("{s:i, s:I, s:o}", "epoch", (int)m->epoch, "size_bytes",
+                                              (json_int_t)m->size_bytes, "hash", hex(m->hash)));
+    }
+    return list;
+}
+
+static int marks_from_json(const json_t *list, struct train_state *s)
+{
+    size_t n = json_array_size(list);
+    if (n == 0 || n > CONF_RANKS_MAX)
+        return -1;
+    s->ranks = (uint32_t)n;
+    for (size_t r = 0; r < n; r++) {
+        json_t *mark = json_array_get(list, r);
+        int epoch;
+        json_int_t size;
+        if (json_unpack(mark, "{s:i, s:I}", "epoch", &epoch, "size_bytes", &size) < 0)
+            return -1;
+        s->ledgers[r] = (struct ledger_mark){(uint32_t)epoch, (uint64_t)size, from_hex(mark, "hash")};
+    }
+    return 0;
+}
+
 /* All of state.json but the hash of the weights, which is known when they are written. */
 static json_t *state_to_json(uint64_t run, const struct train_state *s, struct quarantine *q)
 {
-    return json_pack(
-        "{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], "
-        "s:[I,I], s:o}",
-        "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round, "epoch",
-        (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step, "labels", hex(s->labels),
-        "features", hex(s->features), "ledger", "epoch", (int)s->ledger.epoch, "size_bytes",
-        (json_int_t)s->ledger.size_bytes, "hash", hex(s->ledger.hash), "loss", s->loss[0], s->loss[1],
-        "labelled", (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
-        (json_int_t)s->correct[0], (json_int_t)s->correct[1], "quarantine", quarantine_to_json(q));
+    return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:[f,f], s:[I,I], "
+                     "s:[I,I], s:o}",
+                     "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round,
+                     "epoch", (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step,
+                     "labels", hex(s->labels), "features", hex(s->features), "ledgers", marks_to_json(s),
+                     "loss", s->loss[0], s->loss[1], "labelled", (json_int_t)s->labelled[0],
+                     (json_int_t)s->labelled[1], "correct", (json_int_t)s->correct[0],
+                     (json_int_t)s->correct[1], "quarantine", quarantine_to_json(q));
 }
 
 static int state_from_json(const json_t *j, struct train_state *s, struct err *e)
 {
     const char *phase;
-    int round, epoch, ledger_epoch;
-    json_int_t batch, step, size, labelled[2], correct[2];
-    const json_t *ledger;
+    int round, epoch;
+    json_int_t batch, step, labelled[2], correct[2];
+    const json_t *ledgers;
     int rc = json_unpack((json_t *)j, "{s:s, s:i, s:i, s:I, s:I, s:o, s:[F,F], s:[I,I], s:[I,I]}", "phase",
-                         &phase, "round", &round, "epoch", &epoch, "batch", &batch, "step", &step, "ledger",
-                         &ledger, "loss", &s->loss[0], &s->loss[1], "labelled", &labelled[0], &labelled[1],
+                         &phase, "round", &round, "epoch", &epoch, "batch", &batch, "step", &step, "ledgers",
+                         &ledgers, "loss", &s->loss[0], &s->loss[1], "labelled", &labelled[0], &labelled[1],
                          "correct", &correct[0], &correct[1]);
     if (rc == 0)
-        rc = json_unpack((json_t *)ledger, "{s:i, s:I}", "epoch", &ledger_epoch, "size_bytes", &size);
+        rc = marks_from_json(ledgers, s);
     if (rc < 0 || phase_parse(phase, &s->phase) < 0)
         return err_set(e, XDC_EFORMAT, "the checkpoint's state lacks a field or has a wrong one");
     s->round = (uint32_t)round;
@@ -57,7 +84,6 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
     s->step = (uint64_t)step;
     s->labels = from_hex(j, "labels");
     s->features = from_hex(j, "features");
-    s->ledger = (struct ledger_mark){(uint32_t)ledger_epoch, (uint64_t)size, from_hex(ledger, "hash")};
     for (int i = 0; i < NET_ENCODERS; i++) {
         s->labelled[i] = (uint64_t)labelled[i];
         s->correct[i] = (uint64_t)correct[i];

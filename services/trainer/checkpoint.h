@@ -5,6 +5,7 @@
 #pragma once
 #include <jansson.h>
 #include "lib/checkpoint_dir.h"
+#include "lib/conf.h"
 #include "lib/ledger.h"
 #include "lib/torch/net.h"
 #include "services/trainer/phase.h"
@@ -13,11 +14,12 @@
 /* Where a run stands. */
 struct train_state {
     enum phase phase;
-    uint32_t round, epoch;     /* epoch within the round */
-    uint64_t batch;            /* batches of the epoch that are trained */
-    uint64_t step;             /* of the run */
-    uint64_t labels, features; /* hashes of the table and the dump in force, 0 for none */
-    struct ledger_mark ledger;
+    uint32_t round, epoch;                      /* epoch within the round */
+    uint64_t batch;                             /* batches of the epoch that are trained */
+    uint64_t step;                              /* of the run */
+    uint64_t labels, features;                  /* hashes of the table and the dump in force, 0 for none */
+    uint32_t ranks;                             /* that trained it */
+    struct ledger_mark ledgers[CONF_RANKS_MAX]; /* by rank */
     /* sums over the epoch so far, for its record: */
     double loss[NET_ENCODERS];
     uint64_t labelled[NET_ENCODERS], correct[NET_ENCODERS];

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include "lib/rng.h"
 
-void draw_init_clip_order(struct draw *d, const struct clip_set *set)
+void draw_init_clip_order(struct draw *d, const struct clip_set *set, uint64_t offset)
 {
-    *d = (struct draw){.kind = DRAW_CLIP_ORDER, .set = set};
+    *d = (struct draw){.kind = DRAW_CLIP_ORDER, .set = set, .offset = offset};
 }
 
 void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose,

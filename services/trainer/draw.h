@@ -16,7 +16,7 @@ struct draw {
     uint64_t seed;
     const char *purpose; /* of the key: "train", "stats", ... */
     uint32_t round, stream;
-    uint64_t offset; /* added to every position: epochs are slices of one order */
+    uint64_t offset; /* added to every position: epochs and shards are slices of one order */
     struct clip_order order;
     uint64_t order_pass; /* which pass `order` is of */
     uint32_t clusters;   /* non-empty */
@@ -24,7 +24,7 @@ struct draw {
     uint32_t *members;   /* owned; clip ids by cluster */
 };
 
-void draw_init_clip_order(struct draw *d, const struct clip_set *set);
+void draw_init_clip_order(struct draw *d, const struct clip_set *set, uint64_t offset);
 void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose,
                         uint32_t round, uint32_t stream, uint64_t offset);
 /* Draws by the first head of `enc`. Takes 4 bytes a clip. */

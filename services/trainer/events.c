@@ -122,6 +122,10 @@ static int put_line(struct events *ev, double time_s, const char *event, json_t 
 
 int events_write(struct events *ev, const char *event, json_t *fields, struct err *e)
 {
+    if (ev->fd < 0) { /* another rank keeps the record */
+        json_decref(fields);
+        return 0;
+    }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     double time_s = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;

@@ -20,7 +20,7 @@ struct events {
  * to there stands; without one nothing does. */
 int events_open(struct events *ev, const char *run_dir, bool tensorboard, const uint64_t *step, bool resumed,
                 struct err *e) WARN_UNUSED;
-/* Adds "event", "time" and "step" to `fields` (takes the reference) and appends the line with one write; the
- * table in events.c says which fields become scalars. */
+/* With fd -1 it does nothing, else: adds "event", "time" and "step" to `fields` (takes the reference) and
+ * appends the line with one write; the table in events.c says which fields become scalars. */
 int events_write(struct events *ev, const char *event, json_t *fields, struct err *e) WARN_UNUSED;
 void events_close(struct events *ev);

@@ -12,7 +12,7 @@ static void send_sealed(struct features_out *f, const struct wire_peer *to, uint
     Xdc__DumpSealed sealed = XDC__DUMP_SEALED__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
     sealed.round = round;
-    sealed.rank = f->trainer->rank;
+    sealed.rank = f->trainer->meet.rank;
     sealed.manifest = f->trainer->manifest_id;
     sealed.features = hash;
     env.run = f->trainer->run;
@@ -54,7 +54,7 @@ int features_out_open(struct features_out *f, struct trainer *t, struct err *e)
     pthread_mutex_init(&f->lock, NULL);
     char endpoint[CONF_STRING_MAX];
     struct wire_options o = {.kind = WIRE_ROUTER, .raw_frame_max = 0, .on_message = on_message, .arg = f};
-    int rc = daemon_endpoint(&t->conf, "features", (int)t->rank, endpoint, e);
+    int rc = daemon_endpoint(&t->conf, "features", (int)t->meet.rank, endpoint, e);
     if (rc == 0)
         rc = wire_open(t->wires, &t->loop, &o, &f->wire, e);
     if (rc == 0)
@@ -106,22 +106,36 @@ void features_out_sealed(struct features_out *f, uint32_t round, uint64_t hash)
 
 int features_out_dir(const struct trainer *t, uint32_t round, char out[PATH_MAX], struct err *e)
 {
-    return fs_path(out, e, "%s/features/round-%04u/rank-%u", t->conf.run.dir, round, t->rank);
+    return fs_path(out, e, "%s/features/round-%04u/rank-%u", t->conf.run.dir, round, t->meet.rank);
+}
+
+struct features_share features_out_share(const struct trainer *t)
+{
+    uint64_t clips = clip_set_size(&t->set), total = t->set.videos * t->set.clips_per_video;
+    uint32_t rank = t->meet.rank, world = t->meet.world;
+    struct features_share s = {.first = clips * rank / world};
+    uint64_t end = clips * (rank + 1) / world;
+    s.n = end - s.first;
+    s.first_row = rank == 0 ? 0 : clip_set_at(&t->set, s.first);
+    s.rows = (rank + 1 == world ? total : clip_set_at(&t->set, end)) - s.first_row;
+    return s;
 }
 
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
                         struct feature_store **out, struct err *e)
 {
     char dir[PATH_MAX], parent[PATH_MAX];
+    struct features_share share = features_out_share(t);
     struct feature_info info = {
         .manifest = t->manifest_id,
         .run = t->run,
         .weights = weights,
-        .rows = t->set.videos * t->set.clips_per_video,
+        .first = share.first_row,
+        .rows = share.rows,
         .total = t->set.videos * t->set.clips_per_video,
         .round = round,
-        .rank = t->rank,
-        .ranks = 1,
+        .rank = t->meet.rank,
+        .ranks = t->meet.world,
         .dtype = t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32,
         .encoders = 2,
         .encoder = {{.name = "video", .dim = dims[0]}, {.name = "audio", .dim = dims[1]}}};

@@ -30,9 +30,16 @@ void features_out_finish(struct features_out *f);
 /* Training thread: the dump of `round` is sealed; wakes the loop. */
 void features_out_sealed(struct features_out *f, uint32_t round, uint64_t hash);
 
-/* Training thread: path of a round's dump directory. */
+/* Training thread: path of this rank's shard of a round's dump. */
 int features_out_dir(const struct trainer *t, uint32_t round, char out[4096], struct err *e) WARN_UNUSED;
-/* Begins the dump of a round for both encoders. -ENOSPC, naming the free space, below
+/* The clips of the set, in clip order, that this rank extracts: those from place `first` on, `n` of them; and
+ * the rows of its shard, which hold them. */
+struct features_share {
+    uint64_t first, n;
+    uint64_t first_row, rows;
+};
+struct features_share features_out_share(const struct trainer *t);
+/* Begins this rank's shard of the dump of a round for both encoders. -ENOSPC, naming the free space, below
  * limits.disk_reserve_mib. */
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
                         struct feature_store **out, struct err *e) WARN_UNUSED;

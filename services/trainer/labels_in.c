@@ -40,7 +40,7 @@ int labels_in_open(struct labels_in *l, struct trainer *t, struct err *e)
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
     char endpoint[CONF_STRING_MAX], id[64];
-    snprintf(id, sizeof id, "trainer-%u-%016llx", t->rank, (unsigned long long)t->incarnation);
+    snprintf(id, sizeof id, "trainer-%u-%016llx", t->meet.rank, (unsigned long long)t->incarnation);
     struct wire_options o = {.kind = WIRE_DEALER, .id = id, .on_message = on_message, .arg = l};
     int rc = daemon_endpoint(&t->conf, "labels", 0, endpoint, e);
     if (rc == 0)

@@ -70,7 +70,7 @@ static void on_leased(void *arg, struct slot_ref ref, struct batch_slot *slot)
 {
     struct reclaim *r = arg;
     struct batcher *b = &r->l->trainer->batcher;
-    uint64_t position = ref.batch * b->plan.batch + ref.row;
+    uint64_t position = batcher_position(&b->plan, ref.batch, ref.row);
     for (uint32_t i = slot->n_leases; i-- > 0;) {
         struct slot_lease *lease = &slot->leases[i];
         if (lease->decoder != r->decoder)
@@ -267,7 +267,7 @@ static void fill_clip(const struct leases_out *l, const struct group *g, uint32_
     key->round = p->round;
     key->epoch = p->epoch;
     key->stream = g->refs[i].stream;
-    key->position = g->refs[i].batch * p->batch + g->refs[i].row;
+    key->position = batcher_position(p, g->refs[i].batch, g->refs[i].row);
     key->clip = id;
     key->attempt = g->slots[i]->attempts + 1;
     xdc__lease_clip__init(clip);
@@ -420,7 +420,7 @@ void leases_out_abandon(struct leases_out *l, struct slot_ref ref, const struct 
             .decoder = lease->decoder,
             .stream = ref.stream,
             .attempt = lease->attempt,
-            .position = ref.batch * l->trainer->batcher.plan.batch + ref.row,
+            .position = batcher_position(&l->trainer->batcher.plan, ref.batch, ref.row),
             .granted_s = lease->granted_s,
         };
     }

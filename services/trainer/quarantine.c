@@ -96,6 +96,14 @@ size_t quarantine_count(struct quarantine *q)
     return n;
 }
 
+void quarantine_copy(struct quarantine *q, struct quarantine_entry *out, size_t n)
+{
+    pthread_mutex_lock(&q->lock);
+    if (n)
+        memcpy(out, q->entries, n * sizeof *out);
+    pthread_mutex_unlock(&q->lock);
+}
+
 json_t *quarantine_to_json(struct quarantine *q)
 {
     json_t *list = json_array();

@@ -46,6 +46,8 @@ size_t quarantine_count(struct quarantine *q);
 int quarantine_take_videos(struct quarantine *q, const char *run_dir, const char *manifest,
                            uint64_t manifest_id, bool fresh, const struct quarantine_needs *needs,
                            uint32_t clips_per_video, struct err *e) WARN_UNUSED;
+/* The first n of them, sorted by clip. */
+void quarantine_copy(struct quarantine *q, struct quarantine_entry *out, size_t n);
 /* [[clip, reason], ...], a new reference; NULL without memory. */
 json_t *quarantine_to_json(struct quarantine *q);
 /* Replaces the contents. XDC_EFORMAT. */

@@ -20,28 +20,32 @@ void train_checkpoint_init(struct train_loop *l)
     l->checkpoint_at_s = progress_now_s();
 }
 
-/* The mark and the copy are of one moment: this thread alone appends to the ledger and trains. */
+/* The marks and the copy are of one moment: this thread alone appends to the ledger and trains. */
 int train_checkpoint(struct train_loop *l, struct err *e)
 {
     struct trainer *t = l->t;
     double since_s = progress_now_s();
-    int rc = ledger_sync(l->ledger, &l->state.ledger, e);
-    atomic_store(&t->checkpoint, false);
+    int rc = train_merge_quarantine(l, e);
     if (rc == 0)
+        rc = train_gather_marks(l, e);
+    atomic_store(&t->checkpoint, false);
+    if (rc == 0 && t->meet.rank == 0)
         rc = checkpoint_writer_begin(&l->writer, &l->state, l->net, &t->quarantine, since_s, e);
     l->checkpoint_at_s = progress_now_s();
     return rc;
 }
 
+bool train_checkpoint_due(const struct train_loop *l)
+{
+    double every_s = l->t->conf.train.checkpoint_s;
+    return (every_s > 0 && progress_now_s() - l->checkpoint_at_s >= every_s) ||
+           atomic_load(&l->t->checkpoint);
+}
+
 int train_checkpoint_if_due(struct train_loop *l, struct err *e)
 {
-    struct trainer *t = l->t;
-    double every_s = t->conf.train.checkpoint_s;
     int rc = checkpoint_writer_poll(&l->writer, e);
-    if (rc < 0)
-        return rc;
-    bool due = every_s > 0 && progress_now_s() - l->checkpoint_at_s >= every_s;
-    return due || atomic_load(&t->checkpoint) ? train_checkpoint(l, e) : 0;
+    return rc == 0 && l->checkpoint_now ? train_checkpoint(l, e) : rc;
 }
 
 int train_checkpoint_wait(struct train_loop *l, struct err *e)

@@ -61,6 +61,8 @@ static int make_plan(struct epoch *x, struct err *e)
                             .streams = resample ? 2 : 1,
                             .positions = n,
                             .batch = (uint32_t)c->train.batch,
+                            .rank = t->meet.rank,
+                            .world = t->meet.world,
                             .first_batch = l->state.batch,
                             .recipe = t->recipe_train,
                             .check = check_clip,
@@ -120,7 +122,7 @@ static int record(struct epoch *x, const struct batch *b, bool passes, struct er
             bool there = slot->disposition == LEDGER_TRAINED;
             x->records[n++] =
                 (struct ledger_record){.step = x->l->state.step,
-                                       .position = b->first + row,
+                                       .position = batcher_position(&x->plan, b->index, row),
                                        .clip = slot->clip,
                                        .labels = x->l->targets.hash,
                                        .sample = there && !passes ? slot->hash : 0,
@@ -148,8 +150,10 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
     }
     struct net_batch in = {n, enc == NET_VIDEO ? (const void *)b->stream[stream].video
                                                : b->stream[stream].audio};
+    double since_s = progress_now_s();
     int rc = net_train_step(l->net, enc, &in, (const int64_t *const *)x->labels,
                             x->weigh ? (const float *const *)x->weights : NULL, sgd, &out, e);
+    l->stepped_s += progress_now_s() - since_s;
     if (rc < 0)
         return rc;
     l->state.loss[enc] += out.loss[0] * out.labelled[0];
@@ -200,7 +204,8 @@ static int train_batch(struct epoch *x, struct batch *b, struct err *e)
     for (uint32_t s = 0; rc == 0 && !passes && s < x->plan.streams; s++) {
         const struct plan_stream *ps = &x->plan.stream[s];
         uint32_t n = train_compact(l->t, &b->stream[s], b->n, ps->video, ps->audio, x->rows);
-        for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++)
+        bool any = n > 0 || l->t->meet.world > 1; /* over ranks some other one may have rows */
+        for (unsigned enc = 0; rc == 0 && any && enc < NET_ENCODERS; enc++)
             if (stream_trains(x, s, (enum net_encoder)enc)) {
                 sgd.seed = rng_key((uint64_t)l->t->conf.run.seed, "step", l->state.step, enc, 0);
                 rc = step_encoder(x, (enum net_encoder)enc, b, s, n, &sgd, e);
@@ -219,16 +224,16 @@ static int train_batches(struct epoch *x, struct err *e)
     struct trainer *t = l->t;
     struct batch *b;
     int rc;
-    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+    while ((rc = train_take(l, &b, e)) == 0) {
         rc = train_batch(x, b, e);
-        train_show_done(l, b->first + b->n);
+        train_show_done(l, b->end);
         batcher_give(&t->batcher, b);
         if (rc == 0 && l->state.batch < x->batches) /* after the last one the epoch's own comes at once */
             rc = train_checkpoint_if_due(l, e);
         if (rc < 0)
             return rc;
     }
-    if (rc != XDC_ESTOPPED)
+    if (rc != XDC_ESTOPPED || !l->parting)
         return rc < 0 ? rc : 0;
     rc = train_checkpoint(l, e);
     if (rc == 0)
@@ -262,11 +267,12 @@ static int finish(struct epoch *x, struct err *e)
     if (rc < 0)
         return rc;
     rc = events_write(&l->events, "epoch",
-                      json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:i}", "round",
-                                (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0], "audio",
-                                loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1], "lr",
-                                x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
-                                "clips_per_s", rate, "quarantined", (int)quarantine_count(&l->t->quarantine)),
+                      json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:f, s:f, s:i}",
+                                "round", (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0],
+                                "audio", loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1],
+                                "lr", x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
+                                "waited_s", l->waited_s, "steps_s", l->stepped_s, "clips_per_s", rate,
+                                "quarantined", (int)quarantine_count(&l->t->quarantine)),
                       e);
     s->epoch++;
     s->batch = 0;

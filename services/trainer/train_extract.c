@@ -1,7 +1,9 @@
-/* PHASE_EXTRACT: the features of every clip of the set, in clip order, into the round's dump. */
+/* PHASE_EXTRACT: the features of every clip of the set, in clip order, into the round's dump, a shard from
+ * each rank. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lib/feature_dump.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "services/trainer/train_loop.h"
@@ -28,7 +30,7 @@ static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
 static int quarantine_path(const struct train_loop *l, char path[PATH_MAX], struct err *e)
 {
     return fs_path(path, e, "%s/features/round-%04u/quarantine-%u.json", l->t->conf.run.dir, l->state.round,
-                   l->t->rank);
+                   l->t->meet.rank);
 }
 
 static int save_quarantine(struct train_loop *l, struct err *e)
@@ -61,19 +63,21 @@ static int load_quarantine(struct train_loop *l, struct err *e)
     return rc;
 }
 
-/* 1 when the round's dump was sealed before an interruption by these very weights; one by others moves out of
- * the way. */
-static int reuse(struct train_loop *l, const char *dir, uint64_t weights, struct err *e)
+/* 1 when this rank's shard was sealed before an interruption by these very weights; one by others, or of
+ * other ranks, moves out of the way. */
+static int reuse(struct train_loop *l, const char *dir, uint64_t weights, uint64_t *out_hash, struct err *e)
 {
+    struct features_share share = features_out_share(l->t);
     struct feature_store *s = NULL;
     int rc = feature_store_open(dir, &s, e);
     if (rc == -ENOENT)
         return 0;
     if (rc == 0) {
         const struct feature_info *i = feature_store_info(s);
-        bool same = i->weights == weights && i->run == l->t->run && i->manifest == l->t->manifest_id;
+        bool same = i->weights == weights && i->run == l->t->run && i->manifest == l->t->manifest_id &&
+                    i->ranks == l->t->meet.world && i->first == share.first_row && i->rows == share.rows;
         if (same)
-            l->state.features = i->hash;
+            *out_hash = i->hash;
         feature_store_close(s);
         if (same && load_quarantine(l, e) == 0)
             return 1;
@@ -118,18 +122,19 @@ static int extract_batches(struct extract *x, const struct plan *plan, struct er
     return rc < 0 ? err_set(e, rc, "stopped") : 0;
 }
 
-static int extract_dump(struct extract *x, uint64_t weights, struct err *e)
+static int extract_shard(struct extract *x, uint64_t weights, struct err *e)
 {
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
+    struct features_share share = features_out_share(t);
     struct draw draw;
-    draw_init_clip_order(&draw, &t->set);
+    draw_init_clip_order(&draw, &t->set, share.first);
     struct plan plan = {.phase = PHASE_EXTRACT,
                         .round = l->state.round,
                         .streams = 1,
                         .stream = {{.video = true, .audio = true, .draw = &draw}},
-                        .positions = clip_set_size(&t->set),
-                        .batch = (uint32_t)t->conf.train.batch,
+                        .positions = share.n,
+                        .batch = (uint32_t)t->conf.train.batch / t->meet.world,
                         .recipe = t->recipe_eval,
                         .check = check_quarantine,
                         .arg = t};
@@ -140,60 +145,94 @@ static int extract_dump(struct extract *x, uint64_t weights, struct err *e)
     batcher_begin(&t->batcher, &plan);
     rc = extract_batches(x, &plan, e);
     batcher_end(&t->batcher);
+    return rc == 0 ? save_quarantine(l, e) : rc;
+}
+
+/* Seals this rank's shard, where there is one to seal, when a resume would find the weights that made it.
+ * With all shards sealed the dump is there. */
+static int seal(struct extract *x, uint64_t hash, struct err *e)
+{
+    struct train_loop *l = x->l;
+    uint64_t hashes[CONF_RANKS_MAX];
+    int rc = train_checkpoint_wait(l, e);
     if (rc == 0)
-        rc = save_quarantine(l, e);
-    if (rc == 0) /* a resume must find the weights that made a sealed dump */
-        rc = train_checkpoint_wait(l, e);
-    if (rc == 0)
-        rc = feature_store_seal(x->store, &l->state.features, e);
-    for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++)
+        rc = train_barrier(l, e);
+    if (rc == 0 && x->store)
+        rc = feature_store_seal(x->store, &hash, e);
+    for (unsigned i = 0; rc == 0 && x->store && i < NET_ENCODERS; i++)
         rc = train_warn_features(l, (enum net_encoder)i, &x->range[i], e);
+    if (rc == 0)
+        rc = net_gather(l->net, &hash, sizeof hash, hashes, e);
+    if (rc == 0)
+        l->state.features = feature_dump_hash(hashes, l->t->meet.world);
     return rc;
+}
+
+static int open_extract(struct extract *x, struct err *e)
+{
+    size_t batch = (size_t)x->l->t->conf.train.batch;
+    uint32_t widest = 0;
+    for (unsigned i = 0; i < NET_ENCODERS; i++) {
+        x->dims[i] = net_feature_dim(x->l->net, (enum net_encoder)i);
+        widest = x->dims[i] > widest ? x->dims[i] : widest;
+    }
+    x->rows = malloc(batch * sizeof *x->rows);
+    x->out = malloc(batch * widest * sizeof *x->out);
+    int rc = x->rows && x->out ? 0 : err_sys(e, ENOMEM, "features");
+    for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++)
+        rc = health_range_init(&x->range[i], x->dims[i], e);
+    return rc;
+}
+
+static void close_extract(struct extract *x)
+{
+    for (unsigned i = 0; i < NET_ENCODERS; i++)
+        health_range_close(&x->range[i]);
+    feature_store_close(x->store);
+    free(x->rows);
+    free(x->out);
+}
+
+/* This rank's part; whether it was there already or not, all ranks seal together. */
+static int extract(struct extract *x, struct err *e)
+{
+    struct train_loop *l = x->l;
+    char dir[PATH_MAX];
+    uint64_t weights, hash = 0;
+    int rc = features_out_dir(l->t, l->state.round, dir, e);
+    if (rc == 0)
+        rc = net_hash(l->net, &weights, e);
+    if (rc == 0)
+        rc = reuse(l, dir, weights, &hash, e);
+    if (rc == 0)
+        rc = extract_shard(x, weights, e);
+    return rc < 0 ? rc : seal(x, hash, e);
 }
 
 int train_extract(struct train_loop *l, struct err *e)
 {
-    char dir[PATH_MAX];
-    uint64_t weights;
     struct extract x = {.l = l};
-    uint32_t widest = 0;
-    for (unsigned i = 0; i < NET_ENCODERS; i++) {
-        x.dims[i] = net_feature_dim(l->net, (enum net_encoder)i);
-        widest = x.dims[i] > widest ? x.dims[i] : widest;
-    }
     int rc = 0;
     if (l->t->conf.train.recalibrate && l->state.round > 0)
         rc = train_measure_warm(l, e);
     if (rc == 0)
-        rc = features_out_dir(l->t, l->state.round, dir, e);
+        rc = open_extract(&x, e);
     if (rc == 0)
-        rc = net_hash(l->net, &weights, e);
+        rc = extract(&x, e);
+    bool extracted = x.store != NULL;
+    close_extract(&x);
     if (rc == 0)
-        rc = reuse(l, dir, weights, e);
-    if (rc == 0) {
-        size_t batch = (size_t)l->t->conf.train.batch;
-        x.rows = malloc(batch * sizeof *x.rows);
-        x.out = malloc(batch * widest * sizeof *x.out);
-        rc = x.rows && x.out ? 0 : err_sys(e, ENOMEM, "features");
-        for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++)
-            rc = health_range_init(&x.range[i], x.dims[i], e);
-        if (rc == 0)
-            rc = extract_dump(&x, weights, e);
-        for (unsigned i = 0; i < NET_ENCODERS; i++)
-            health_range_close(&x.range[i]);
-        feature_store_close(x.store);
-        free(x.rows);
-        free(x.out);
-        double seconds = progress_now_s() - l->phase_start_s;
-        if (rc == 0)
-            rc = events_write(&l->events, "extract",
-                              json_pack("{s:i, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
-                                        (json_int_t)l->phase_clips, "seconds", seconds, "clips_per_s",
-                                        (double)l->phase_clips / seconds),
-                              e);
-    }
+        rc = train_merge_quarantine(l, e);
+    double seconds = progress_now_s() - l->phase_start_s;
+    if (rc == 0 && extracted)
+        rc = events_write(&l->events, "extract",
+                          json_pack("{s:i, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
+                                    (json_int_t)l->phase_clips, "seconds", seconds, "clips_per_s",
+                                    (double)l->phase_clips / seconds),
+                          e);
     if (rc < 0)
         return err_wrap(e, "extract features of round %u", l->state.round);
-    features_out_sealed(&l->t->features, l->state.round, l->state.features);
+    if (l->t->meet.rank == 0)
+        features_out_sealed(&l->t->features, l->state.round, l->state.features);
     return 0;
 }

@@ -15,6 +15,7 @@ void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
     struct trainer_shared *s = &l->t->shared;
     l->phase_start_s = progress_now_s();
     l->phase_clips = 0;
+    l->waited_s = l->stepped_s = 0;
     pthread_mutex_lock(&s->lock);
     s->phase = l->state.phase;
     if (s->round != l->state.round)
@@ -160,6 +161,11 @@ static int adopt_table(struct train_loop *l, struct err *e)
         return rc;
     }
     targets_close(&l->targets);
+    rc = train_agree(l, "label table", label_table_info(table)->hash, e);
+    if (rc < 0) {
+        label_table_close(table);
+        return rc;
+    }
     rc = targets_adopt(&l->targets, l->t->conf.method, table, e);
     return rc == 0 ? train_warn_clusters(l, e) : rc;
 }
@@ -228,7 +234,7 @@ static int step_phase(struct train_loop *l, struct err *e)
         return phase_train(l, e);
     case PHASE_EXPORT: /* reads the newest checkpoint */
         rc = train_checkpoint_wait(l, e);
-        if (rc == 0)
+        if (rc == 0 && l->t->meet.rank == 0)
             rc = train_export(l, e);
         break;
     case PHASE_DONE:
@@ -295,13 +301,44 @@ static int init_encoders(struct train_loop *l, struct err *e)
     return rc;
 }
 
+static int ledger_dir(const struct train_loop *l, uint32_t rank, char dir[PATH_MAX], struct err *e)
+{
+    return fs_path(dir, e, "%s/ledger/rank-%u", l->t->conf.run.dir, rank);
+}
+
+/* The marks of another number of ranks fit where an epoch begins: its files are empty then. */
+static int change_ranks(struct train_loop *l, struct err *e)
+{
+    struct train_state *s = &l->state;
+    uint32_t world = l->t->meet.world, epoch = s->ledgers[0].epoch;
+    if (s->batch > 0)
+        return err_set(e, XDC_ECONF,
+                       "the newest checkpoint is of the middle of an epoch that %u ranks train: go on with "
+                       "run.ranks: %u until the epoch has ended",
+                       s->ranks, s->ranks);
+    for (uint32_t r = s->ranks; r < world; r++)
+        s->ledgers[r] = (struct ledger_mark){.epoch = epoch};
+    int rc = 0;
+    for (uint32_t r = world; rc == 0 && l->t->meet.rank == 0 && r < s->ranks; r++) {
+        char dir[PATH_MAX];
+        struct ledger *others = NULL;
+        rc = ledger_dir(l, r, dir, e);
+        if (rc == 0) /* cuts it back to the mark */
+            rc = ledger_open(dir, &s->ledgers[r], &others, e);
+        ledger_close(others);
+    }
+    s->ranks = world;
+    return rc;
+}
+
 int train_open_ledger(struct train_loop *l, struct err *e)
 {
     char dir[PATH_MAX];
-    int rc = fs_path(dir, e, "%s/ledger", l->t->conf.run.dir);
+    uint32_t rank = l->t->meet.rank;
+    int rc = l->state.ranks != 0 && l->state.ranks != l->t->meet.world ? change_ranks(l, e) : 0;
     if (rc == 0)
-        rc = fs_mkdirs(dir, e);
-    return rc == 0 ? ledger_open(dir, &l->state.ledger, &l->ledger, e) : rc;
+        rc = ledger_dir(l, rank, dir, e);
+    return rc == 0 ? ledger_open(dir, &l->state.ledgers[rank], &l->ledger, e) : rc;
 }
 
 /* Restores the newest checkpoint; without one the state is that of a new run. */
@@ -356,12 +393,16 @@ int train_loop_run(struct trainer *t, struct err *e)
     l->method = targets_method(t->conf.method);
     l->events.fd = -1;
     train_checkpoint_init(l);
-    int rc = train_unstable_open(l, e);
+    int rc = open_net(l, e);
     if (rc == 0)
-        rc = open_net(l, e);
+        rc = train_meet(l, e);
+    if (rc == 0)
+        rc = train_unstable_open(l, e);
     if (rc == 0)
         rc = resume(l, e);
     if (rc == 0)
+        rc = train_agree_on_state(l, e);
+    if (rc == 0 && t->meet.rank == 0) /* one record of a run is enough */
         rc = events_open(&l->events, t->conf.run.dir, t->conf.train.tensorboard != 0, &l->state.step,
                          l->state.phase != PHASE_STATS, e);
     while (rc == 0 && l->state.phase != PHASE_DONE) {
@@ -369,6 +410,7 @@ int train_loop_run(struct trainer *t, struct err *e)
         if (rc == XDC_EUNSTABLE)
             rc = train_roll_back(l, e);
     }
+    rc = train_name_lost(l, rc, e);
     struct err unwritten;
     if (train_checkpoint_wait(l, &unwritten) < 0) {
         if (rc < 0 && rc != XDC_ESTOPPED)
@@ -380,6 +422,11 @@ int train_loop_run(struct trainer *t, struct err *e)
         rc = events_write(&l->events, "finished", json_pack("{s:i}", "rounds", (int)l->state.round), e);
     if (rc == 0)
         train_show_phase(l, 1, 1);
+    if (rc == 0 || (rc == XDC_ESTOPPED && l->parting)) {
+        struct err e_leave;
+        if (train_leave(l, &e_leave) < 0)
+            log_warn("%s", e_leave.msg);
+    }
     unstable_close(&l->unstable);
     targets_close(&l->targets);
     ledger_close(l->ledger);

@@ -23,11 +23,13 @@ struct train_loop {
     struct events events;
     struct train_state state;
     struct checkpoint_writer writer;
-    struct unstable_list unstable; /* owned */
-    double checkpoint_at_s;        /* when the last one was begun, or the run */
-    double phase_start_s;
-    uint64_t phase_clips; /* samples that the phase used, for its rate */
-    double clips;         /* used since the start; a clip of two streams counts half in each */
+    struct unstable_list unstable;             /* owned */
+    double checkpoint_at_s;                    /* when the last one was begun, or the run */
+    bool checkpoint_now;                       /* a rank wants one behind this batch */
+    bool parting;                              /* the ranks have agreed to stop */
+    double phase_start_s, waited_s, stepped_s; /* of the phase: for batches, and within the net's steps */
+    uint64_t phase_clips;                      /* samples that the phase used, for its rate */
+    double clips; /* used since the start; a clip of two streams counts half in each */
 };
 
 /* The thread's whole life. 0 when the run is finished, XDC_ESTOPPED when it was stopped with a checkpoint. */
@@ -56,13 +58,36 @@ int train_open_ledger(struct train_loop *l, struct err *e) WARN_UNUSED;
 uint32_t train_epochs(const struct train_loop *l);
 /* train_checkpoint.c */
 void train_checkpoint_init(struct train_loop *l);
-/* Begins a checkpoint of the state as it stands; it is written while the training goes on. What keeps one
- * from being written is said by the next call. */
+/* Begins a checkpoint of the state as it stands; it is written, by rank 0, while the training goes on. What
+ * keeps one from being written is said by the next call. Collective. */
 int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
-/* Between batches: begins one that is asked for or due by train.checkpoint_s. */
+/* True when one is asked for here, or due by train.checkpoint_s. */
+bool train_checkpoint_due(const struct train_loop *l);
+/* Behind a batch: begins one if a rank wanted it when the batch was taken. Collective. */
 int train_checkpoint_if_due(struct train_loop *l, struct err *e) WARN_UNUSED;
-/* Returns when what was begun is complete, for what counts on it being there. */
+/* Returns when what was begun is complete, for what counts on it being there: rank 0 alone has any. */
 int train_checkpoint_wait(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* train_ranks.c: what the ranks do together; all of it is collective but the last. */
+/* Meets the other ranks: when it returns 0, processes that were ranks of this run before are gone. */
+int train_meet(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* XDC_EMISMATCH when the ranks do not stand at one step with the same weights. */
+int train_agree_on_state(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* XDC_EMISMATCH names the first rank whose value is not rank 0's. */
+int train_agree(struct train_loop *l, const char *what, uint64_t value, struct err *e) WARN_UNUSED;
+/* Returns when all ranks are here. */
+int train_barrier(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* Each of the n values becomes its sum over the ranks. */
+int train_sum(struct train_loop *l, double *values, size_t n, struct err *e) WARN_UNUSED;
+/* batcher_take; XDC_ESTOPPED on all ranks when one of them stops. */
+int train_take(struct train_loop *l, struct batch **out, struct err *e) WARN_UNUSED;
+/* Every rank's quarantine becomes that of all. */
+int train_merge_quarantine(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* Syncs the ledger; the state has the marks of all ranks. */
+int train_gather_marks(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* The ranks may end from now on. */
+int train_leave(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* What `rc` with `e` is when it came of a lost rank: XDC_ELOST with its name; else `rc`. */
+int train_name_lost(struct train_loop *l, int rc, struct err *e) WARN_UNUSED;
 /* train_health.c: warnings, each once a round for its encoder or source (`kind` says which it is, `name` its
  * name): in the log, as an event and in /status, with what to do. */
 int train_warn(struct train_loop *l, enum run_warning warning, const char *kind, const char *name,

@@ -21,6 +21,8 @@ static struct plan measuring_plan(struct train_loop *l, struct draw *draw, uint6
                          .stream = {{.video = video, .audio = true, .draw = draw}},
                          .positions = positions,
                          .batch = (uint32_t)t->conf.train.batch,
+                         .rank = t->meet.rank,
+                         .world = t->meet.world,
                          .recipe = t->recipe_eval,
                          .check = check_quarantine,
                          .arg = t};
@@ -41,10 +43,10 @@ int train_measure_stats(struct train_loop *l, struct err *e)
     train_show_phase(l, 0, plan.positions);
     batcher_begin(&t->batcher, &plan);
     double sum = 0, squares = 0;
-    uint64_t count = 0, seen = 0;
+    uint64_t count = 0;
     struct batch *b;
     int rc;
-    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+    while ((rc = train_take(l, &b, e)) == 0) {
         for (uint32_t row = 0; row < b->n; row++) {
             const float *x = b->stream[0].audio + (size_t)row * MEDIA_AUDIO_FLOATS;
             for (unsigned i = 0;
@@ -55,23 +57,26 @@ int train_measure_stats(struct train_loop *l, struct err *e)
             }
         }
         rc = train_note_batch(l, &plan, b, e);
-        train_show_done(l, seen += b->n);
+        train_show_done(l, b->end);
         batcher_give(&t->batcher, b);
         if (rc < 0)
             break;
     }
     batcher_end(&t->batcher);
+    double sums[3] = {sum, squares, (double)count};
+    if (rc >= 0)
+        rc = train_sum(l, sums, 3, e);
     if (rc < 0)
-        return rc == XDC_ESTOPPED ? err_set(e, rc, "stopped") : rc;
-    if (count == 0)
+        return rc;
+    if (sums[2] == 0)
         return err_set(e, XDC_EMEDIA, "no clip of the manifest can be decoded with sound");
-    double mean = sum / (double)count, deviation = sqrt(fmax(squares / (double)count - mean * mean, 1e-12));
+    double mean = sums[0] / sums[2], deviation = sqrt(fmax(sums[1] / sums[2] - mean * mean, 1e-12));
     if (t->conf.audio.frontend == MEDIA_FRONTEND_VMZ) { /* algorithms.md 1.5: used as it is */
         mean = 0;
         deviation = 1;
     }
     log_info("log-mel of %llu clips: mean %.4f, deviation %.4f",
-             (unsigned long long)(count / MEDIA_AUDIO_FLOATS), mean, deviation);
+             (unsigned long long)(sums[2] / MEDIA_AUDIO_FLOATS), mean, deviation);
     rc = net_set_audio_stats(l->net, mean, deviation, e);
     return rc < 0 ? rc
                   : events_write(&l->events, "stats",
@@ -82,6 +87,24 @@ int train_measure_stats(struct train_loop *l, struct err *e)
 static bool warm_already(const struct train_loop *l, enum net_encoder enc)
 {
     return l->state.round == 0 && net_initialised(l->net, enc, NULL);
+}
+
+/* A batch's part in the batch-norm statistics; *index counts the batches that had one. With statistics over
+ * all ranks a rank without rows takes part where the others have some. */
+static int warm(struct train_loop *l, struct batch_stream *s, uint32_t n, uint32_t *index, struct err *e)
+{
+    const void *const data[NET_ENCODERS] = {s->video, s->audio};
+    double rows = n;
+    int rc = l->t->conf.train.sync_norm ? train_sum(l, &rows, 1, e) : 0;
+    if (rc < 0 || rows <= 1)
+        return rc;
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
+        struct net_batch in = {.n = n, .data = data[enc]};
+        if (!warm_already(l, (enum net_encoder)enc))
+            rc = net_warm_batchnorm(l->net, (enum net_encoder)enc, &in, *index, e);
+    }
+    ++*index;
+    return rc;
 }
 
 int train_measure_warm(struct train_loop *l, struct err *e)
@@ -98,26 +121,20 @@ int train_measure_warm(struct train_loop *l, struct err *e)
         return err_set(e, -ENOMEM, "no memory");
     train_show_phase(l, 0, plan.positions);
     batcher_begin(&t->batcher, &plan);
-    uint64_t seen = 0;
     uint32_t index = 0;
     struct batch *b;
     int rc;
-    while ((rc = batcher_take(&t->batcher, &b)) == 0) {
+    while ((rc = train_take(l, &b, e)) == 0) {
         rc = train_note_batch(l, &plan, b, e);
-        struct net_batch in = {.n = train_compact(t, &b->stream[0], b->n, true, true, rows)};
-        in.data = b->stream[0].video;
-        if (rc == 0 && in.n > 1 && !warm_already(l, NET_VIDEO))
-            rc = net_warm_batchnorm(l->net, NET_VIDEO, &in, index, e);
-        in.data = b->stream[0].audio;
-        if (rc == 0 && in.n > 1 && !warm_already(l, NET_AUDIO))
-            rc = net_warm_batchnorm(l->net, NET_AUDIO, &in, index, e);
-        index += in.n > 1;
-        train_show_done(l, seen += b->n);
+        uint32_t n = train_compact(t, &b->stream[0], b->n, true, true, rows);
+        if (rc == 0)
+            rc = warm(l, &b->stream[0], n, &index, e);
+        train_show_done(l, b->end);
         batcher_give(&t->batcher, b);
         if (rc < 0)
             break;
     }
     batcher_end(&t->batcher);
     free(rows);
-    return rc == XDC_ESTOPPED ? err_set(e, rc, "stopped") : rc < 0 ? rc : 0;
+    return rc < 0 ? rc : net_average_statistics(l->net, e);
 }

@@ -56,25 +56,47 @@ static json_t *uri_json(char *uri)
     return j ? j : json_string(uri);
 }
 
-/* The clips that the encoder was trained on, and their files. The manifest is opened once more: the loop
- * thread uses the trainer's. */
-static int name_clips(const struct train_loop *l, const struct batch *b, uint32_t stream, json_t *clips,
+/* The clips that the encoder was trained on, on all ranks: malloc'd, `rows` of each rank, UINT64_MAX for
+ * none.
+ */
+static int list_clips(struct train_loop *l, const struct batch *b, uint32_t stream, size_t rows,
+                      uint64_t **out, struct err *e)
+{
+    uint64_t *mine = malloc(rows * sizeof *mine);
+    *out = malloc(l->t->meet.world * rows * sizeof **out);
+    int rc = mine && *out ? 0 : err_sys(e, ENOMEM, "names of clips");
+    for (uint32_t row = 0; rc == 0 && row < rows; row++) {
+        const struct batch_slot *slot = &b->stream[stream].slots[row];
+        mine[row] = row < b->n && slot->disposition == LEDGER_TRAINED ? slot->clip : UINT64_MAX;
+    }
+    if (rc == 0)
+        rc = net_gather(l->net, mine, rows * sizeof *mine, *out, e);
+    free(mine);
+    return rc;
+}
+
+/* Their numbers and files. The manifest is opened once more: the loop thread uses the trainer's. */
+static int name_clips(struct train_loop *l, const struct batch *b, uint32_t stream, json_t *clips,
                       json_t *uris, struct err *e)
 {
     const struct trainer *t = l->t;
+    size_t rows = (size_t)t->conf.train.batch / t->meet.world;
+    uint64_t *list = NULL;
     struct manifest *m = NULL;
     struct manifest_video *v = malloc(sizeof *v);
-    int rc = v ? manifest_open(t->conf.data.manifest, &m, e) : err_sys(e, ENOMEM, "names of clips");
-    for (uint32_t row = 0; rc == 0 && row < b->n; row++) {
-        const struct batch_slot *slot = &b->stream[stream].slots[row];
-        if (slot->disposition != LEDGER_TRAINED)
+    int rc = v ? list_clips(l, b, stream, rows, &list, e) : err_sys(e, ENOMEM, "names of clips");
+    if (rc == 0)
+        rc = manifest_open(t->conf.data.manifest, &m, e);
+    for (size_t i = 0; rc == 0 && i < t->meet.world * rows; i++) {
+        if (list[i] == UINT64_MAX)
             continue;
-        rc = manifest_get(m, slot->clip / t->set.clips_per_video, v, e);
-        if (rc == 0 && (json_array_append_new(clips, json_integer((json_int_t)slot->clip)) < 0 ||
+        rc = manifest_get(m, list[i] / t->set.clips_per_video, v, e);
+        if (rc == 0 && (json_array_append_new(clips, json_integer((json_int_t)list[i])) < 0 ||
                         json_array_append_new(uris, uri_json(v->uri)) < 0))
             rc = err_sys(e, ENOMEM, "names of clips");
     }
     manifest_close(m);
+    free(list);
     free(v);
     return rc;
 }
@@ -107,7 +129,8 @@ int train_note_unstable(struct train_loop *l, const struct batch *b, uint32_t st
         log_batch(l, encoder, why.msg, uris);
         fields = json_pack("{s:I, s:s, s:s, s:O, s:O}", "step", (json_int_t)l->state.step, "encoder", encoder,
                            "why", why.msg, "clips", clips, "uris", uris);
-        rc = fields ? unstable_add(&l->unstable, &place, fields, e) : err_sys(e, ENOMEM, "unstable batch");
+        rc = fields ? unstable_add(&l->unstable, &place, fields, l->t->meet.rank == 0, e)
+                    : err_sys(e, ENOMEM, "unstable batch");
     }
     if (rc == 0) {
         json_object_set_new(fields, "round", json_integer(place.round));
@@ -139,6 +162,8 @@ int train_roll_back(struct train_loop *l, struct err *e)
     int rc = train_unstable_limit(l, e);
     if (rc == 0)
         rc = train_checkpoint_wait(l, e);
+    if (rc == 0)
+        rc = train_barrier(l, e);
     if (rc == 0)
         rc = checkpoint_restore(t->conf.run.dir, t->run, &l->state, l->net, &t->quarantine, on_refused, NULL,
                                 e);

@@ -9,11 +9,14 @@
 #include "lib/daemon.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
+#include "lib/progress.h"
 #include "services/trainer/run_record.h"
 #include "services/trainer/targets.h"
 #include "services/trainer/train_loop.h"
 
 #define TICK_MS 250
+#define LOST_GRACE_S 2.0
+#define RECORD_POLL_US 50000
 
 static void on_wake_up(void *arg)
 {
@@ -41,7 +44,7 @@ static void pump(struct trainer *t)
         uv_stop(&t->loop);
         return;
     }
-    if (atomic_load(&t->stop)) {
+    if (atomic_load(&t->stop) || atomic_load(&t->lost)) {
         batcher_stop(&t->batcher);
         labels_in_stop(&t->labels);
         return;
@@ -49,6 +52,21 @@ static void pump(struct trainer *t)
     leases_out_pump(&t->leases);
     labels_in_pump(&t->labels);
     features_out_pump(&t->features);
+}
+
+/* What waits for the rank that has gone may wait for ever: then this process ends as it is. Nothing is lost
+ * but what would be trained again anyway. */
+static void end_if_stuck(struct trainer *t)
+{
+    double now = progress_now_s();
+    if (!atomic_load(&t->lost) || atomic_load(&t->finished))
+        return;
+    if (t->lost_s == 0)
+        t->lost_s = now;
+    if (now - t->lost_s < LOST_GRACE_S)
+        return;
+    log_error("ends at once: an exchange with the rank that has gone does not return");
+    _exit(err_exit_status(atomic_load(&t->stop) ? XDC_ESTOPPED : XDC_ELOST));
 }
 
 static void on_wake(uv_async_t *a)
@@ -60,6 +78,7 @@ static void on_tick(uv_timer_t *timer)
 {
     struct trainer *t = timer->data;
     leases_out_tick(&t->leases);
+    end_if_stuck(t);
     pump(t);
 }
 
@@ -67,6 +86,12 @@ void trainer_stop(void *trainer)
 {
     struct trainer *t = trainer;
     atomic_store(&t->stop, true);
+    uv_async_send(&t->wake);
+}
+
+void trainer_rank_lost(struct trainer *t)
+{
+    atomic_store(&t->lost, true);
     uv_async_send(&t->wake);
 }
 
@@ -128,6 +153,9 @@ static int fill_set(struct trainer *t, struct err *e)
     if (rc < 0)
         return rc;
     clip_set_finish(&t->set);
+    if (clip_set_size(&t->set) > 0 && clip_set_size(&t->set) < t->meet.world)
+        return err_set(e, XDC_ECONF, "%s has %llu clips to train on, fewer than run.ranks = %u",
+                       t->conf.data.manifest, (unsigned long long)clip_set_size(&t->set), t->meet.world);
     if (clip_set_size(&t->set) == 0)
         return err_set(e, XDC_ECONF, "%s has no video with split train: nothing to train on",
                        t->conf.data.manifest);
@@ -161,13 +189,26 @@ static int count_faulty_videos(struct trainer *t, struct err *e)
     return 0;
 }
 
+/* Rank 0 alone begins a run. */
+static void wait_for_record(const struct trainer *t, const char *record)
+{
+    double said_s = progress_now_s();
+    while (access(record, F_OK) < 0) {
+        if (progress_now_s() - said_s > 5) {
+            said_s = progress_now_s();
+            log_info("rank %u of %u: waiting for rank 0 to write %s", t->meet.rank, t->meet.world, record);
+        }
+        usleep(RECORD_POLL_US);
+    }
+}
+
 static int open_run(struct trainer *t, struct err *e)
 {
     char path[PATH_MAX], record[PATH_MAX];
     pid_t owner;
     int rc = fs_mkdirs(t->conf.run.dir, e);
     if (rc == 0)
-        rc = fs_path(path, e, "%s/trainer-%u.lock", t->conf.run.dir, t->rank);
+        rc = fs_path(path, e, "%s/trainer-%u.lock", t->conf.run.dir, t->meet.rank);
     if (rc == 0)
         rc = fs_lock(path, &t->lock_fd, &owner, e);
     if (rc == XDC_ELOCKED)
@@ -178,7 +219,11 @@ static int open_run(struct trainer *t, struct err *e)
         return rc;
     t->manifest_id = manifest_identity(t->manifest);
     t->run = conf_identity(&t->conf, t->manifest_id);
+    if (t->meet.port == 0)
+        t->meet.port = rendezvous_port(t->run);
     rc = fs_path(record, e, "%s/run.json", t->conf.run.dir);
+    if (rc == 0 && t->meet.rank > 0)
+        wait_for_record(t, record);
     bool fresh = rc == 0 && access(record, F_OK) < 0;
     if (rc == 0 && fresh)
         rc = take_faulty_videos(t, true, e);
@@ -200,7 +245,7 @@ static int open_sockets(struct trainer *t, struct err *e)
                              .arg = t};
     int rc = wire_context_create(&t->wires, e);
     if (rc == 0)
-        rc = daemon_endpoint(&t->conf, "clips", (int)t->rank, endpoint, e);
+        rc = daemon_endpoint(&t->conf, "clips", (int)t->meet.rank, endpoint, e);
     if (rc == 0)
         rc = wire_open(t->wires, &t->loop, &o, &t->clips, e);
     if (rc == 0)
@@ -209,7 +254,7 @@ static int open_sockets(struct trainer *t, struct err *e)
         rc = features_out_open(&t->features, t, e);
     if (rc == 0)
         rc = labels_in_open(&t->labels, t, e);
-    snprintf(name, sizeof name, "trainer-%u", t->rank);
+    snprintf(name, sizeof name, "trainer-%u", t->meet.rank);
     if (rc == 0)
         rc = daemon_status_path(&t->conf, name, path, sizeof path, e);
     struct status_calls calls = {"trainer", trainer_status, trainer_unhealthy, t};
@@ -223,13 +268,13 @@ static int open_batcher(struct trainer *t, struct err *e)
     t->recipe_eval = make_recipe(&t->conf, false);
     t->recipe_train = make_recipe(&t->conf, true);
     size_t crop = (size_t)t->conf.video.crop;
-    return batcher_init(&t->batcher, (uint32_t)t->conf.train.batch,
+    return batcher_init(&t->batcher, (uint32_t)t->conf.train.batch / t->meet.world,
                         (size_t)t->conf.video.frames * crop * crop * 3, on_wake_up, t, e);
 }
 
-int trainer_open(struct trainer *t, const struct conf *c, uint32_t rank, struct err *e)
+int trainer_open(struct trainer *t, const struct conf *c, const struct rendezvous *meet, struct err *e)
 {
-    *t = (struct trainer){.conf = *c, .rank = rank, .lock_fd = -1};
+    *t = (struct trainer){.conf = *c, .meet = *meet, .lock_fd = -1};
     /* One malloc arena: the training thread's own would give its large blocks back and fault them in again
      * every step. */
     mallopt(M_ARENA_MAX, 1);

@@ -15,6 +15,7 @@
 #include "services/trainer/labels_in.h"
 #include "services/trainer/leases_out.h"
 #include "services/trainer/quarantine.h"
+#include "services/trainer/rendezvous.h"
 #include "services/trainer/samples_in.h"
 
 /* What the training thread tells /status; under the lock. */
@@ -33,7 +34,7 @@ struct trainer_shared {
 
 struct trainer {
     struct conf conf;
-    uint32_t rank;
+    struct rendezvous meet;
     uint64_t incarnation, run, manifest_id;
     struct media_recipe recipe_eval, recipe_train;
     struct clip_set set;
@@ -60,6 +61,8 @@ struct trainer {
     struct trainer_shared shared;
     atomic_bool stop;       /* finish the step, checkpoint, end */
     atomic_bool checkpoint; /* write one now */
+    atomic_bool lost;       /* another rank has gone: end */
+    double lost_s;          /* since when; loop thread */
 
     /* training thread */
     pthread_t thread;
@@ -69,13 +72,16 @@ struct trainer {
 };
 
 /* Opens everything and starts the training thread; on failure everything is closed again. */
-int trainer_open(struct trainer *t, const struct conf *c, uint32_t rank, struct err *e) WARN_UNUSED;
+int trainer_open(struct trainer *t, const struct conf *c, const struct rendezvous *meet,
+                 struct err *e) WARN_UNUSED;
 /* Runs the loop until the run is finished or stopped. The training thread's result. */
 int trainer_run(struct trainer *t, struct err *e) WARN_UNUSED;
 void trainer_close(struct trainer *t);
 /* Any thread: as on SIGTERM (checkpoint, then XDC_ESTOPPED), and as on SIGUSR1. */
 void trainer_stop(void *trainer);
 void trainer_checkpoint(void *trainer);
+/* Any thread: another rank has gone; this one ends, at once if it does not come to an end by itself. */
+void trainer_rank_lost(struct trainer *t);
 
 /* trainer_status.c */
 json_t *trainer_status(void *trainer);

@@ -63,7 +63,7 @@ json_t *trainer_status(void *trainer)
     json_t *more = json_pack(
         "{s:s, s:i, s:i, s:s, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I}, "
         "s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:i, s:I, s:o, s:o}",
-        "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->rank, "run", run, "stopping",
+        "daemon", "trainer", "pid", (int)getpid(), "rank", (int)t->meet.rank, "run", run, "stopping",
         (int)atomic_load(&t->stop), "decoders", decoders_json(&t->leases), "batches", "ready",
         (json_int_t)ready, "open", (json_int_t)open, "positions_done", (json_int_t)filled, "leases",
         "granted", (json_int_t)t->leases.granted, "regranted", (json_int_t)t->leases.regranted, "refused",

@@ -66,13 +66,13 @@ static char *longer_text(const struct unstable_list *u, const struct unstable_pl
 }
 
 int unstable_add(struct unstable_list *u, const struct unstable_place *place, const json_t *fields,
-                 struct err *e)
+                 bool writes, struct err *e)
 {
     char *text = longer_text(u, place, fields);
     if (!text)
         return err_sys(e, ENOMEM, "%s", u->path);
     int rc = append_place(u, place, e);
-    if (rc == 0) {
+    if (rc == 0 && writes) {
         rc = fs_write_atomic(u->path, text, strlen(text), e);
         u->n -= rc < 0;
     }

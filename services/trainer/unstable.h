@@ -24,10 +24,10 @@ struct unstable_list {
 /* Reads the list of a run; without a file it is empty. XDC_EFORMAT names the line that is none. Close it in
  * any case. */
 int unstable_open(struct unstable_list *u, const char *run_dir, struct err *e) WARN_UNUSED;
-/* Adds a batch; `fields` (a loan) say what happened, the place is put before them. On disk when it returns 0.
- */
+/* Adds a batch; `fields` (a loan) say what happened, the place is put before them. On disk when it returns 0,
+ * if this process is the one that writes the file. */
 int unstable_add(struct unstable_list *u, const struct unstable_place *place, const json_t *fields,
-                 struct err *e) WARN_UNUSED;
+                 bool writes, struct err *e) WARN_UNUSED;
 bool unstable_has(const struct unstable_list *u, const struct unstable_place *place);
 /* Safe on a zeroed struct. */
 void unstable_close(struct unstable_list *u);

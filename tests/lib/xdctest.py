@@ -187,14 +187,14 @@ def write_config(place, manifest, run, name="xdc.yaml", text=TINY):
 
 
 def read_ledger(run):
-    """{epoch: [(step, position, clip, labels, sample, stream, disposition)]}: 48-byte little-endian records."""
+    """{epoch: [(step, position, clip, labels, sample, stream, disposition)]} of all ranks: 48-byte little-endian records."""
     epochs = {}
-    for path in sorted(glob.glob(os.path.join(run, "ledger", "epoch-*.led"))):
+    for path in sorted(glob.glob(os.path.join(run, "ledger", "rank-*", "epoch-*.led"))):
         data = open(path, "rb").read()
         if len(data) % 48:
             raise AssertionError(f"{path}: {len(data)} bytes are not whole records")
         if data:
-            epochs[int(os.path.basename(path)[6:12])] = list(struct.iter_unpack("<QQQQQII", data))
+            epochs.setdefault(int(os.path.basename(path)[6:12]), []).extend(struct.iter_unpack("<QQQQQII", data))
     return epochs
 
 

@@ -208,7 +208,7 @@ static void one_fault(void **state)
         {"video.resize: 100\n", "xdc.yaml:3:15: video.crop: 112 does not fit into video.resize 100\n"},
         {"augment.resize_max: 127\n",
          "xdc.yaml:3:21: augment.resize_max: 127 is below video.resize 128; 0 switches it off\n"},
-        {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10 or 18\n"},
+        {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10, 18 or 34\n"},
         /* a faulty value leads to no second fault */
         {"video.crop: 500\nvideo.resize: x\n", "xdc.yaml:4:15: video.resize: 'x' is not a whole number\n"},
     };

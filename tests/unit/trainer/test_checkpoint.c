@@ -124,7 +124,8 @@ static struct train_state state_at(uint64_t step)
                                 .step = step,
                                 .labels = 0xfedcba9876543210u,
                                 .features = 0x8000000000000001u,
-                                .ledger = {17, (uint64_t)1 << 40, 0xffffffffffffffffu},
+                                .ranks = 2,
+                                .ledgers = {{17, (uint64_t)1 << 40, 0xffffffffffffffffu}, {17, 48, 5}},
                                 .loss = {1.0 / 3.0 + (double)step, 2e-300 / 7.0},
                                 .labelled = {1234, 5678},
                                 .correct = {12, 5677}};
@@ -139,9 +140,12 @@ static void assert_states_equal(const struct train_state *a, const struct train_
     assert_int_equal(a->step, b->step);
     assert_int_equal(a->labels, b->labels);
     assert_int_equal(a->features, b->features);
-    assert_int_equal(a->ledger.epoch, b->ledger.epoch);
-    assert_int_equal(a->ledger.size_bytes, b->ledger.size_bytes);
-    assert_int_equal(a->ledger.hash, b->ledger.hash);
+    assert_int_equal(a->ranks, b->ranks);
+    for (uint32_t r = 0; r < a->ranks; r++) {
+        assert_int_equal(a->ledgers[r].epoch, b->ledgers[r].epoch);
+        assert_int_equal(a->ledgers[r].size_bytes, b->ledgers[r].size_bytes);
+        assert_int_equal(a->ledgers[r].hash, b->ledgers[r].hash);
+    }
     assert_memory_equal(a->loss, b->loss, sizeof a->loss);
     assert_memory_equal(a->labelled, b->labelled, sizeof a->labelled);
     assert_memory_equal(a->correct, b->correct, sizeof a->correct);
@@ -580,7 +584,7 @@ static void fit_done(uint64_t step)
 static void a_state_without_a_field_is_refused(void **state)
 {
     (void)state;
-    static const char *const fields[] = {"phase", "step", "ledger", "loss", "quarantine"};
+    static const char *const fields[] = {"phase", "step", "ledgers", "loss", "quarantine"};
     struct net *net = make_net(0);
     struct quarantine q;
     struct train_state r = {0};

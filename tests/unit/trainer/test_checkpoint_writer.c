@@ -91,7 +91,8 @@ static bool there(uint64_t step)
 
 static int begin(struct desk *d, uint64_t step, struct err *e)
 {
-    struct train_state s = {.phase = PHASE_TRAIN, .step = step, .ledger = {1, 48 * step, step}};
+    struct train_state s = {
+        .phase = PHASE_TRAIN, .step = step, .ranks = 1, .ledgers = {{1, 48 * step, step}}};
     return checkpoint_writer_begin(&d->writer, &s, d->net, &d->quarantine, progress_now_s(), e);
 }
 

@@ -38,7 +38,7 @@ static void clip_order_ascends(void **state)
     struct clip_set set;
     struct draw d;
     open_set(&set);
-    draw_init_clip_order(&d, &set);
+    draw_init_clip_order(&d, &set, 0);
     uint64_t position = 0;
     for (uint64_t clip = 0; clip < CLIPS; clip++)
         if (in_set(clip))

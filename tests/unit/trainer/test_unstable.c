@@ -48,7 +48,7 @@ static void add(struct unstable_list *u, size_t i)
     struct err e;
     json_t *fields = json_pack("{s:s, s:[i,i], s:[s]}", "why", "a loss\nwith \"quotes\"", "clips", 3, (int)i,
                                "uris", "b\xc3\xa4r.mp4");
-    if (unstable_add(u, &places[i], fields, &e) < 0)
+    if (unstable_add(u, &places[i], fields, true, &e) < 0)
         fail_msg("%s", e.msg);
     json_decref(fields);
 }
@@ -137,7 +137,7 @@ static void a_failed_write_changes_nothing(void **state)
     add(&u, 0);
     snprintf(u.path, sizeof u.path, "%s/none/unstable.jsonl", dir);
     json_t *fields = json_object();
-    assert_true(unstable_add(&u, &places[1], fields, &e) < 0);
+    assert_true(unstable_add(&u, &places[1], fields, true, &e) < 0);
     json_decref(fields);
     assert_int_equal(u.n, 1);
     assert_false(unstable_has(&u, &places[1]));
