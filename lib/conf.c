@@ -464,6 +464,9 @@ static void check_across(struct load *l)
         origin_of_keys(l, "video.crop", "video.resize", &at))
         fault(l, at, "video.crop: %" PRId64 " does not fit into video.resize %" PRId64, c->video.crop,
               c->video.resize);
+    if (c->train.early_stop > 0 && c->train.holdout <= 0 &&
+        origin_of_keys(l, "train.early_stop", "train.holdout", &at))
+        fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
     check_depth(l, "net.video_depth", c->net.video_depth);
     check_depth(l, "net.audio_depth", c->net.audio_depth);
 }

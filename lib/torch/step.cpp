@@ -312,4 +312,6 @@ void xdc::train_step(struct net &net, int enc, const struct net_batch &b, const 
     add_gradients(s, b, make_chunks(s, b), g);
     report(s);
     update(s, g, of_encoder);
+    if (!o.frozen)
+        ema_update(net.average[enc], net.encoder[enc].state);
 }

@@ -26,15 +26,16 @@ static uint64_t from_hex(const json_t *j, const char *key)
 /* All of state.json but the hash of the weights, which is known when they are written. */
 static json_t *state_to_json(uint64_t run, const struct train_state *s, struct quarantine *q)
 {
-    return json_pack(
-        "{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], "
-        "s:[I,I], s:o}",
-        "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round, "epoch",
-        (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step, "labels", hex(s->labels),
-        "features", hex(s->features), "ledger", "epoch", (int)s->ledger.epoch, "size_bytes",
-        (json_int_t)s->ledger.size_bytes, "hash", hex(s->ledger.hash), "loss", s->loss[0], s->loss[1],
-        "labelled", (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
-        (json_int_t)s->correct[0], (json_int_t)s->correct[1], "quarantine", quarantine_to_json(q));
+    return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:{s:i, s:I, s:o}, s:[f,f], s:[I,I], "
+                     "s:[I,I], s:o, s:o}",
+                     "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round,
+                     "epoch", (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step,
+                     "labels", hex(s->labels), "features", hex(s->features), "ledger", "epoch",
+                     (int)s->ledger.epoch, "size_bytes", (json_int_t)s->ledger.size_bytes, "hash",
+                     hex(s->ledger.hash), "loss", s->loss[0], s->loss[1], "labelled",
+                     (json_int_t)s->labelled[0], (json_int_t)s->labelled[1], "correct",
+                     (json_int_t)s->correct[0], (json_int_t)s->correct[1], "quarantine",
+                     quarantine_to_json(q), "early_stop", early_stop_to_json(s->early, NET_ENCODERS));
 }
 
 static int state_from_json(const json_t *j, struct train_state *s, struct err *e)
@@ -62,7 +63,7 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
         s->labelled[i] = (uint64_t)labelled[i];
         s->correct[i] = (uint64_t)correct[i];
     }
-    return 0;
+    return early_stop_from_json(json_object_get(j, "early_stop"), s->early, NET_ENCODERS, e);
 }
 
 int checkpoint_take(struct checkpoint *out, uint64_t run, const struct train_state *s, struct net *net,
