@@ -15,7 +15,8 @@ static const char help[] =
     "  xdc export run --encoder video --out video.safetensors\n"
     "  xdc export run --encoder audio --head fc --out audio.safetensors\n"
     "  xdc export --init r2plus1d_18 --flavour torchvision --classes 400 --out net.safetensors\n\n"
-    "usage: xdc export RUN --encoder video|audio [--head none|fc] [--flavour xdc|torchvision] --out F\n"
+    "usage: xdc export RUN --encoder video|audio [--head none|fc] [--ema] [--flavour xdc|torchvision] --out "
+    "F\n"
     "       xdc export --init NET [--flavour xdc|torchvision] [--classes N] [--width W] [--seed S] --out "
     "F\n\n"
     "RUN is a run directory (run.dir), finished or not: the newest whole checkpoint counts. The file is\n"
@@ -23,6 +24,7 @@ static const char help[] =
     "recipe is in\n"
     "its metadata.\n\n"
     "  --head fc      with the head that the encoder was trained with, as fc.weight and fc.bias\n"
+    "  --ema          the average of the weights over steps, of a run with train.ema\n"
     "  --flavour F    of a run: refuse if its network is of another flavour; with --init: which one to make\n"
     "  --init NET     r2plus1d_10|18|34, r3d_10|18|34, mc3_10|18|34, s3d (video), resnet10|18|34, "
     "resnet18_vmz (audio); SeLaVi's resnet9 is resnet10\n"
@@ -33,13 +35,15 @@ static const char help[] =
 struct request {
     const char *run, *encoder, *head, *flavour, *init, *out;
     uint64_t classes, width, seed;
+    bool ema;
 };
 
 static int export_run(const struct request *r)
 {
     struct err e;
     const char *flavour;
-    bool fc = r->head && strcmp(r->head, "fc") == 0;
+    unsigned what = r->head && strcmp(r->head, "fc") == 0 ? EXPORT_CLASSIFIER : 0;
+    what |= r->ema ? EXPORT_EMA : 0;
     int rc = r->flavour ? export_flavour(r->run, r->encoder, &flavour, &e) : 0;
     if (rc == 0 && r->flavour && strcmp(flavour, r->flavour) != 0)
         rc =
@@ -47,7 +51,7 @@ static int export_run(const struct request *r)
                     "the %s encoder of %s is of flavour %s, whose tensors have other shapes than those of %s",
                     r->encoder, r->run, flavour, r->flavour);
     if (rc == 0)
-        rc = export_encoder(r->run, r->encoder, fc, r->out, &e);
+        rc = export_encoder(r->run, r->encoder, what, r->out, &e);
     if (rc < 0)
         return cli_fail("export", &e);
     printf("%s\n", r->out);
@@ -83,8 +87,8 @@ static int check(const struct request *r)
         return cli_usage("export", "--flavour is xdc or torchvision, not %s", r->flavour);
     if (!one_of(r->head, "none", "fc"))
         return cli_usage("export", "--head is none or fc, not %s", r->head);
-    if (r->init && (r->run || r->encoder || r->head))
-        return cli_usage("export", "--init takes neither RUN nor --encoder nor --head");
+    if (r->init && (r->run || r->encoder || r->head || r->ema))
+        return cli_usage("export", "--init takes neither RUN nor --encoder nor --head nor --ema");
     if (!r->out || (!r->init && (!r->run || !r->encoder)))
         return cli_usage("export", "needs RUN and --encoder, or --init, and --out");
     return 0;
@@ -99,6 +103,9 @@ static int take_option(struct request *r, int c)
         return 0;
     case 'H':
         r->head = optarg;
+        return 0;
+    case 'm':
+        r->ema = true;
         return 0;
     case 'f':
         r->flavour = optarg;
@@ -122,12 +129,17 @@ static int take_option(struct request *r, int c)
 
 int cli_export(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"encoder", required_argument, NULL, 'e'}, {"head", required_argument, NULL, 'H'},
-        {"flavour", required_argument, NULL, 'f'}, {"init", required_argument, NULL, 'i'},
-        {"classes", required_argument, NULL, 'c'}, {"width", required_argument, NULL, 'w'},
-        {"seed", required_argument, NULL, 's'},    {"out", required_argument, NULL, 'o'},
-        {"help", no_argument, NULL, 'h'},          {0}};
+    static const struct option options[] = {{"encoder", required_argument, NULL, 'e'},
+                                            {"head", required_argument, NULL, 'H'},
+                                            {"flavour", required_argument, NULL, 'f'},
+                                            {"init", required_argument, NULL, 'i'},
+                                            {"classes", required_argument, NULL, 'c'},
+                                            {"width", required_argument, NULL, 'w'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"ema", no_argument, NULL, 'm'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     struct request r = {.width = 64};
     int c;
     while ((c = getopt_long(argc, argv, "e:f:o:h", options, NULL)) != -1) {

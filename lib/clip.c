@@ -88,6 +88,23 @@ uint64_t clip_order_find(const struct clip_order *o, uint64_t value)
     return value;
 }
 
+void clip_holdout_init(struct clip_holdout *h, uint64_t seed, double share, uint64_t min_clips,
+                       uint64_t videos, uint32_t clips_per_video)
+{
+    *h = (struct clip_holdout){0};
+    if (videos == 0 || videos * clips_per_video < min_clips)
+        return;
+    uint64_t most = CLIP_HOLDOUT_MAX / clips_per_video;
+    double wanted = floor(share * (double)videos);
+    h->held = wanted < (double)most ? (uint64_t)wanted : most;
+    clip_order_init(&h->order, rng_key(seed, "holdout", 0, 0, 0), videos);
+}
+
+bool clip_holdout_has(const struct clip_holdout *h, uint64_t video)
+{
+    return h->held && video < h->order.n && clip_order_find(&h->order, video) < h->held;
+}
+
 static uint64_t set_blocks(const struct clip_set *s)
 {
     return (s->videos + BLOCK_VIDEOS - 1) / BLOCK_VIDEOS;

@@ -1,6 +1,7 @@
-/* clip: which clips there are, when they start, and in which order they are visited; computed, never stored.
- * Used by the trainer (orders, leases), the command (labels, explain). Pure but for clip_set, which owns one
- * bitmap. clip id = video index x clips_per_video + j. */
+/* clip: which clips there are, when they start, in which order they are visited and which are held out;
+ * computed, never stored. Used by the trainer (orders, leases), the clusterer (the hold-out), the command
+ * (labels, explain). Pure but for clip_set, which owns one bitmap. clip id = video index x clips_per_video +
+ * j. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,6 +27,20 @@ void clip_order_init(struct clip_order *o, uint64_t key, uint64_t n);
 uint64_t clip_order_at(const struct clip_order *o, uint64_t i);
 /* The inverse: clip_order_find(o, clip_order_at(o, i)) == i. */
 uint64_t clip_order_find(const struct clip_order *o, uint64_t value);
+
+#define CLIP_HOLDOUT_MAX 10000 /* clips */
+
+/* The hold-out: videos on which nothing is trained and no centroid is fitted, the same ones in every round.
+ * Trainer and clusterer both make it of the configuration and the manifest's size. */
+struct clip_holdout {
+    struct clip_order order; /* of all videos; the first ones are held out */
+    uint64_t held;           /* videos; 0: none */
+};
+/* `share` of the videos, rounded down, and at most CLIP_HOLDOUT_MAX clips; none where there are fewer than
+ * `min_clips` clips. */
+void clip_holdout_init(struct clip_holdout *h, uint64_t seed, double share, uint64_t min_clips,
+                       uint64_t videos, uint32_t clips_per_video);
+bool clip_holdout_has(const struct clip_holdout *h, uint64_t video);
 
 /* The videos of a run (those with split train, or all): one bit a video, and a count per 512 bits for select.
  */

@@ -467,6 +467,9 @@ static void check_across(struct load *l)
     if (c->train.batch % c->run.ranks && origin_of_keys(l, "train.batch", "run.ranks", &at))
         fault(l, at, "train.batch: %" PRId64 " clips cannot be dealt evenly to run.ranks %" PRId64,
               c->train.batch, c->run.ranks);
+    if (c->train.early_stop > 0 && c->train.holdout <= 0 &&
+        origin_of_keys(l, "train.early_stop", "train.holdout", &at))
+        fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
     check_depth(l, "net.video_depth", c->net.video_depth);
     check_depth(l, "net.audio_depth", c->net.audio_depth);
 }

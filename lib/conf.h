@@ -64,6 +64,8 @@ struct conf {
     struct {
         int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard, sync_norm;
         int64_t epoch_clips, last_round_epochs, micro_batch, recompute, recalibrate, update, schedule;
+        int64_t holdout_min_clips, early_stop_epochs, probe;
+        double holdout, early_stop, ema;
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
         double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;
     } train;

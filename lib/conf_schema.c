@@ -159,6 +159,21 @@ const struct conf_key conf_schema[] = {
          "L2 decay of batch-norm weights and biases"),
     REAL("train.clip_norm", train.clip_norm, 0, 1e9, "0", NULL, CONF_IDENTITY,
          "2-norm that an encoder's gradient is cut to; 0: free"),
+    REAL("train.holdout", train.holdout, 0, 0.5, "0.01", NULL, CONF_IDENTITY,
+         "share of the videos, at most 10,000 clips, on which nothing is trained or clustered and losses are "
+         "measured after every epoch; 0: none"),
+    INT("train.holdout_min_clips", train.holdout_min_clips, 0, 1e12, "5000", "clips", CONF_IDENTITY,
+        "of a manifest of fewer clips nothing is held out"),
+    REAL("train.early_stop", train.early_stop, 0, 100, "0", "nats", CONF_IDENTITY,
+         "an encoder learns no more in a round when its best loss on the hold-out fell by less than this "
+         "over early_stop_epochs; 0: never, the paper's is 0.05"),
+    INT("train.early_stop_epochs", train.early_stop_epochs, 0, 10000, "0", "epochs", CONF_IDENTITY,
+        "counted behind the warm-up; 0: step_epochs, rounded up"),
+    REAL("train.ema", train.ema, 0, 0.999999, "0", NULL, CONF_IDENTITY,
+         "average the encoders' weights over steps, of the old average this share stays; 0: no average"),
+    INT("train.probe", train.probe, 0, 10000, "0", "clips", 0,
+        "after every extraction: 20-nearest-neighbour accuracy on so many clips with truth, for the record "
+        "alone; 0: none"),
     INT("stats.clips", stats.clips, 1, 1000000, "2000", "clips", CONF_IDENTITY,
         "clips that give log-mel mean and deviation"),
     INT("stats.batches", stats.batches, 1, 10000, "20", "batches", CONF_IDENTITY,

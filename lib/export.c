@@ -134,7 +134,23 @@ static void fill_meta(struct meta *m, const char *encoder, const json_t *record,
         meta_add(m, pictures[i][0], text_of(json_object_get(c, pictures[i][1])));
 }
 
-/* The tensors named "<encoder>.<key>", less heads and momentum, under their bare keys. */
+/* Puts the averaged weights in the place of the others. False when there are none. */
+static bool take_average(const struct safetensors *s, const char *encoder, struct tensor *list, size_t n)
+{
+    char name[sizeof list->name + 32];
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "%s.ema.%s", encoder, list[i].name);
+        const struct tensor *t = safetensors_find(s, name);
+        if (!t || t->dtype != list[i].dtype || tensor_count(t) != tensor_count(&list[i]))
+            continue;
+        list[i].data = t->data;
+        any = true;
+    }
+    return any;
+}
+
+/* The tensors named "<encoder>.<key>", less heads, momentum and averages, under their bare keys. */
 static size_t select_tensors(const struct safetensors *s, const char *encoder, struct tensor *out)
 {
     size_t n = 0, prefix = strlen(encoder);
@@ -143,7 +159,8 @@ static size_t select_tensors(const struct safetensors *s, const char *encoder, s
         const char *key = t->name + prefix + 1;
         if (strncmp(t->name, encoder, prefix) != 0 || t->name[prefix] != '.')
             continue;
-        if (strncmp(key, "heads.", 6) == 0 || strncmp(key, "momentum.", 9) == 0)
+        if (strncmp(key, "heads.", 6) == 0 || strncmp(key, "momentum.", 9) == 0 ||
+            strncmp(key, "ema.", 4) == 0)
             continue;
         out[n] = *t;
         memmove(out[n].name, out[n].name + prefix + 1, strlen(key) + 1);
@@ -178,7 +195,7 @@ static size_t select_classifier(const struct safetensors *s, const char *encoder
 }
 
 /* `classifier`: the name of the classifier to write, or NULL. */
-static int write_tensors(const struct safetensors *s, const char *encoder, const char *classifier,
+static int write_tensors(const struct safetensors *s, const char *encoder, const char *classifier, bool ema,
                          const char *const (*metadata)[2], size_t n_meta, const char *out, struct err *e)
 {
     struct tensor *list = malloc((safetensors_count(s) + 3) * sizeof *list);
@@ -191,6 +208,8 @@ static int write_tensors(const struct safetensors *s, const char *encoder, const
         rc = err_set(e, XDC_EFORMAT, "the weights have no %s encoder", encoder);
     else if (classifier && more == 0)
         rc = err_set(e, XDC_EMISMATCH, "the %s encoder has not one linear head: use --head none", encoder);
+    else if (ema && !take_average(s, encoder, list, n))
+        rc = err_set(e, XDC_EMISMATCH, "the run keeps no average of the weights: its train.ema is 0");
     else
         rc = safetensors_write(out, list, n + more, metadata, n_meta, e);
     free(list);
@@ -203,23 +222,26 @@ int export_weights(const char *weights, const char *encoder, const char *const (
     struct safetensors *s = NULL;
     int rc = safetensors_open(weights, &s, e);
     if (rc == 0)
-        rc = write_tensors(s, encoder, NULL, metadata, n, out, e);
+        rc = write_tensors(s, encoder, NULL, false, metadata, n, out, e);
     safetensors_close(s);
     return rc;
 }
 
-static int write_encoder(const struct safetensors *s, const char *encoder, bool classifier,
+static int write_encoder(const struct safetensors *s, const char *encoder, unsigned what,
                          const json_t *record, const json_t *state, const char *out, struct err *e)
 {
     bool s3d = strcmp(encoder, "video") == 0 && strcmp(config(record, "net.video", ""), "s3d") == 0;
-    const char *name = !classifier ? NULL : s3d ? "classifier.1" : "fc";
+    const char *name = !(what & EXPORT_CLASSIFIER) ? NULL : s3d ? "classifier.1" : "fc";
     struct meta meta = {0};
     double stats[2] = {0, 1};
     const struct tensor *measured = safetensors_find(s, "audio_stats");
     if (measured && measured->dtype == TENSOR_F64 && tensor_count(measured) == 2)
         memcpy(stats, measured->data, sizeof stats);
     fill_meta(&meta, encoder, record, state, stats);
-    int rc = write_tensors(s, encoder, name, (const char *const(*)[2])meta.pairs, meta.n, out, e);
+    if (what & EXPORT_EMA)
+        meta_add(&meta, "xdc.ema", strdup(config(record, "train.ema", "0")));
+    int rc = write_tensors(s, encoder, name, what & EXPORT_EMA, (const char *const(*)[2])meta.pairs, meta.n,
+                           out, e);
     for (size_t i = 0; i < meta.n; i++)
         free(meta.owned[i]);
     return rc;
@@ -244,7 +266,7 @@ int export_flavour(const char *run_dir, const char *encoder, const char **out, s
     return rc;
 }
 
-int export_encoder(const char *run_dir, const char *encoder, bool classifier, const char *out, struct err *e)
+int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out, struct err *e)
 {
     char dir[PATH_MAX], path[PATH_MAX];
     json_t *state = NULL, *record = NULL;
@@ -259,7 +281,7 @@ int export_encoder(const char *run_dir, const char *encoder, bool classifier, co
     if (rc == 0)
         rc = safetensors_open(path, &s, e);
     if (rc == 0)
-        rc = write_encoder(s, encoder, classifier, record, state, out, e);
+        rc = write_encoder(s, encoder, what, record, state, out, e);
     safetensors_close(s);
     json_decref(state);
     json_decref(record);

@@ -2,13 +2,18 @@
  * recipe in the metadata. Used by the trainer at the end of a run and by `xdc export`. Needs no libtorch.
  * Blocking; writes atomically. */
 #pragma once
-#include <stdbool.h>
+#include <stddef.h>
 #include "lib/err.h"
 
-/* `encoder`: "video" or "audio". With `classifier` the encoder's one linear head goes along as torchvision's
- * classifier ("fc.*", S3D's "classifier.1.*"). -ENOENT when the run has no checkpoint yet, XDC_EUSAGE for
- * another encoder, XDC_EMISMATCH when there is no such head. */
-int export_encoder(const char *run_dir, const char *encoder, bool classifier, const char *out,
+enum export_what {
+    EXPORT_CLASSIFIER = 1, /* the encoder's one linear head goes along as torchvision's classifier */
+    EXPORT_EMA = 2,        /* the average of the weights (train.ema), with the newest batch-norm statistics */
+};
+
+/* `encoder`: "video" or "audio"; `what`: of enum export_what. A classifier is "fc.*", S3D's "classifier.1.*".
+ * -ENOENT when the run has no checkpoint yet, XDC_EUSAGE for another encoder, XDC_EMISMATCH when there is no
+ * such head, or no average. */
+int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out,
                    struct err *e) WARN_UNUSED;
 
 /* The same out of one weights file (lib/torch's net_save) without the classifier, with n pairs {key, value}

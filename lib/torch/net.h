@@ -100,17 +100,34 @@ int net_train_step(struct net *net, enum net_encoder enc, const struct net_batch
                    const int64_t *const *labels, const float *const *weights, const struct net_sgd *sgd,
                    struct net_step *out, struct err *e) WARN_UNUSED;
 
+/* Sums over clips, to be added up over batches. */
+struct net_score {
+    double loss[NET_HEADS_MAX]; /* cross entropies with the labels of head h, in nats */
+    uint64_t labelled[NET_HEADS_MAX], correct[NET_HEADS_MAX];
+};
+
+/* Adds what the encoder and its heads make of a batch in eval mode without gradient; labels as in a training
+ * step. Nothing of the net changes; on failure *sums neither. Not collective: the sums are of this process's
+ * clips. */
+int net_evaluate(struct net *net, enum net_encoder enc, const struct net_batch *b,
+                 const int64_t *const *labels, struct net_score *sums, struct err *e) WARN_UNUSED;
+
 /* Pooled features in eval mode without gradient: f32 [n, dim]. A clip's features do not depend on the others'
  * contents. */
 int net_features(struct net *net, enum net_encoder enc, const struct net_batch *b, float *out,
                  struct err *e) WARN_UNUSED;
 
+/* From now on each training step that moves an encoder's weights adds them to an average: average = decay
+ * average + (1 - decay) weights, which begins with the weights as they are now (net_init begins it anew). 0:
+ * no average. The averages are part of what net_save writes and net_load demands. */
+int net_set_ema(struct net *net, double decay, struct err *e) WARN_UNUSED;
+
 /* XXH3 over all parameters and buffers of both encoders (not heads, not optimiser). */
 int net_hash(struct net *net, uint64_t *out, struct err *e) WARN_UNUSED;
 
-/* Everything (encoders, heads, momentum, audio stats) to and from one safetensors file; lib/export.h takes an
- * encoder out of it. load restores bit for bit; a file of another architecture is XDC_EMISMATCH, naming the
- * first tensor that does not fit. */
+/* Everything (encoders, heads, momentum, averages, audio stats) to and from one safetensors file;
+ * lib/export.h takes an encoder out of it. load restores bit for bit; a file of another architecture is
+ * XDC_EMISMATCH, naming the first tensor that does not fit. */
 int net_save(struct net *net, const char *path, struct err *e) WARN_UNUSED;
 int net_load(struct net *net, const char *path, struct err *e) WARN_UNUSED;
 

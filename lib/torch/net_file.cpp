@@ -89,6 +89,8 @@ everything(const struct net &net, const std::vector<xdc::head> (&heads)[NET_ENCO
             for (const entry &s : *list)
                 if (s.momentum.defined())
                     all.emplace_back(prefix + "momentum." + s.name, s.momentum);
+        for (const auto &one : net.average[enc].average)
+            all.emplace_back(prefix + "ema." + one.first, one.second);
     }
     return all;
 }
@@ -272,6 +274,7 @@ int net_init(struct net *net, enum net_encoder enc, const char *path, struct err
         at::NoGradGuard no_grad;
         for (const entry &s : net->encoder[enc].state)
             fill(s.value, *safetensors_find(file, s.name.c_str()));
+        xdc::ema_restart(net->average[enc], net->encoder[enc].state);
         net->initialised[enc] = true;
         return 0;
     });

@@ -9,6 +9,7 @@
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
+#include "lib/torch/ema.hpp"
 #include "lib/torch/encoder.hpp"
 #include "lib/torch/heads.hpp"
 #include "lib/torch/net.h"
@@ -19,6 +20,7 @@ struct net {
     at::Device device = at::kCPU;
     xdc::encoder encoder[NET_ENCODERS];
     std::vector<xdc::head> heads[NET_ENCODERS];
+    xdc::ema average[NET_ENCODERS];
     double audio_mean = 0, audio_deviation = 1;
     std::unique_ptr<xdc::ranks> group;               /* NULL: this process trains alone */
     bool initialised[NET_ENCODERS] = {false, false}; /* by net_init */

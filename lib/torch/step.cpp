@@ -313,4 +313,6 @@ void xdc::train_step(struct net &net, int enc, const struct net_batch &b, const 
     update(s, g, of_encoder);
     if (net.group && !net.group->sync_norm() && !o.frozen)
         average_statistics(*net.group, {&net.encoder[enc].state});
+    if (!o.frozen)
+        ema_update(net.average[enc], net.encoder[enc].state);
 }

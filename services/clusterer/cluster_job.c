@@ -247,6 +247,7 @@ static int put_shares(struct work *w, struct source *rows, const struct kmeans_r
     return rc;
 }
 
+/* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
 static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, struct kmeans_result *out,
                       struct err *e)
 {
@@ -263,7 +264,14 @@ static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, str
         .stop = w->job->stop,
         .row_passes = &w->job->row_passes,
     };
-    return kmeans_run(rows->x, rows->n, rows->d, &o, out, e);
+    uint32_t *held = malloc((rows->held + 1) * sizeof *held);
+    int rc = held ? kmeans_run(rows->x, rows->n, rows->d, &o, out, e) : err_sys(e, ENOMEM, "labels");
+    if (rc == 0)
+        rc = kmeans_nearest(rows->x + rows->n * rows->d, rows->held, rows->d, &o, out->centroids, held, e);
+    for (uint64_t i = 0; rc == 0 && i < rows->held; i++)
+        w->labels[s][rows->clips[rows->n + i]] = held[i];
+    free(held);
+    return rc;
 }
 
 /* Rows that k-means may go through for one source. */
@@ -289,12 +297,13 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     if (rc == 0) {
         for (uint64_t i = 0; i < rows.n; i++)
             w->labels[s][rows.clips[i]] = r.labels[i];
-        json_t *j = json_pack("{s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k", (json_int_t)w->conf->cluster.k,
-                              "n", (json_int_t)rows.n, "dim", (int)rows.d, "objective", r.objective,
+        json_t *j = json_pack("{s:I, s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k",
+                              (json_int_t)w->conf->cluster.k, "n", (json_int_t)rows.n, "held_out",
+                              (json_int_t)rows.held, "dim", (int)rows.d, "objective", r.objective,
                               "iterations", (int)r.iterations, "restarts", (int)w->conf->cluster.restarts,
                               "restart", (int)r.restart, "empty_splits", (json_int_t)r.empty_splits);
         json_object_set_new(w->json, cluster_source_name(w->conf, s), j);
-        atomic_store(&w->job->row_passes, passes + passes_of(w, rows.n));
+        atomic_store(&w->job->row_passes, passes + passes_of(w, rows.n + rows.held));
         rc = joint ? put_shares(w, &rows, &r, j, e) : 0;
     }
     kmeans_result_close(&r);

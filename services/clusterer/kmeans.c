@@ -207,11 +207,8 @@ static int lloyd_run(struct lloyd *l, uint32_t restart, struct kmeans_result *ou
     return rc;
 }
 
-static int check_input(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct err *e)
+static int check_rows(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct err *e)
 {
-    if (n < o->k)
-        return err_set(e, XDC_EFORMAT, "k-means: %u clusters need at least as many rows, there are %llu",
-                       o->k, (unsigned long long)n);
     uint64_t bad = rows_first_bad(x, n, d, o->threads);
     if (bad != UINT64_MAX)
         return err_set(e, XDC_EFORMAT, "k-means: row %llu is not finite, or too large to square",
@@ -225,7 +222,10 @@ int kmeans_run(const float *x, uint64_t n, uint32_t d, const struct kmeans_optio
     struct lloyd l = {0};
     struct kmeans_result best = {0}, run;
     *out = best;
-    int rc = check_input(x, n, d, o, e);
+    if (n < o->k)
+        return err_set(e, XDC_EFORMAT, "k-means: %u clusters need at least as many rows, there are %llu",
+                       o->k, (unsigned long long)n);
+    int rc = check_rows(x, n, d, o, e);
     if (rc == 0)
         rc = lloyd_init(&l, x, n, d, o, e);
     for (uint32_t i = 0; rc == 0 && i < o->restarts; i++) {
@@ -259,4 +259,24 @@ void kmeans_result_close(struct kmeans_result *r)
     free(r->centroids);
     free(r->labels);
     *r = (struct kmeans_result){0};
+}
+
+int kmeans_nearest(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
+                   const float *centroids, uint32_t *labels, struct err *e)
+{
+    struct lloyd l = {0};
+    double objective;
+    if (n == 0)
+        return 0;
+    int rc = check_rows(x, n, d, o, e);
+    if (rc == 0)
+        rc = lloyd_init(&l, x, n, d, o, e);
+    if (rc == 0) {
+        memcpy(l.centroids, centroids, (size_t)o->k * d * sizeof *centroids);
+        rc = lloyd_assign(&l, &objective, e);
+    }
+    if (rc == 0)
+        memcpy(labels, l.labels, n * sizeof *labels);
+    lloyd_close(&l);
+    return rc;
 }

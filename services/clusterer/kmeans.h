@@ -40,6 +40,12 @@ int kmeans_run(const float *x, uint64_t n, uint32_t d, const struct kmeans_optio
                struct kmeans_result *out, struct err *e) WARN_UNUSED;
 void kmeans_result_close(struct kmeans_result *r);
 
+/* labels [n]: for every row of x [n, d] the nearest of the k centroids, the lowest of equal ones; as for the
+ * rows of kmeans_run. Uses only k, threads, stop and row_passes of the options. XDC_EFORMAT, XDC_ESTOPPED or
+ * -ENOMEM. */
+int kmeans_nearest(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
+                   const float *centroids, uint32_t *labels, struct err *e) WARN_UNUSED;
+
 /* Greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + ln k candidates a step): rows of x as centroids
  * [k, d], drawn from `r`. Where fewer rows than k are distinct the rest are copies. 0, XDC_ESTOPPED or
  * -ENOMEM. */

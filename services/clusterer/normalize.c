@@ -14,11 +14,11 @@
 #define RANK_SHARE 1e-11
 
 struct pass {
-    float *x; /* [n, d] */
-    uint64_t n;
-    uint32_t d, p; /* p: directions kept */
-    double *sums;  /* [d], of columns */
-    double *norms; /* [chunks] */
+    float *x;        /* [n, d] */
+    uint64_t n, fit; /* the first `fit` rows count */
+    uint32_t d, p;   /* p: directions kept */
+    double *sums;    /* [d], of columns */
+    double *norms;   /* [chunks] */
     double factor;
     double *covariance; /* [d, d], then the eigenvectors */
     double *scales;     /* [d]: the eigenvalues, then what directions are multiplied by */
@@ -45,19 +45,19 @@ static void centre_slice(void *arg, uint64_t slice, unsigned worker)
     struct pass *s = arg;
     size_t first = slice * ROWS_SLICE;
     size_t width = s->d - first < ROWS_SLICE ? s->d - first : ROWS_SLICE;
-    for (uint64_t i = 0; i < s->n; i++)
+    for (uint64_t i = 0; i < s->fit; i++)
         rows_add(s->sums + first, s->x + i * s->d + first, width);
     for (size_t j = 0; j < width; j++)
-        s->sums[first + j] /= (double)s->n;
+        s->sums[first + j] /= (double)s->fit;
     for (uint64_t i = 0; i < s->n; i++)
         for (size_t j = first; j < first + width; j++)
             s->x[i * s->d + j] = (float)((double)s->x[i * s->d + j] - s->sums[j]);
 }
 
-int normalize_centre(float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop,
-                     struct err *e)
+int normalize_centre(float *x, uint64_t n, uint64_t fit, uint32_t d, unsigned threads,
+                     const atomic_bool *stop, struct err *e)
 {
-    struct pass s = {.x = x, .n = n, .d = d, .sums = calloc(d, sizeof *s.sums)};
+    struct pass s = {.x = x, .n = n, .fit = fit, .d = d, .sums = calloc(d, sizeof *s.sums)};
     if (!s.sums)
         return err_sys(e, ENOMEM, "normalize: mean of %u columns", d);
     bool done = rows_run(threads, rows_chunks(d, ROWS_SLICE), stop, centre_slice, &s);
@@ -91,7 +91,7 @@ static void norm_chunk(void *arg, uint64_t chunk, unsigned worker)
     (void)worker;
     struct pass *s = arg;
     s->norms[chunk] = 0;
-    for (uint64_t i = chunk * ROWS_CHUNK; i < chunk_end(s, chunk); i++)
+    for (uint64_t i = chunk * ROWS_CHUNK; i < chunk_end(s, chunk) && i < s->fit; i++)
         s->norms[chunk] += rows_norm(s->x + i * s->d, s->d);
 }
 
@@ -103,11 +103,12 @@ static void scale_chunk(void *arg, uint64_t chunk, unsigned worker)
         s->x[i] = (float)((double)s->x[i] * s->factor);
 }
 
-int normalize_variance(float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop,
-                       struct err *e)
+int normalize_variance(float *x, uint64_t n, uint64_t fit, uint32_t d, unsigned threads,
+                       const atomic_bool *stop, struct err *e)
 {
     uint64_t chunks = rows_chunks(n, ROWS_CHUNK);
-    struct pass s = {.x = x, .n = n, .d = d, .norms = calloc(chunks ? chunks : 1, sizeof *s.norms)};
+    struct pass s = {
+        .x = x, .n = n, .fit = fit, .d = d, .norms = calloc(chunks ? chunks : 1, sizeof *s.norms)};
     if (!s.norms)
         return err_sys(e, ENOMEM, "normalize: variance of %llu rows", (unsigned long long)n);
     bool done = rows_run(threads, chunks, stop, norm_chunk, &s);
@@ -117,7 +118,7 @@ int normalize_variance(float *x, uint64_t n, uint32_t d, unsigned threads, const
     free(s.norms);
     s.norms = NULL;
     if (done && sum > 0) {
-        s.factor = 1.0 / sqrt(sum / (double)n);
+        s.factor = 1.0 / sqrt(sum / (double)fit);
         done = rows_run(threads, chunks, stop, scale_chunk, &s);
     }
     return done ? 0 : stopped(e);
@@ -130,8 +131,8 @@ static void covariance_slice(void *arg, uint64_t slice, unsigned worker)
     uint32_t d = s->d, first = (uint32_t)slice * ROWS_SLICE;
     uint32_t end = first + ROWS_SLICE < d ? first + ROWS_SLICE : d;
     double *block = s->block + (size_t)worker * COVARIANCE_ROWS * d;
-    for (uint64_t row = 0; row < s->n; row += COVARIANCE_ROWS) {
-        uint64_t rows = s->n - row < COVARIANCE_ROWS ? s->n - row : COVARIANCE_ROWS;
+    for (uint64_t row = 0; row < s->fit; row += COVARIANCE_ROWS) {
+        uint64_t rows = s->fit - row < COVARIANCE_ROWS ? s->fit - row : COVARIANCE_ROWS;
         for (uint64_t i = 0; i < rows * d; i++)
             block[i] = (double)s->x[row * d + i];
         memset(block + rows * d, 0, (COVARIANCE_ROWS - rows) * d * sizeof *block);
@@ -171,7 +172,7 @@ static int covariance(struct pass *s, unsigned threads, const atomic_bool *stop,
         return stopped(e);
     for (size_t i = 0; i < d; i++)
         for (size_t j = i; j < d; j++) {
-            s->covariance[i * d + j] /= (double)s->n;
+            s->covariance[i * d + j] /= (double)s->fit;
             s->covariance[j * d + i] = s->covariance[i * d + j];
         }
     return 0;
@@ -181,12 +182,12 @@ static int covariance(struct pass *s, unsigned threads, const atomic_bool *stop,
 static int choose_vectors(struct pass *s, uint32_t wanted, struct err *e)
 {
     uint64_t most = wanted < s->d ? wanted : s->d;
-    most = s->n - 1 < most ? s->n - 1 : most;
+    most = s->fit - 1 < most ? s->fit - 1 : most;
     while (s->p < most && s->scales[s->p] > 0 && s->scales[s->p] > RANK_SHARE * s->scales[0])
         s->p++;
     if (s->p == 0)
         return err_set(e, XDC_EFORMAT, "normalize: all %llu rows are equal: there is nothing to whiten",
-                       (unsigned long long)s->n);
+                       (unsigned long long)s->fit);
     for (uint32_t j = 0; j < s->p; j++)
         s->scales[j] = 1.0 / sqrt(s->scales[j]);
     for (size_t i = 0; i < (size_t)s->p * s->d; i++)
@@ -211,15 +212,15 @@ static int project(struct pass *s, unsigned threads, const atomic_bool *stop, st
     return 0;
 }
 
-int normalize_pca_whiten(float *x, uint64_t n, uint32_t d, uint32_t wanted, unsigned threads,
+int normalize_pca_whiten(float *x, uint64_t n, uint64_t fit, uint32_t d, uint32_t wanted, unsigned threads,
                          const atomic_bool *stop, uint32_t *out_dim, struct err *e)
 {
-    int rc = n < 2 ? err_set(e, XDC_EFORMAT, "normalize: whitening needs at least 2 rows, there are %llu",
-                             (unsigned long long)n)
-                   : normalize_centre(x, n, d, threads, stop, e);
+    int rc = fit < 2 ? err_set(e, XDC_EFORMAT, "normalize: whitening needs at least 2 rows, there are %llu",
+                               (unsigned long long)fit)
+                     : normalize_centre(x, n, fit, d, threads, stop, e);
     if (rc)
         return rc;
-    struct pass s = {.x = x, .n = n, .d = d};
+    struct pass s = {.x = x, .n = n, .fit = fit, .d = d};
     s.covariance = calloc((size_t)d * d, sizeof *s.covariance);
     s.scales = calloc(d, sizeof *s.scales);
     s.vectors = malloc((size_t)d * d * sizeof *s.vectors);

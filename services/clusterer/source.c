@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lib/clip.h"
 #include "services/clusterer/normalize.h"
 #include "services/clusterer/rows.h"
 
@@ -15,61 +16,80 @@ static bool present(const struct feature_dump *dump, const uint32_t *encoders, u
 }
 
 static int list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
-                      struct err *e)
+                      const struct conf *c, struct err *e)
 {
-    uint64_t rows = feature_dump_info(dump)->rows;
-    for (uint64_t i = 0; i < rows; i++)
-        s->n += present(dump, encoders, n, i);
-    s->clips = malloc((s->n + 1) * sizeof *s->clips);
+    uint64_t rows = feature_dump_info(dump)->rows, all = 0, at[2] = {0};
+    uint64_t per_video = (uint64_t)c->data.clips_per_video;
+    struct clip_holdout holdout;
+    clip_holdout_init(&holdout, (uint64_t)c->run.seed, c->train.holdout, (uint64_t)c->train.holdout_min_clips,
+                      rows / per_video, (uint32_t)per_video);
+    for (uint64_t i = 0; i < rows; i++) {
+        bool there = present(dump, encoders, n, i);
+        all += there;
+        s->held += there && clip_holdout_has(&holdout, i / per_video);
+    }
+    s->n = at[1] = all - s->held;
+    s->clips = malloc((all + 1) * sizeof *s->clips);
     if (!s->clips)
-        return err_sys(e, ENOMEM, "list %llu clips", (unsigned long long)s->n);
-    uint64_t at = 0;
+        return err_sys(e, ENOMEM, "list %llu clips", (unsigned long long)all);
     for (uint64_t i = 0; i < rows; i++)
         if (present(dump, encoders, n, i))
-            s->clips[at++] = i;
+            s->clips[at[clip_holdout_has(&holdout, i / per_video)]++] = i;
     return 0;
 }
 
-/* The listed rows of one encoder as x [n, dim]. */
-static int read_rows(const struct source *s, struct feature_dump *dump, uint32_t encoder, float *x,
-                     unsigned threads, const atomic_bool *stop, struct err *e)
+/* The rows of `n` clips, which ascend, of one encoder as x [n, dim]. */
+static int read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
+                      float *x, const atomic_bool *stop, struct err *e)
 {
     const struct feature_info *info = feature_dump_info(dump);
     uint32_t dim = info->encoder[encoder].dim;
     float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
     int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
     uint64_t at = 0;
-    for (uint64_t first = 0; rc == 0 && at < s->n; first += FEATURE_BLOCK_ROWS) {
+    for (uint64_t first = 0; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
         uint64_t rows = info->rows - first < FEATURE_BLOCK_ROWS ? info->rows - first : FEATURE_BLOCK_ROWS;
-        if (s->clips[at] >= first + rows)
+        if (clips[at] >= first + rows)
             continue;
         if (stop && atomic_load(stop))
             rc = err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
         else
             rc = feature_dump_read(dump, encoder, first, rows, block, e);
-        for (; rc == 0 && at < s->n && s->clips[at] < first + rows; at++)
-            memcpy(x + at * dim, block + (s->clips[at] - first) * dim, dim * sizeof *x);
+        for (; rc == 0 && at < n && clips[at] < first + rows; at++)
+            memcpy(x + at * dim, block + (clips[at] - first) * dim, dim * sizeof *x);
     }
     free(block);
+    return rc;
+}
+
+/* All rows of one encoder as x [n + held, dim], centred. */
+static int read_rows(const struct source *s, struct feature_dump *dump, uint32_t encoder, float *x,
+                     unsigned threads, const atomic_bool *stop, struct err *e)
+{
+    const struct feature_encoder *enc = &feature_dump_info(dump)->encoder[encoder];
+    uint64_t all = s->n + s->held;
+    int rc = read_clips(dump, encoder, s->clips, s->n, x, stop, e);
+    if (rc == 0)
+        rc = read_clips(dump, encoder, s->clips + s->n, s->held, x + s->n * enc->dim, stop, e);
     if (rc)
         return rc;
     /* before the mean of all rows spreads what is wrong with one */
-    at = rows_first_bad(x, s->n, dim, threads);
-    if (at != UINT64_MAX)
+    uint64_t bad = rows_first_bad(x, all, enc->dim, threads);
+    if (bad != UINT64_MAX)
         return err_set(e, XDC_EFORMAT,
                        "the features of clip %llu by the encoder %s are not finite, or too large",
-                       (unsigned long long)s->clips[at], info->encoder[encoder].name);
-    return 0;
+                       (unsigned long long)s->clips[bad], enc->name);
+    return normalize_centre(x, all, s->n, enc->dim, threads, stop, e);
 }
 
-static int scale(float *x, uint64_t n, uint32_t d, const struct conf *c, const atomic_bool *stop,
+static int scale(const struct source *s, float *x, uint32_t d, const struct conf *c, const atomic_bool *stop,
                  struct err *e)
 {
     unsigned threads = rows_threads(c->cluster.threads);
     if (c->cluster.scale == SCALE_L2)
-        return normalize_l2(x, n, d, threads, stop, e);
+        return normalize_l2(x, s->n + s->held, d, threads, stop, e);
     if (c->cluster.scale == SCALE_VARIANCE)
-        return normalize_variance(x, n, d, threads, stop, e);
+        return normalize_variance(x, s->n + s->held, s->n, d, threads, stop, e);
     return 0;
 }
 
@@ -78,15 +98,14 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
                      const struct conf *c, const atomic_bool *stop, struct err *e)
 {
     uint32_t dim = feature_dump_info(dump)->encoder[encoder].dim;
-    float *part = malloc((s->n * dim + 1) * sizeof *part);
-    int rc = part ? 0 : err_sys(e, ENOMEM, "read %llu features", (unsigned long long)s->n);
+    uint64_t all = s->n + s->held;
+    float *part = malloc((all * dim + 1) * sizeof *part);
+    int rc = part ? 0 : err_sys(e, ENOMEM, "read %llu features", (unsigned long long)all);
     if (rc == 0)
         rc = read_rows(s, dump, encoder, part, rows_threads(c->cluster.threads), stop, e);
     if (rc == 0)
-        rc = normalize_centre(part, s->n, dim, rows_threads(c->cluster.threads), stop, e);
-    if (rc == 0)
-        rc = scale(part, s->n, dim, c, stop, e);
-    for (uint64_t i = 0; rc == 0 && i < s->n; i++)
+        rc = scale(s, part, dim, c, stop, e);
+    for (uint64_t i = 0; rc == 0 && i < all; i++)
         memcpy(s->x + i * s->d + column, part + i * dim, dim * sizeof *part);
     free(part);
     return rc;
@@ -99,14 +118,12 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
     *s = (struct source){.split = info->encoder[encoders[0]].dim};
     for (uint32_t i = 0; i < n_encoders; i++)
         s->d += info->encoder[encoders[i]].dim;
-    int rc = list_clips(s, dump, encoders, n_encoders, e);
-    if (rc == 0 && !(s->x = malloc((s->n * s->d + 1) * sizeof *s->x)))
-        rc = err_sys(e, ENOMEM, "read %llu features", (unsigned long long)s->n);
-    if (rc == 0 && n_encoders == 1) {
+    int rc = list_clips(s, dump, encoders, n_encoders, c, e);
+    uint64_t all = s->n + s->held;
+    if (rc == 0 && !(s->x = malloc((all * s->d + 1) * sizeof *s->x)))
+        rc = err_sys(e, ENOMEM, "read %llu features", (unsigned long long)all);
+    if (rc == 0 && n_encoders == 1)
         rc = read_rows(s, dump, encoders[0], s->x, rows_threads(c->cluster.threads), stop, e);
-        if (rc == 0)
-            rc = normalize_centre(s->x, s->n, s->d, rows_threads(c->cluster.threads), stop, e);
-    }
     uint32_t column = 0;
     for (uint32_t i = 0; rc == 0 && n_encoders > 1 && i < n_encoders; i++) {
         rc = read_part(s, dump, encoders[i], column, c, stop, e);
@@ -122,9 +139,10 @@ int source_normalize(struct source *s, const struct conf *c, const atomic_bool *
     unsigned threads = rows_threads(c->cluster.threads);
     int rc = 0;
     if (c->cluster.normalize == NORMALIZE_PCA_WHITEN_L2)
-        rc = normalize_pca_whiten(s->x, s->n, s->d, (uint32_t)c->cluster.pca_dim, threads, stop, &s->d, e);
+        rc = normalize_pca_whiten(s->x, s->n + s->held, s->n, s->d, (uint32_t)c->cluster.pca_dim, threads,
+                                  stop, &s->d, e);
     if (rc == 0 && c->cluster.normalize != NORMALIZE_NONE)
-        rc = normalize_l2(s->x, s->n, s->d, threads, stop, e);
+        rc = normalize_l2(s->x, s->n + s->held, s->d, threads, stop, e);
     return rc;
 }
 

@@ -1,5 +1,6 @@
 /* source: the rows that one clustering is made of, out of a dump: one encoder's, or both encoders' side by
- * side (algorithms.md 1.2), scaled. Used by cluster_job. Blocking; one thread, which may start others. Owns
+ * side (algorithms.md 1.2), scaled; those of the hold-out behind the others, which alone make means and
+ * directions. Used by cluster_job. Blocking; one thread, which may start others. Owns
  * rows and clip numbers. On failure it is empty. */
 #pragma once
 #include <stdatomic.h>
@@ -8,9 +9,9 @@
 #include "lib/feature_dump.h"
 
 struct source {
-    float *x;        /* owned, [n, d], centred */
-    uint64_t *clips; /* owned, [n], ascending: the clip of each row */
-    uint64_t n;
+    float *x;         /* owned, [n + held, d], centred */
+    uint64_t *clips;  /* owned, [n + held], ascending in each part: the clip of each row */
+    uint64_t n, held; /* rows that are clustered; behind them: of the hold-out */
     uint32_t d;
     uint32_t split; /* columns of the first encoder */
 };

@@ -55,13 +55,14 @@ static int marks_from_json(const json_t *list, struct train_state *s)
 static json_t *state_to_json(uint64_t run, const struct train_state *s, struct quarantine *q)
 {
     return json_pack("{s:i, s:o, s:s, s:i, s:i, s:I, s:I, s:o, s:o, s:o, s:[f,f], s:[I,I], "
-                     "s:[I,I], s:o}",
+                     "s:[I,I], s:o, s:o}",
                      "format", 1, "run", hex(run), "phase", phase_name(s->phase), "round", (int)s->round,
                      "epoch", (int)s->epoch, "batch", (json_int_t)s->batch, "step", (json_int_t)s->step,
                      "labels", hex(s->labels), "features", hex(s->features), "ledgers", marks_to_json(s),
                      "loss", s->loss[0], s->loss[1], "labelled", (json_int_t)s->labelled[0],
                      (json_int_t)s->labelled[1], "correct", (json_int_t)s->correct[0],
-                     (json_int_t)s->correct[1], "quarantine", quarantine_to_json(q));
+                     (json_int_t)s->correct[1], "quarantine", quarantine_to_json(q), "early_stop",
+                     early_stop_to_json(s->early, NET_ENCODERS));
 }
 
 static int state_from_json(const json_t *j, struct train_state *s, struct err *e)
@@ -88,7 +89,7 @@ static int state_from_json(const json_t *j, struct train_state *s, struct err *e
         s->labelled[i] = (uint64_t)labelled[i];
         s->correct[i] = (uint64_t)correct[i];
     }
-    return 0;
+    return early_stop_from_json(json_object_get(j, "early_stop"), s->early, NET_ENCODERS, e);
 }
 
 int checkpoint_take(struct checkpoint *out, uint64_t run, const struct train_state *s, struct net *net,

@@ -8,6 +8,7 @@
 #include "lib/conf.h"
 #include "lib/ledger.h"
 #include "lib/torch/net.h"
+#include "services/trainer/early_stop.h"
 #include "services/trainer/phase.h"
 #include "services/trainer/quarantine.h"
 
@@ -23,6 +24,7 @@ struct train_state {
     /* sums over the epoch so far, for its record: */
     double loss[NET_ENCODERS];
     uint64_t labelled[NET_ENCODERS], correct[NET_ENCODERS];
+    struct early_stop early[NET_ENCODERS]; /* of the round */
 };
 
 /* Everything as it was at one moment. */

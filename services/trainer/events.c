@@ -17,10 +17,13 @@ static const struct {
 } table[] = {
     {"epoch", "loss", "loss", NULL},
     {"epoch", "accuracy", "accuracy", NULL},
+    {"epoch", "holdout.loss", "holdout_loss", NULL},
+    {"epoch", "holdout.accuracy", "holdout_accuracy", NULL},
     {"epoch", "lr", "lr", NULL},
     {"epoch", "quarantined", "clips/quarantined", NULL},
     {"epoch", "clips_per_s", "clips_per_s/epoch", NULL},
     {"epoch", "seconds", "seconds/epoch", NULL},
+    {"probe", "accuracy", "probe", NULL},
     {"labels", "quality.sources", "quality", NULL},
     {"phase", "clips_per_s", "clips_per_s", "name"},
     {"phase", "seconds", "seconds", "name"},

@@ -1,9 +1,22 @@
-/* PHASE_EXPORT: both encoders out of the newest checkpoint, for stock PyTorch. */
+/* PHASE_EXPORT: both encoders, and their averages if the run keeps some, out of the newest checkpoint, for
+ * stock PyTorch. */
 #include "lib/export.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
+
+static int write_one(const char *run_dir, const char *encoder, unsigned what, const char *suffix,
+                     struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = fs_path(path, e, "%s/export/%s%s.safetensors", run_dir, encoder, suffix);
+    if (rc == 0)
+        rc = export_encoder(run_dir, encoder, what, path, e);
+    if (rc == 0)
+        log_info("encoder written: %s", path);
+    return rc;
+}
 
 int train_export(struct train_loop *l, struct err *e)
 {
@@ -15,11 +28,9 @@ int train_export(struct train_loop *l, struct err *e)
     if (rc == 0)
         rc = fs_mkdirs(path, e);
     for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++) {
-        rc = fs_path(path, e, "%s/export/%s.safetensors", run_dir, names[i]);
-        if (rc == 0)
-            rc = export_encoder(run_dir, names[i], false, path, e);
-        if (rc == 0)
-            log_info("encoder written: %s", path);
+        rc = write_one(run_dir, names[i], 0, "", e);
+        if (rc == 0 && l->t->conf.train.ema > 0)
+            rc = write_one(run_dir, names[i], EXPORT_EMA, "-ema", e);
         train_show_done(l, i + 1);
     }
     if (rc == 0)

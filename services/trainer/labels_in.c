@@ -86,28 +86,56 @@ void labels_in_stop(struct labels_in *l)
     pthread_mutex_unlock(&l->lock);
 }
 
-/* Opens the table file and checks that it is of this run, manifest, round and dump. */
-static int open_table(struct trainer *t, uint32_t round, uint64_t features, struct label_table **out,
-                      struct err *e)
+/* What differs between a table and what is wanted, as "manifest: <there>, expected <wanted>"; empty: nothing.
+ */
+static void difference(const struct trainer *t, const struct label_info *i, const struct label_info *want,
+                       char out[160])
 {
-    char path[PATH_MAX];
+    const struct {
+        const char *what;
+        unsigned long long there, wanted;
+        bool decimal;
+    } fields[] = {
+        {"manifest", i->manifest, want->manifest, false},
+        {"run", i->run, want->run, false},
+        {"round", i->round, want->round, true},
+        {"feature dump", i->features, want->features, false},
+        {"number of clips", i->clips, want->clips, true},
+        {"hash than the clusterer's table", i->hash, want->hash ? want->hash : i->hash, false},
+    };
+    out[0] = '\0';
+    for (size_t f = 0; f < sizeof fields / sizeof fields[0] && !out[0]; f++)
+        if (fields[f].there != fields[f].wanted)
+            snprintf(out, 160,
+                     fields[f].decimal ? "%s: %llu, expected %llu" : "%s: %016llx, expected %016llx",
+                     fields[f].what, fields[f].there, fields[f].wanted);
+    for (uint32_t s = 0; s < i->sources && !out[0]; s++)
+        if (i->source[s].k != (uint64_t)t->conf.cluster.k)
+            snprintf(out, 160, "k: source %s has %u classes, cluster.k is %lld", i->source[s].name,
+                     i->source[s].k, (long long)t->conf.cluster.k);
+}
+
+int labels_in_table(const struct trainer *t, uint32_t round, uint64_t features, uint64_t hash,
+                    struct label_table **out, struct err *e)
+{
+    char path[PATH_MAX], differs[160];
+    const struct label_info want = {.manifest = t->manifest_id,
+                                    .run = t->run,
+                                    .round = round,
+                                    .features = features,
+                                    .clips = t->set.videos * t->set.clips_per_video,
+                                    .hash = hash};
     int rc = fs_path(path, e, "%s/labels/round-%04u.xdcl", t->conf.run.dir, round);
     if (rc == 0)
         rc = label_table_open(path, out, e);
     if (rc < 0)
         return rc;
-    const struct label_info *i = label_table_info(*out);
-    const char *what = i->manifest != t->manifest_id                        ? "manifest"
-                       : i->run != t->run                                   ? "run"
-                       : i->round != round                                  ? "round"
-                       : i->features != features                            ? "feature dump"
-                       : i->clips != t->set.videos * t->set.clips_per_video ? "number of clips"
-                                                                            : NULL;
-    if (!what)
+    difference(t, label_table_info(*out), &want, differs);
+    if (!differs[0])
         return 0;
     label_table_close(*out);
     *out = NULL;
-    return err_set(e, XDC_EMISMATCH, "%s is of another %s", path, what);
+    return err_set(e, XDC_EMISMATCH, "%s is of another %s", path, differs);
 }
 
 int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struct label_table **out,
@@ -116,7 +144,7 @@ int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struc
     struct trainer *t = l->trainer;
     struct err before = {0};
     /* After a restart the table is often there already. */
-    if (open_table(t, round, features, out, &before) == 0)
+    if (labels_in_table(t, round, features, 0, out, &before) == 0)
         return 0;
     if (before.code != -ENOENT)
         log_warn("%s: it is not used, the clusterer is asked", before.msg);
@@ -130,13 +158,14 @@ int labels_in_wait(struct labels_in *l, uint32_t round, uint64_t features, struc
     while (l->state == LABELS_WANTED && !atomic_load(&t->stop))
         pthread_cond_wait(&l->changed, &l->lock);
     enum labels_state state = l->state;
+    uint64_t hash = l->table;
     l->state = LABELS_IDLE;
     pthread_mutex_unlock(&l->lock);
     if (state == LABELS_FAILED)
         return err_set(e, l->code, "the clusterer has no labels for round %u: %s", round, l->detail);
     if (state != LABELS_READY)
         return err_set(e, XDC_ESTOPPED, "stopped while waiting for labels");
-    int rc = open_table(t, round, features, out, e);
+    int rc = labels_in_table(t, round, features, hash, out, e);
     if (rc < 0)
         return err_wrap(e, "labels of round %u", round);
     return 0;

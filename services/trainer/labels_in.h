@@ -29,6 +29,10 @@ void labels_in_close(struct labels_in *l);
 void labels_in_pump(struct labels_in *l);
 /* Loop thread: ends a waiting training thread. */
 void labels_in_stop(struct labels_in *l);
+/* Opens a round's table file; XDC_EMISMATCH names what of it is not as the run needs it: manifest, run,
+ * round, dump, number of clips, k, or (unless 0) the hash. */
+int labels_in_table(const struct trainer *t, uint32_t round, uint64_t features, uint64_t hash,
+                    struct label_table **out, struct err *e) WARN_UNUSED;
 /* Training thread: waits for the table of these features and opens it. XDC_ESTOPPED; XDC_EMISMATCH for a
  * table of another manifest, run, round or dump; the clusterer's code and sentence when it cannot make one.
  */

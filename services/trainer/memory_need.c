@@ -251,8 +251,9 @@ void memory_need(const struct conf *c, const struct net_spec *spec, struct memor
     double crop = (double)c->video.crop, clip = 3 * (double)c->video.frames * crop * crop;
     bool parts = c->train.micro_batch > 0 && c->train.micro_batch < c->train.batch;
     double gradients = c->train.update == UPDATE_FC ? 0 : parts ? 2 * most : most;
-    out->weights = sizeof(float) * (2 * parameters + gradients);
-    out->checkpoint = sizeof(float) * 2 * parameters;
+    double kept = (c->train.ema > 0 ? 3 : 2) * parameters; /* weights, momentum, average */
+    out->weights = sizeof(float) * (kept + gradients);
+    out->checkpoint = sizeof(float) * kept;
     out->samples =
         BATCHER_DEPTH * (double)c->train.batch * (clip + sizeof(float) * (double)MEDIA_AUDIO_FLOATS);
     out->total = out->activations + out->weights + out->checkpoint + out->samples;

@@ -12,6 +12,7 @@ static const struct {
     [PHASE_EXTRACT] = {"extract", "the round's feature dump is sealed"},
     [PHASE_LABELS] = {"labels", "the round's label table is adopted"},
     [PHASE_TRAIN] = {"train", "the round's epochs are trained"},
+    [PHASE_VALIDATE] = {"validate", "the losses on the hold-out are measured"},
     [PHASE_EXPORT] = {"export", "both encoders are written"},
     [PHASE_DONE] = {"done", "never"},
 };
@@ -51,6 +52,8 @@ enum phase phase_next(enum phase p, bool clusters, bool last)
         return PHASE_LABELS;
     case PHASE_LABELS:
         return last ? PHASE_EXPORT : PHASE_TRAIN;
+    case PHASE_VALIDATE:
+        return PHASE_TRAIN;
     case PHASE_EXPORT:
     case PHASE_DONE:
         break;

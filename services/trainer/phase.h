@@ -3,7 +3,18 @@
 #include <stdbool.h>
 #include "lib/err.h"
 
-enum phase { PHASE_STATS, PHASE_WARM, PHASE_EXTRACT, PHASE_LABELS, PHASE_TRAIN, PHASE_EXPORT, PHASE_DONE };
+/* PHASE_VALIDATE is a part of PHASE_TRAIN, the end of each epoch: plans and /status have it, a run's state
+ * never stands in it. */
+enum phase {
+    PHASE_STATS,
+    PHASE_WARM,
+    PHASE_EXTRACT,
+    PHASE_LABELS,
+    PHASE_TRAIN,
+    PHASE_VALIDATE,
+    PHASE_EXPORT,
+    PHASE_DONE
+};
 
 /* "stats", "warm", ...; a phase that is none gives "unknown". */
 const char *phase_name(enum phase p);

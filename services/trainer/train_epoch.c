@@ -1,5 +1,6 @@
 /* One epoch of training: batches in, a ledger record a position, one step an encoder and batch. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "lib/log.h"
@@ -12,24 +13,31 @@ struct epoch {
     struct train_loop *l;
     struct plan plan;
     struct draw draw[BATCHER_STREAMS_MAX];
+    uint32_t
+        number[BATCHER_STREAMS_MAX]; /* of each stream, for its draws and the ledger: its encoder, or 0 */
+    bool apart;                      /* each encoder has a stream of its own */
     bool weigh;
     uint64_t batches;
+    double seconds, waited_s, stepped_s; /* of the training */
+    uint64_t clips;
+    struct validation held;
     uint32_t *rows;                /* owned; [batch] */
     int64_t *labels[TARGETS_MAX];  /* owned; [batch] */
     float *weights[TARGETS_MAX];   /* owned; [batch] */
     struct ledger_record *records; /* owned; [streams x batch] */
 };
 
-/* The encoder that a stream trains when there are two. */
 static bool stream_trains(const struct epoch *x, uint32_t stream, enum net_encoder enc)
 {
-    return x->plan.streams == 1 || stream == (uint32_t)enc;
+    return train_learns(x->l, enc) && (!x->apart || x->number[stream] == (uint32_t)enc);
 }
 
 static uint32_t check_clip(void *arg, uint32_t stream, uint64_t clip)
 {
     struct epoch *x = arg;
     bool labelled = false;
+    if (trainer_held_out(x->l->t, clip))
+        return LEDGER_HELD_OUT;
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
         if (stream_trains(x, stream, (enum net_encoder)enc))
             labelled |= targets_labelled(&x->l->targets, (enum net_encoder)enc, clip);
@@ -45,20 +53,46 @@ static int64_t balance_of(const struct conf *c)
     return c->method == METHOD_SDC ? BALANCE_RESAMPLE : BALANCE_OFF;
 }
 
-/* One order for both encoders, or one each when each draws uniformly over the clusters it learns. */
+/* One order for both encoders, or one each when each draws uniformly over the clusters it learns. An encoder
+ * that has stopped needs nothing. */
+static int make_streams(struct epoch *x, struct err *e)
+{
+    struct train_loop *l = x->l;
+    struct clip_set *set = &l->t->set;
+    uint64_t seed = (uint64_t)l->t->conf.run.seed, offset = (uint64_t)l->state.epoch * x->plan.positions;
+    if (!x->apart) {
+        x->plan.streams = 1;
+        x->plan.stream[0] =
+            (struct plan_stream){train_learns(l, NET_VIDEO), train_learns(l, NET_AUDIO), x->draw};
+        draw_init_shuffled(&x->draw[0], set, seed, "train", l->state.round, 0, offset);
+        return 0;
+    }
+    for (uint32_t enc = 0; enc < NET_ENCODERS; enc++) {
+        uint32_t s = x->plan.streams;
+        if (!train_learns(l, (enum net_encoder)enc))
+            continue;
+        int rc = draw_init_resampled(&x->draw[s], set, seed, l->state.round, offset, &l->targets,
+                                     (enum net_encoder)enc, e);
+        if (rc < 0)
+            return rc;
+        x->plan.stream[s] = (struct plan_stream){enc == NET_VIDEO, enc == NET_AUDIO, &x->draw[s]};
+        x->number[s] = enc;
+        x->plan.streams++;
+    }
+    return 0;
+}
+
 static int make_plan(struct epoch *x, struct err *e)
 {
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
     const struct conf *c = &t->conf;
     uint64_t n = c->train.epoch_clips ? (uint64_t)c->train.epoch_clips : clip_set_size(&t->set);
-    uint64_t seed = (uint64_t)c->run.seed;
-    bool resample = balance_of(c) == BALANCE_RESAMPLE;
+    x->apart = balance_of(c) == BALANCE_RESAMPLE;
     x->weigh = balance_of(c) == BALANCE_WEIGHT;
     x->plan = (struct plan){.phase = PHASE_TRAIN,
                             .round = l->state.round,
                             .epoch = l->state.epoch,
-                            .streams = resample ? 2 : 1,
                             .positions = n,
                             .batch = (uint32_t)c->train.batch,
                             .rank = t->meet.rank,
@@ -68,20 +102,7 @@ static int make_plan(struct epoch *x, struct err *e)
                             .check = check_clip,
                             .arg = x};
     x->batches = schedule_batches(n, x->plan.batch);
-    for (uint32_t s = 0; s < x->plan.streams; s++) {
-        x->plan.stream[s] = (struct plan_stream){
-            .video = !resample || s == NET_VIDEO, .audio = !resample || s == NET_AUDIO, .draw = &x->draw[s]};
-        uint64_t offset = (uint64_t)l->state.epoch * n;
-        if (!resample) {
-            draw_init_shuffled(&x->draw[s], &t->set, seed, "train", l->state.round, s, offset);
-            continue;
-        }
-        int rc = draw_init_resampled(&x->draw[s], &t->set, seed, l->state.round, offset, &l->targets,
-                                     (enum net_encoder)s, e);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    return make_streams(x, e);
 }
 
 static int epoch_open(struct epoch *x, struct train_loop *l, struct err *e)
@@ -126,7 +147,7 @@ static int record(struct epoch *x, const struct batch *b, bool passes, struct er
                                        .clip = slot->clip,
                                        .labels = x->l->targets.hash,
                                        .sample = there && !passes ? slot->hash : 0,
-                                       .stream = s,
+                                       .stream = x->number[s],
                                        .disposition = there && passes ? LEDGER_UNSTABLE : slot->disposition};
         }
     }
@@ -233,9 +254,12 @@ static int train_batches(struct epoch *x, struct err *e)
         if (rc < 0)
             return rc;
     }
-    if (rc != XDC_ESTOPPED || !l->parting)
-        return rc < 0 ? rc : 0;
-    rc = train_checkpoint(l, e);
+    return rc < 0 ? rc : 0;
+}
+
+static int stop_with_checkpoint(struct train_loop *l, struct err *e)
+{
+    int rc = train_checkpoint(l, e);
     if (rc == 0)
         rc = train_checkpoint_wait(l, e);
     return rc < 0 ? rc
@@ -243,37 +267,82 @@ static int train_batches(struct epoch *x, struct err *e)
                             (unsigned long long)l->state.step);
 }
 
+/* {"video": a number, "audio": a number}, null where there is none. */
+static json_t *figures(const double value[NET_ENCODERS], const bool there[NET_ENCODERS])
+{
+    return json_pack("{s:o, s:o}", "video", there[0] ? json_real(value[0]) : json_null(), "audio",
+                     there[1] ? json_real(value[1]) : json_null());
+}
+
+/* What an epoch's record says of the encoders. */
+struct outcome {
+    double loss[NET_ENCODERS], accuracy[NET_ENCODERS];
+    bool learnt[NET_ENCODERS]; /* false: no step was made */
+};
+
+static int write_epoch(struct epoch *x, const struct outcome *o, double rate, struct err *e)
+{
+    struct train_loop *l = x->l;
+    const struct validation *v = &x->held;
+    json_t *fields =
+        json_pack("{s:i, s:i, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:i}", "round", (int)l->state.round, "epoch",
+                  (int)l->state.epoch, "loss", figures(o->loss, o->learnt), "accuracy",
+                  figures(o->accuracy, o->learnt), "lr", l->t->conf.train.lr * rate_of(x, x->batches - 1),
+                  "seconds", x->seconds, "waited_s", x->waited_s, "steps_s", x->stepped_s, "clips_per_s",
+                  rate, "quarantined", (int)quarantine_count(&l->t->quarantine));
+    if (v->measured[0] || v->measured[1])
+        json_object_set_new(fields, "holdout",
+                            json_pack("{s:o, s:o}", "loss", figures(v->loss, v->measured), "accuracy",
+                                      figures(v->accuracy, v->measured)));
+    return events_write(&l->events, "epoch", fields, e);
+}
+
+/* "video 3.1416 0.250" */
+static void describe(char out[64], const char *name, bool there, double loss, double accuracy)
+{
+    if (there)
+        snprintf(out, 64, "%s %.4f %.3f", name, loss, accuracy);
+    else
+        snprintf(out, 64, "%s none", name);
+}
+
+static void log_epoch(const struct epoch *x, const struct outcome *o, double rate)
+{
+    const struct train_state *s = &x->l->state;
+    const struct validation *v = &x->held;
+    char text[4][64];
+    for (unsigned i = 0; i < NET_ENCODERS; i++) {
+        const char *name = i == NET_VIDEO ? "video" : "audio";
+        describe(text[i], name, o->learnt[i], o->loss[i], o->accuracy[i]);
+        describe(text[2 + i], name, v->measured[i], v->loss[i], v->accuracy[i]);
+    }
+    bool held = v->measured[0] || v->measured[1];
+    log_info("round %u epoch %u: loss and accuracy %s, %s%s%s%s%s; %.1f clips/s", s->round, s->epoch, text[0],
+             text[1], held ? "; held out " : "", held ? text[2] : "", held ? ", " : "", held ? text[3] : "",
+             rate);
+}
+
 /* Logs and records the epoch, and moves the state to the next one's start. */
 static int finish(struct epoch *x, struct err *e)
 {
     struct train_loop *l = x->l;
     struct train_state *s = &l->state;
-    double seconds = progress_now_s() - l->phase_start_s;
-    double loss[NET_ENCODERS], accuracy[NET_ENCODERS];
+    struct outcome o;
     int rc = 0;
     for (int i = 0; i < NET_ENCODERS; i++) {
-        bool learnt = s->labelled[i] > 0;
-        double n = s->labelled[i] ? (double)s->labelled[i] : 1.0;
-        loss[i] = s->loss[i] / n;
-        accuracy[i] = (double)s->correct[i] / n;
+        o.learnt[i] = s->labelled[i] > 0;
+        double n = o.learnt[i] ? (double)s->labelled[i] : 1.0;
+        o.loss[i] = s->loss[i] / n;
+        o.accuracy[i] = (double)s->correct[i] / n;
         s->loss[i] = 0;
         s->labelled[i] = s->correct[i] = 0;
-        if (rc == 0 && learnt)
-            rc = train_warn_loss(l, (enum net_encoder)i, loss[i], e);
+        if (rc == 0 && o.learnt[i])
+            rc = train_warn_loss(l, (enum net_encoder)i, o.loss[i], e);
     }
-    double rate = (double)l->phase_clips / (seconds * x->plan.streams);
-    log_info("round %u epoch %u: loss video %.4f audio %.4f, accuracy %.3f %.3f, %.1f clips/s", s->round,
-             s->epoch, loss[0], loss[1], accuracy[0], accuracy[1], rate);
-    if (rc < 0)
-        return rc;
-    rc = events_write(&l->events, "epoch",
-                      json_pack("{s:i, s:i, s:{s:f, s:f}, s:{s:f, s:f}, s:f, s:f, s:f, s:f, s:f, s:i}",
-                                "round", (int)s->round, "epoch", (int)s->epoch, "loss", "video", loss[0],
-                                "audio", loss[1], "accuracy", "video", accuracy[0], "audio", accuracy[1],
-                                "lr", x->l->t->conf.train.lr * rate_of(x, x->batches - 1), "seconds", seconds,
-                                "waited_s", l->waited_s, "steps_s", l->stepped_s, "clips_per_s", rate,
-                                "quarantined", (int)quarantine_count(&l->t->quarantine)),
-                      e);
+    double rate = (double)x->clips / (x->seconds * x->plan.streams);
+    log_epoch(x, &o, rate);
+    if (rc == 0)
+        rc = write_epoch(x, &o, rate, e);
     s->epoch++;
     s->batch = 0;
     return rc < 0 ? rc : ledger_next_epoch(l->ledger, e);
@@ -292,7 +361,15 @@ int train_epoch(struct train_loop *l, struct err *e)
         if (rc == XDC_EUNSTABLE) /* the same plan may begin again */
             batcher_drain(&l->t->batcher);
         batcher_end(&l->t->batcher);
+        x->seconds = progress_now_s() - l->phase_start_s;
+        x->waited_s = l->waited_s;
+        x->stepped_s = l->stepped_s;
+        x->clips = l->phase_clips;
     }
+    if (rc == 0)
+        rc = train_validate(l, &x->held, e);
+    if (rc == XDC_ESTOPPED && l->parting)
+        rc = stop_with_checkpoint(l, e);
     if (rc == 0)
         rc = finish(x, e);
     epoch_close(x);

@@ -39,6 +39,7 @@ void train_show_done(struct train_loop *l, uint64_t done)
         double n = l->state.labelled[i] ? (double)l->state.labelled[i] : 1.0;
         s->loss[i] = l->state.loss[i] / n;
         s->accuracy[i] = (double)l->state.correct[i] / n;
+        s->early[i] = l->state.early[i];
     }
     pthread_mutex_unlock(&s->lock);
 }
@@ -197,12 +198,14 @@ static int phase_train(struct train_loop *l, struct err *e)
         rc = reset_heads(l, e);
     }
     while (rc == 0 && l->state.epoch < train_epochs(l)) {
-        bool last = l->state.epoch + 1 == train_epochs(l);
         rc = train_epoch(l, e);
+        bool last =
+            l->state.epoch == train_epochs(l) || (!train_learns(l, NET_VIDEO) && !train_learns(l, NET_AUDIO));
         if (rc == 0 && last) { /* the checkpoint below already stands in the next phase */
             l->state.round++;
             l->state.epoch = 0;
             l->state.labels = l->state.features = 0;
+            memset(l->state.early, 0, sizeof l->state.early);
             l->state.phase = phase_next(PHASE_TRAIN, l->method->clusters, l->state.round >= c->train.rounds);
             return train_checkpoint(l, e);
         }
@@ -226,6 +229,8 @@ static int step_phase(struct train_loop *l, struct err *e)
         break;
     case PHASE_EXTRACT:
         rc = train_extract(l, e);
+        if (rc == 0)
+            rc = train_probe(l, e);
         break;
     case PHASE_LABELS:
         rc = phase_labels(l, last, e);
@@ -237,6 +242,7 @@ static int step_phase(struct train_loop *l, struct err *e)
         if (rc == 0 && l->t->meet.rank == 0)
             rc = train_export(l, e);
         break;
+    case PHASE_VALIDATE:
     case PHASE_DONE:
         break;
     }
@@ -379,6 +385,8 @@ static int open_net(struct train_loop *l, struct err *e)
     int rc = memory_check(c, &spec, e);
     if (rc == 0)
         rc = net_create(&spec, &l->net, e);
+    if (rc == 0)
+        rc = net_set_ema(l->net, c->train.ema, e);
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
         rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
     return rc;

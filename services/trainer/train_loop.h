@@ -43,10 +43,24 @@ int train_measure_warm(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* train_extract.c: PHASE_EXTRACT: the features of all clips of the set, sealed; state.features is their hash.
  */
 int train_extract(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* train_probe.c: with train.probe, an event about the features of the sealed dump; nothing depends on it. */
+int train_probe(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* train_epoch.c: one epoch from state.batch on, ledger and all; then the state stands at the next epoch's
  * start. */
 int train_epoch(struct train_loop *l, struct err *e) WARN_UNUSED;
-/* export.c: PHASE_EXPORT: <run.dir>/export/video.safetensors and audio.safetensors. */
+/* train_validate.c: */
+/* False for an encoder that has stopped for the round. */
+bool train_learns(const struct train_loop *l, enum net_encoder enc);
+/* Losses on the hold-out, means over an encoder's heads. */
+struct validation {
+    bool measured[NET_ENCODERS]; /* there is a finite loss */
+    double loss[NET_ENCODERS], accuracy[NET_ENCODERS];
+};
+/* After an epoch's last batch, while the state still stands there: goes over the hold-out, if there is one,
+ * and decides who stops. When it is stopped itself nothing has changed. */
+int train_validate(struct train_loop *l, struct validation *out, struct err *e) WARN_UNUSED;
+/* export.c: PHASE_EXPORT: <run.dir>/export/video.safetensors and audio.safetensors; with train.ema
+ * video-ema.safetensors and audio-ema.safetensors too. */
 int train_export(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Shared by the parts. */

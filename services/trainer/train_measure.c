@@ -9,6 +9,8 @@ static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
 {
     struct trainer *t = arg;
     (void)stream;
+    if (trainer_held_out(t, clip))
+        return LEDGER_HELD_OUT;
     return quarantine_reason(&t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
 }
 

@@ -162,6 +162,42 @@ static int fill_set(struct trainer *t, struct err *e)
     return 0;
 }
 
+bool trainer_held_out(const struct trainer *t, uint64_t clip)
+{
+    return clip_set_has(&t->held, clip / t->set.clips_per_video);
+}
+
+/* The videos of the set that are held out. */
+static int fill_held(struct trainer *t, struct err *e)
+{
+    const struct conf *c = &t->conf;
+    struct clip_holdout h;
+    clip_holdout_init(&h, (uint64_t)c->run.seed, c->train.holdout, (uint64_t)c->train.holdout_min_clips,
+                      t->set.videos, t->set.clips_per_video);
+    int rc = clip_set_init(&t->held, t->set.videos, t->set.clips_per_video, e);
+    for (uint64_t i = 0; rc == 0 && i < h.held; i++) {
+        uint64_t video = clip_order_at(&h.order, i);
+        if (clip_set_has(&t->set, video))
+            clip_set_add(&t->held, video);
+    }
+    if (rc < 0)
+        return rc;
+    clip_set_finish(&t->held);
+    unsigned long long held = clip_set_size(&t->held), all = clip_set_size(&t->set);
+    if (held == all)
+        return err_set(e, XDC_ECONF, "all %llu clips are held out: nothing to train on; set train.holdout: 0",
+                       all);
+    if (held == 0 && c->train.early_stop > 0)
+        return err_set(
+            e, XDC_ECONF,
+            "train.early_stop: none of the %llu clips of %s are held out to stop by: train.holdout "
+            "is %g, train.holdout_min_clips %lld",
+            all, c->data.manifest, c->train.holdout, (long long)c->train.holdout_min_clips);
+    if (held)
+        log_info("%llu of %llu clips are held out: nothing is trained or clustered on them", held, all);
+    return 0;
+}
+
 /* The videos that the doctor found at fault, as far as the method needs what is wrong with them. */
 static int take_faulty_videos(struct trainer *t, bool fresh, struct err *e)
 {
@@ -233,6 +269,8 @@ static int open_run(struct trainer *t, struct err *e)
         rc = take_faulty_videos(t, false, e);
     if (rc == 0)
         rc = fill_set(t, e);
+    if (rc == 0)
+        rc = fill_held(t, e);
     return rc == 0 ? count_faulty_videos(t, e) : rc;
 }
 
@@ -332,6 +370,7 @@ void trainer_close(struct trainer *t)
     if (t->batcher.wake)
         batcher_close(&t->batcher);
     clip_set_close(&t->set);
+    clip_set_close(&t->held);
     quarantine_close(&t->quarantine);
     manifest_close(t->manifest);
     json_decref(t->shared.quality);

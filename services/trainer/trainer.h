@@ -11,6 +11,7 @@
 #include "lib/status.h"
 #include "lib/wire.h"
 #include "services/trainer/batcher.h"
+#include "services/trainer/early_stop.h"
 #include "services/trainer/features_out.h"
 #include "services/trainer/labels_in.h"
 #include "services/trainer/leases_out.h"
@@ -28,6 +29,7 @@ struct trainer_shared {
     uint64_t phase_first;      /* `done` when the phase began here */
     double loss[NET_ENCODERS]; /* running mean of the epoch */
     double accuracy[NET_ENCODERS];
+    struct early_stop early[NET_ENCODERS];
     json_t *quality;  /* owned; of the last table, or NULL */
     json_t *warnings; /* owned; of the round, or NULL: {code, encoder or source, value, sentence} */
 };
@@ -38,6 +40,7 @@ struct trainer {
     uint64_t incarnation, run, manifest_id;
     struct media_recipe recipe_eval, recipe_train;
     struct clip_set set;
+    struct clip_set held; /* of the set: the hold-out */
     struct quarantine quarantine;
     uint64_t faulty_videos; /* of the set, by the doctor's quarantine */
 
@@ -82,6 +85,8 @@ void trainer_stop(void *trainer);
 void trainer_checkpoint(void *trainer);
 /* Any thread: another rank has gone; this one ends, at once if it does not come to an end by itself. */
 void trainer_rank_lost(struct trainer *t);
+/* Any thread: the clip is of the hold-out. */
+bool trainer_held_out(const struct trainer *t, uint64_t clip);
 
 /* trainer_status.c */
 json_t *trainer_status(void *trainer);

@@ -33,6 +33,20 @@ static json_t *reasons_json(const struct samples_in_counters *c)
     return o;
 }
 
+/* Of each encoder: its lowest loss on the hold-out in this round (null: none yet), and whether it learns no
+ * more. */
+static json_t *holdout_json(const struct early_stop early[NET_ENCODERS])
+{
+    static const char *const names[NET_ENCODERS] = {"video", "audio"};
+    json_t *j = json_object();
+    for (unsigned i = 0; i < NET_ENCODERS; i++)
+        json_object_set_new(j, names[i],
+                            json_pack("{s:o, s:b}", "best_loss",
+                                      early[i].measured ? json_real(early[i].best) : json_null(), "stopped",
+                                      early[i].stopped));
+    return j;
+}
+
 static json_t *phase_json(struct trainer *t)
 {
     struct trainer_shared *s = &t->shared;
@@ -41,13 +55,14 @@ static json_t *phase_json(struct trainer *t)
     double rate = seconds > 0 ? (double)(s->done - s->phase_first) / seconds : 0;
     double left = rate > 0 ? (double)(s->total - s->done) / rate : -1;
     json_t *j = json_pack(
-        "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?, s:o}",
+        "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?, "
+        "s:o, s:o}",
         "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round,
         "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs,
         "step", (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total,
         "clips_per_s", rate, "left_s", left, "loss", "video", s->loss[0], "audio", s->loss[1], "accuracy",
         "video", s->accuracy[0], "audio", s->accuracy[1], "quality", s->quality, "warnings",
-        s->warnings ? json_deep_copy(s->warnings) : json_array());
+        s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout", holdout_json(s->early));
     pthread_mutex_unlock(&s->lock);
     return j;
 }

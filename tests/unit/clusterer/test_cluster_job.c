@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "lib/clip.h"
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
 #include "lib/manifest.h"
@@ -98,7 +99,16 @@ struct dump {
     uint64_t bad_clip;      /* too large video features; 0: none */
     uint64_t rows;          /* 0: CLIPS */
     uint64_t border;        /* 0: one shard; else two, the second from this clip on */
+    unsigned move; /* > 0: clips of the hold-out lie far out, in the direction of so many classes on */
 };
+
+static bool is_held(const struct fixture *f, uint64_t clip)
+{
+    struct clip_holdout h;
+    clip_holdout_init(&h, (uint64_t)f->conf.run.seed, f->conf.train.holdout,
+                      (uint64_t)f->conf.train.holdout_min_clips, VIDEOS, PER_VIDEO);
+    return clip_holdout_has(&h, clip / PER_VIDEO);
+}
 
 static void dump_dir(const struct fixture *f, uint32_t round, char out[PATH_MAX])
 {
@@ -144,13 +154,16 @@ static uint64_t make_dump(const struct fixture *f, const struct dump *d)
         struct feature_store *s = shards[ranks == 2 && i >= d->border];
         unsigned class = (unsigned)(i / PER_VIDEO) % CLASSES;
         float x[8], scale = (float)(d->audio_scale > 0 ? d->audio_scale : 1);
+        bool moved = d->move > 0 && is_held(f, i);
+        float far = moved ? 5000 : 10;
+        class = (class + (moved ? d->move : 0)) % CLASSES;
         for (unsigned j = 0; j < 8; j++)
-            x[j] = (float)(100 + (j % CLASSES == class ? 10 : 0) + rng_normal(&r));
+            x[j] = (float)(100 + (j % CLASSES == class ? far : 0) + rng_normal(&r));
         if (d->bad_clip && i == d->bad_clip)
             x[2] = 3e38f;
         assert_int_equal(feature_store_put(s, 0, i, x, NULL), 0);
         for (unsigned j = 0; j < 5; j++)
-            x[j] = scale * (float)((j == class ? 10 : 0) + rng_normal(&r));
+            x[j] = scale * (float)((j == class ? far : 0) + rng_normal(&r));
         if (has_audio(i))
             assert_int_equal(feature_store_put(s, 1, i, x, NULL), 0);
     }
@@ -159,6 +172,15 @@ static uint64_t make_dump(const struct fixture *f, const struct dump *d)
         feature_store_close(shards[i]);
     }
     return feature_dump_hash(hashes, ranks);
+}
+
+/* Clips of the hold-out that have both modalities. */
+static unsigned plain_held(const struct fixture *f)
+{
+    unsigned n = 0;
+    for (uint64_t c = 0; c < CLIPS; c++)
+        n += is_held(f, c) && has_audio(c);
+    return n;
 }
 
 static void run_job(const struct fixture *f, uint32_t round, const atomic_bool *stop, struct cluster_job *job)
@@ -480,6 +502,58 @@ static void no_dump_and_stop(void **state)
     cluster_job_close(&job);
 }
 
+/* Videos of the hold-out, however far out they lie and in whatever direction, change no other label; their
+ * own is that of the class in whose direction they lie. With every method and normalisation. */
+static void held_out_rows_are_labelled_only(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *method, *normalize, *scale;
+    } rows[] = {{"xdc", "none", "none"},         {"xdc", "l2", "none"}, {"xdc", "pca-whiten-l2", "none"},
+                {"cdc", "none", "variance"},     {"cdc", "none", "l2"}, {"cdc", "l2", "none"},
+                {"cdc", "pca-whiten-l2", "none"}};
+    static uint32_t plain[2][CLIPS];
+    for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint32_t round = 70 + i, held = 0, of_class[2][CLASSES];
+        configure(f, rows[i].method, "4", rows[i].normalize, rows[i].scale);
+        f->conf.train.holdout = 0.1;
+        f->conf.train.holdout_min_clips = CLIPS;
+        for (unsigned move = 0; move < 2; move++) {
+            struct cluster_job job;
+            char dump[PATH_MAX];
+            make_dump(f, &(struct dump){.round = round, .move = move});
+            run_job(f, round, NULL, &job);
+            if (job.result)
+                fail_msg("%s", job.err.msg);
+            struct label_table *t = open_table(f, round);
+            for (uint32_t s = 0; s < label_table_info(t)->sources; s++)
+                for (uint64_t c = 0; c < CLIPS; c++) {
+                    uint32_t label = label_table_get(t, s, c);
+                    unsigned class = (unsigned)(c / PER_VIDEO) % CLASSES;
+                    bool out = is_held(f, c);
+                    held += out;
+                    if (move == 0)
+                        plain[s][c] = label;
+                    if (move == 0 && !out && label != LABEL_NONE)
+                        of_class[s][class] = label;
+                    if (!out)
+                        assert_int_equal(label, plain[s][c]);
+                    else if (label != LABEL_NONE && move)
+                        assert_int_equal(label, of_class[s][(class + 1) % CLASSES]);
+                }
+            const char *source = cluster_source_name(&f->conf, 0);
+            assert_int_equal((int)figure(&job, source, "held_out"),
+                             strcmp(source, "video") == 0 ? CLIPS / 10 : (int)plain_held(f));
+            assert_true(job.row_passes == job.row_passes_total || label_table_info(t)->sources == 1);
+            label_table_close(t);
+            cluster_job_close(&job);
+            snprintf(dump, sizeof dump, "%s/run/features/round-%04u", f->dir, round);
+            assert_int_equal(fs_remove_tree(dump, NULL), 0);
+        }
+        assert_true(held > 0);
+    }
+}
+
 int main(void)
 {
 #define CASE(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -493,6 +567,7 @@ int main(void)
         CASE(no_dump_and_stop),
         CASE(two_shards),
         CASE(incomplete_dump),
+        CASE(held_out_rows_are_labelled_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

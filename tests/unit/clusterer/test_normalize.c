@@ -122,8 +122,8 @@ static void centre_and_variance(void **state)
     const uint32_t d = 67;
     float *x = rows(n, d);
     double total = 0;
-    assert_int_equal(normalize_centre(x, n, d, 2, NULL, NULL), 0);
-    assert_int_equal(normalize_variance(x, n, d, 2, NULL, NULL), 0);
+    assert_int_equal(normalize_centre(x, n, n, d, 2, NULL, NULL), 0);
+    assert_int_equal(normalize_variance(x, n, n, d, 2, NULL, NULL), 0);
     for (uint32_t j = 0; j < d; j++) {
         double mean = 0;
         for (uint64_t i = 0; i < n; i++) {
@@ -134,7 +134,7 @@ static void centre_and_variance(void **state)
     }
     assert_close(total, 1, 1e-5);
     float zero[6] = {0};
-    assert_int_equal(normalize_variance(zero, 3, 2, 2, NULL, NULL), 0);
+    assert_int_equal(normalize_variance(zero, 3, 3, 2, 2, NULL, NULL), 0);
     assert_close(zero[5], 0, 0);
     free(x);
 }
@@ -147,7 +147,7 @@ static void whitening(void **state)
     const uint32_t d = 70, wanted = 20;
     float *x = rows(n, d);
     uint32_t p;
-    assert_int_equal(normalize_pca_whiten(x, n, d, wanted, 2, NULL, &p, NULL), 0);
+    assert_int_equal(normalize_pca_whiten(x, n, n, d, wanted, 2, NULL, &p, NULL), 0);
     assert_int_equal(p, wanted);
     for (uint32_t a = 0; a < p; a++)
         for (uint32_t b = 0; b <= a; b++) {
@@ -171,7 +171,7 @@ static void whitening_by_hand(void **state)
     const double a = sqrt(2.0);
     const double want[] = {a, 0, -a, 0, 0, a, 0, -a};
     uint32_t p;
-    assert_int_equal(normalize_pca_whiten(x, 4, 3, 3, 1, NULL, &p, NULL), 0);
+    assert_int_equal(normalize_pca_whiten(x, 4, 4, 3, 3, 1, NULL, &p, NULL), 0);
     assert_int_equal(p, 2); /* the rank */
     for (size_t i = 0; i < 8; i++)
         assert_close(x[i], want[i], 1e-6);
@@ -184,7 +184,7 @@ static void limits(void **state)
     float *x = rows(9, 30), same[12];
     uint32_t p;
     struct err e;
-    assert_int_equal(normalize_pca_whiten(x, 9, 30, 256, 2, NULL, &p, NULL), 0);
+    assert_int_equal(normalize_pca_whiten(x, 9, 9, 30, 256, 2, NULL, &p, NULL), 0);
     assert_int_equal(p, 8);
     free(x);
     x = rows(50, 6);
@@ -193,13 +193,13 @@ static void limits(void **state)
         x[i * 6 + 4] = x[i * 6 + 0] + x[i * 6 + 1];
         x[i * 6 + 5] = 7;
     }
-    assert_int_equal(normalize_pca_whiten(x, 50, 6, 256, 2, NULL, &p, NULL), 0);
+    assert_int_equal(normalize_pca_whiten(x, 50, 50, 6, 256, 2, NULL, &p, NULL), 0);
     assert_int_equal(p, 3);
     free(x);
     for (size_t i = 0; i < 12; i++)
         same[i] = 0.1f;
-    assert_int_equal(normalize_pca_whiten(same, 4, 3, 2, 2, NULL, &p, &e), XDC_EFORMAT);
-    assert_int_equal(normalize_pca_whiten(same, 1, 3, 2, 2, NULL, &p, &e), XDC_EFORMAT);
+    assert_int_equal(normalize_pca_whiten(same, 4, 4, 3, 2, 2, NULL, &p, &e), XDC_EFORMAT);
+    assert_int_equal(normalize_pca_whiten(same, 1, 1, 3, 2, 2, NULL, &p, &e), XDC_EFORMAT);
 }
 
 /* All of it gives the same bits on 1, 2, 3 and 5 threads. */
@@ -213,9 +213,9 @@ static void same_on_any_threads(void **state)
     for (size_t t = 0; t < 4; t++) {
         float *x = copy(base, n * d);
         uint32_t p;
-        assert_int_equal(normalize_centre(x, n, d, threads[t], NULL, NULL), 0);
-        assert_int_equal(normalize_variance(x, n, d, threads[t], NULL, NULL), 0);
-        assert_int_equal(normalize_pca_whiten(x, n, d, 100, threads[t], NULL, &p, NULL), 0);
+        assert_int_equal(normalize_centre(x, n, n, d, threads[t], NULL, NULL), 0);
+        assert_int_equal(normalize_variance(x, n, n, d, threads[t], NULL, NULL), 0);
+        assert_int_equal(normalize_pca_whiten(x, n, n, d, 100, threads[t], NULL, &p, NULL), 0);
         assert_int_equal(normalize_l2(x, n, p, threads[t], NULL, NULL), 0);
         assert_int_equal(p, 100);
         if (first)
@@ -236,10 +236,10 @@ static void stops(void **state)
     float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     atomic_bool stop = true;
     uint32_t p;
-    assert_int_equal(normalize_centre(x, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_centre(x, 4, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
     assert_int_equal(normalize_l2(x, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
-    assert_int_equal(normalize_variance(x, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
-    assert_int_equal(normalize_pca_whiten(x, 4, 2, 2, 2, &stop, &p, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_variance(x, 4, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_pca_whiten(x, 4, 4, 2, 2, 2, &stop, &p, NULL), XDC_ESTOPPED);
 }
 
 int main(void)

@@ -178,14 +178,79 @@ static void test_set_refuses(void **state)
     clip_set_close(&s);
 }
 
+/* How many videos are held out: the share, rounded down, no more than the most clips, none of small sets;
+ * has() says so of exactly as many videos, and of none beyond the last. */
+static void test_holdout_share(void **state)
+{
+    (void)state;
+    static const struct {
+        double share;
+        uint64_t min_clips, videos;
+        uint32_t clips_per_video;
+        uint64_t held;
+    } rows[] = {{0.01, 5000, 5000, 1, 50},
+                {0.01, 5000, 4999, 1, 0},
+                {0.01, 5000, 2500, 2, 25},
+                {0.01, 5000, 2499, 2, 0},
+                {0, 0, 100000, 1, 0},
+                {0.1, 0, 40, 1, 4},
+                {0.1, 0, 9, 1, 0},
+                {0.5, 0, 2, 1, 1},
+                {0.25, 0, 399, 3, 99},
+                {0.01, 0, 1000000, 1, 10000},
+                {0.01, 0, 2000000, 1, 10000},
+                {0.01, 0, 1000000, 4, 2500},
+                {0.5, 0, 100, 1000, 10},
+                {0.01, 0, 0, 1, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct clip_holdout h;
+        uint64_t n = 0;
+        clip_holdout_init(&h, 3, rows[i].share, rows[i].min_clips, rows[i].videos, rows[i].clips_per_video);
+        assert_int_equal(h.held, rows[i].held);
+        for (uint64_t v = 0; v < rows[i].videos; v++)
+            n += clip_holdout_has(&h, v);
+        assert_int_equal(n, rows[i].held);
+        assert_false(clip_holdout_has(&h, rows[i].videos));
+    }
+}
+
+/* The same seed holds out the same videos, another one others; they lie scattered (each hundredth of the set
+ * has between 1 and 25 of the 1,000), and are those at the beginning of the order. */
+static void test_holdout_is_of_the_seed(void **state)
+{
+    (void)state;
+    enum { VIDEOS = 100000 };
+    struct clip_holdout a, b, c;
+    unsigned parts[100] = {0}, both = 0;
+    clip_holdout_init(&a, 7, 0.01, 0, VIDEOS, 1);
+    clip_holdout_init(&b, 7, 0.01, 0, VIDEOS, 1);
+    clip_holdout_init(&c, 8, 0.01, 0, VIDEOS, 1);
+    for (uint64_t v = 0; v < VIDEOS; v++) {
+        assert_int_equal(clip_holdout_has(&a, v), clip_holdout_has(&b, v));
+        parts[v / (VIDEOS / 100)] += clip_holdout_has(&a, v);
+        both += clip_holdout_has(&a, v) && clip_holdout_has(&c, v);
+    }
+    for (unsigned i = 0; i < 100; i++)
+        assert_in_range(parts[i], 1, 25);
+    assert_in_range(both, 0, 40); /* 10 by chance */
+    for (uint64_t i = 0; i < 2 * a.held; i++)
+        assert_int_equal(clip_holdout_has(&a, clip_order_at(&a.order, i)), i < a.held);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_is_a_bijection), cmocka_unit_test(test_order_of_huge_sizes),
-        cmocka_unit_test(test_order_is_spread),      cmocka_unit_test(test_order_depends_on_key),
-        cmocka_unit_test(test_start_is_uniform),     cmocka_unit_test(test_start_of_short_videos),
-        cmocka_unit_test(test_augment_seed),         cmocka_unit_test(test_set_select),
+        cmocka_unit_test(test_order_is_a_bijection),
+        cmocka_unit_test(test_order_of_huge_sizes),
+        cmocka_unit_test(test_order_is_spread),
+        cmocka_unit_test(test_order_depends_on_key),
+        cmocka_unit_test(test_start_is_uniform),
+        cmocka_unit_test(test_start_of_short_videos),
+        cmocka_unit_test(test_augment_seed),
+        cmocka_unit_test(test_set_select),
         cmocka_unit_test(test_set_refuses),
+        cmocka_unit_test(test_holdout_share),
+        cmocka_unit_test(test_holdout_is_of_the_seed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,6 +55,9 @@ static const struct {
 };
 enum { WEIGHTS = sizeof weights / sizeof weights[0] };
 
+/* Where a run keeps averages: of video's first weight alone. */
+static bool with_average;
+
 static const double audio_stats[2] = {-4.123456789012345, 2.0 / 3.0};
 
 /* A function of tensor and step, so that a mix-up shows. */
@@ -67,7 +70,8 @@ static void values_of(size_t tensor, uint64_t step, float out[16])
 static void make_checkpoint(uint64_t step)
 {
     float data[WEIGHTS][16];
-    struct tensor list[WEIGHTS + 1] = {0};
+    float average[16];
+    struct tensor list[WEIGHTS + 2] = {0};
     char name[64], text[128];
     uint64_t hash;
     struct err e = {0};
@@ -84,10 +88,14 @@ static void make_checkpoint(uint64_t step)
     list[WEIGHTS].ndim = 1;
     list[WEIGHTS].shape[0] = 2;
     list[WEIGHTS].data = audio_stats;
+    values_of(77, step, average);
+    list[WEIGHTS + 1] = list[0];
+    snprintf(list[WEIGHTS + 1].name, sizeof list[0].name, "video.ema.stem.0.weight");
+    list[WEIGHTS + 1].data = average;
     snprintf(name, sizeof name, "checkpoints/step-%012llu", (unsigned long long)step);
     assert_int_equal(fs_mkdirs(at(name), &e), 0);
     snprintf(name, sizeof name, "checkpoints/step-%012llu/" CHECKPOINT_WEIGHTS, (unsigned long long)step);
-    if (safetensors_write(at(name), list, WEIGHTS + 1, NULL, 0, &e) < 0)
+    if (safetensors_write(at(name), list, WEIGHTS + (with_average ? 2 : 1), NULL, 0, &e) < 0)
         fail_msg("%s", e.msg);
     assert_int_equal(checkpoint_dir_hash(at(name), &hash, &e), 0);
     snprintf(text, sizeof text, "{\"round\": %llu, \"weights_xxh3\": \"%016llx\"}", (unsigned long long)step,
@@ -108,7 +116,7 @@ static void make_record(void)
                                "\"64\", \"net.audio_depth\": \"10\", "
                                "\"net.audio_width\": \"32\", \"video.frames\": \"8\", \"video.fps\": \"30\", "
                                "\"video.resize\": \"128\", "
-                               "\"video.crop\": \"112\"}}";
+                               "\"video.crop\": \"112\", \"train.ema\": \"0.99\"}}";
     struct err e;
     assert_int_equal(fs_write_atomic(at("run.json"), text, strlen(text), &e), 0);
 }
@@ -132,6 +140,14 @@ static int teardown(void **state)
     return fs_remove_tree(dir, &e);
 }
 
+static int setup_average(void **state)
+{
+    with_average = true;
+    int rc = setup(state);
+    with_average = false;
+    return rc;
+}
+
 static const char *const encoders[] = {"video", "audio"};
 
 static struct safetensors *export_and_open(int enc)
@@ -140,7 +156,7 @@ static struct safetensors *export_and_open(int enc)
     struct err e = {0};
     char out[96];
     snprintf(out, sizeof out, "%s/out.safetensors", dir);
-    if (export_encoder(dir, encoders[enc], false, out, &e) < 0 || safetensors_open(out, &s, &e) < 0)
+    if (export_encoder(dir, encoders[enc], 0, out, &e) < 0 || safetensors_open(out, &s, &e) < 0)
         fail_msg("%s", e.msg);
     return s;
 }
@@ -174,6 +190,35 @@ static void the_encoders_tensors_are_all_there_is(void **state)
         assert_tensors(s, enc, 4);
         safetensors_close(s);
     }
+}
+
+/* The averaged weights take the place of the others, under their names, with all else as it is; without being
+ * asked for they are left out. A run without an average says so. */
+static void the_average_on_demand(void **state)
+{
+    (void)state;
+    struct safetensors *s = export_and_open(0);
+    struct err e = {0};
+    char out[96];
+    float want[16];
+    assert_tensors(s, 0, 4);
+    assert_null(safetensors_metadata(s, "xdc.ema"));
+    size_t count = safetensors_count(s);
+    safetensors_close(s);
+    snprintf(out, sizeof out, "%s/average.safetensors", dir);
+    assert_int_equal(export_encoder(dir, "video", EXPORT_EMA | EXPORT_CLASSIFIER, out, &e), 0);
+    assert_int_equal(safetensors_open(out, &s, &e), 0);
+    assert_int_equal(safetensors_count(s), count + 2); /* fc.weight and fc.bias */
+    values_of(77, 4, want);
+    const struct tensor *t = safetensors_find(s, "stem.0.weight");
+    assert_memory_equal(t->data, want, tensor_count(t) * sizeof *want);
+    values_of(1, 4, want);
+    t = safetensors_find(s, "stem.1.running_mean");
+    assert_memory_equal(t->data, want, tensor_count(t) * sizeof *want);
+    assert_string_equal(safetensors_metadata(s, "xdc.ema"), "0.99");
+    safetensors_close(s);
+    assert_int_equal(export_encoder(dir, "audio", EXPORT_EMA, out, &e), XDC_EMISMATCH);
+    assert_non_null(strstr(e.msg, "no average"));
 }
 
 /* The metadata is the recipe: nets and pictures of the run record, the round of the checkpoint. */
@@ -245,25 +290,25 @@ static void failures_leave_the_old_file(void **state)
     size_t size;
     snprintf(out, sizeof out, "%s/out.safetensors", dir);
     assert_int_equal(fs_write_atomic(out, "before", 6, &e), 0);
-    assert_int_equal(export_encoder(dir, "joint", false, out, &e), XDC_EUSAGE);
+    assert_int_equal(export_encoder(dir, "joint", 0, out, &e), XDC_EUSAGE);
     assert_non_null(strstr(e.msg, "video or audio"));
     struct rlimit old, low;
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     low = (struct rlimit){64, old.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
-    int rc = export_encoder(dir, "video", false, out, &e);
+    int rc = export_encoder(dir, "video", 0, out, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, handler);
     assert_int_equal(rc, -EFBIG);
     assert_non_null(strstr(e.msg, "export the video encoder"));
     assert_int_equal(fs_remove_tree(at("checkpoints"), &e), 0);
-    assert_int_equal(export_encoder(dir, "video", false, out, &e), -ENOENT);
+    assert_int_equal(export_encoder(dir, "video", 0, out, &e), -ENOENT);
     assert_int_equal(fs_write_atomic(at("run.json"), "{", 1, &e), 0);
-    assert_int_equal(export_encoder(dir, "video", false, out, &e), XDC_EFORMAT);
+    assert_int_equal(export_encoder(dir, "video", 0, out, &e), XDC_EFORMAT);
     assert_non_null(strstr(e.msg, "run.json is not JSON"));
     assert_int_equal(unlink(at("run.json")), 0);
-    assert_int_equal(export_encoder(dir, "video", false, out, &e), -ENOENT);
+    assert_int_equal(export_encoder(dir, "video", 0, out, &e), -ENOENT);
     assert_int_equal(fs_read(out, 100, &text, &size, &e), 0);
     assert_string_equal(text, "before");
     free(text);
@@ -273,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_encoders_tensors_are_all_there_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_average_on_demand, setup_average, teardown),
         cmocka_unit_test_setup_teardown(the_metadata_is_the_recipe, setup, teardown),
         cmocka_unit_test_setup_teardown(the_log_mel_figures_are_exact, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torn_checkpoint_is_not_exported, setup, teardown),

@@ -147,6 +147,15 @@ static void numbers_become_scalars(void **state)
         {"epoch",
          "{\"accuracy\":{\"audio\":0.5},\"clips_per_s\":8.5,\"seconds\":3}",
          {{"accuracy/audio", 0.5f}, {"clips_per_s/epoch", 8.5f}, {"seconds/epoch", 3}}},
+        {"epoch",
+         "{\"loss\":{\"video\":null,\"audio\":2},\"holdout\":{\"loss\":{\"video\":null,\"audio\":3},"
+         "\"accuracy\":"
+         "{\"video\":null,\"audio\":0.5}}}",
+         {{"loss/audio", 2}, {"holdout_loss/audio", 3}, {"holdout_accuracy/audio", 0.5f}}},
+        {"probe",
+         "{\"round\":2,\"clips\":100,\"accuracy\":{\"video\":0.25,\"audio\":0.75},\"seconds\":3}",
+         {{"probe/video", 0.25f}, {"probe/audio", 0.75f}}},
+        {"early_stop", "{\"encoder\":\"video\",\"best\":1.5}", {{0}}},
         {"labels",
          "{\"seconds\":7,\"quality\":{\"round\":1,\"sources\":{\"video\":{\"ami_truth\":0.75,\"sizes\":{"
          "\"min\":3}},\"audio\":{\"churn\":0.5}}}}",

@@ -11,7 +11,8 @@
 
 #include "services/trainer/phase.h"
 
-static const char *const names[] = {"stats", "warm", "extract", "labels", "train", "export", "done"};
+static const char *const names[] = {"stats", "warm",     "extract", "labels",
+                                    "train", "validate", "export",  "done"};
 
 /* Every phase has its name, is parsed back from it, and says what ends it. */
 static void names_go_both_ways(void **state)
