@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The hold-out: no clip of it is ever trained, all have labels, and every position is accounted for; encoders stop by it and are left
 as they were, together and one alone; a run that is stopped while it learns and while it validates ends as an undisturbed one, bit for
-bit. What cannot stop anything is refused. The averages and the probe are in the record and change nothing. usage: test_holdout.py
+bit, over two ranks too. What cannot stop anything is refused. The averages and the probe are in the record and change nothing. usage: test_holdout.py
 BIN_DIR"""
 import csv
 import json
@@ -103,22 +103,32 @@ def outside(held, labels):
     return int(VIDEOS * SHARE) * 2 - len(held)
 
 
-def interrupted(place, manifest, calm, phase):
-    """Stopped in the second epoch, in its training or its validation; it goes on to the same end."""
-    run_dir = place.path("in-" + phase)
-    config = write_config(place, manifest, run_dir, phase + ".yaml")
-    run = place.start("xdc", "run", "-c", config, *sets(STOP))
+def interrupted(place, manifest, calm, name, phase, options, epochs):
+    """Stopped in the training or the validation of an epoch; it goes on to the same end."""
+    run_dir = place.path(name)
+    config = write_config(place, manifest, run_dir, name + ".yaml")
+    run = place.start("xdc", "run", "-c", config, *sets(options))
     place.wait(phase, lambda: (place.status("trainer-0") or {"phase": ""})["phase"] == phase, 120)
     status, said = place.stop(run)
     assert status == 75, f"{status}\n{said}"
     state = last_state(run_dir)
-    place.xdc("run", "-c", config, *sets(STOP))
-    check_positions(run_dir, 4)
+    place.xdc("run", "-c", config, *sets(options))
+    check_positions(run_dir, epochs)
     differs = outcome_differs(calm, run_dir)
     assert not differs, f"stopped in {phase}, {state['phase']} {state['batch']}: not equal to the undisturbed run: {differs}"
     for encoder in ("video", "audio", "video-ema", "audio-ema"):
         assert same_file(*(os.path.join(r, "export", encoder + ".safetensors") for r in (calm, run_dir))), encoder
     return state
+
+
+def two_ranks(place, manifest):
+    """Both ranks hold out the same clips, add up their losses and stop as one, also when they are stopped in a validation."""
+    options = {**STOP, "run.ranks": 2, "train.rounds": 1}
+    calm = place.path("ranks")
+    place.xdc("run", "-c", write_config(place, manifest, calm, "ranks.yaml"), *sets(options))
+    check_positions(calm, 2)
+    assert [(e["epoch"], e["encoder"]) for e in events(calm, "early_stop")] == [(1, "video"), (1, "audio")]
+    interrupted(place, manifest, calm, "ranks-stopped", "validate", options, 2)
 
 
 def switches_change_nothing(place, manifest, calm):
@@ -186,12 +196,14 @@ def main():
     refusals(place, manifest)
     calm, _ = both_stop(place, manifest, train_clips)
     print("both encoders stop", flush=True)
-    state = interrupted(place, manifest, calm, "validate")
+    state = interrupted(place, manifest, calm, "in-validation", "validate", STOP, 4)
     print(f"stopped in a validation ({state['phase']} epoch {state['epoch']} batch {state['batch']}): equal", flush=True)
-    interrupted(place, manifest, calm, "train")
+    interrupted(place, manifest, calm, "in-training", "train", STOP, 4)
     switches_change_nothing(place, manifest, calm)
     print("averages and probe change nothing", flush=True)
     one_stops(place, manifest)
+    two_ranks(place, manifest)
+    print("two ranks stop as one", flush=True)
     assert not place.processes(), place.processes()
     place.close()
 
