@@ -61,6 +61,7 @@ struct conf {
     struct {
         int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard;
         int64_t epoch_clips, last_round_epochs, micro_batch, recompute, recalibrate, update, schedule;
+        int64_t amp, pad_channels, self_test; /* enum net_amp, net_switch, net_switch */
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
         double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;
     } train;

@@ -61,6 +61,9 @@ maps input(const struct net &net, int enc, const struct net_batch &b);
 void train_step(struct net &net, int enc, const struct net_batch &b, const int64_t *const *labels,
                 const float *const *weights, const struct net_sgd &o, struct net_step *out);
 
+/* self_test.cpp: net_self_test. Throws a refusal. */
+void self_test(const struct net &net, double tolerance);
+
 inline const char *encoder_name(int enc)
 {
     return enc == NET_VIDEO ? "video" : "audio";
