@@ -74,7 +74,7 @@ at::Device choose_device()
     if (!at::hasCUDA())
         throw refusal{-ENODEV, "XDC_DEVICE is cuda, but this libtorch finds no CUDA device"};
     at::globalContext().setDeterministicCuDNN(true);
-    at::globalContext().setBenchmarkCuDNN(false);
+    at::globalContext().setBenchmarkCuDNN(true);
     return at::Device(at::kCUDA, 0);
 }
 
