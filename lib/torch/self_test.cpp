@@ -61,7 +61,8 @@ numbers by_convolution(const numbers &given, const xdc::conv &like, const at::Te
     xdc::conv k = like;
     auto where = like.weight.device();
     int64_t in = given.x.size(4), out = dy.size(4);
-    k.weight = given.weight.to(at::kFloat).view(like.weight.sizes()).to(where).set_requires_grad(true);
+    k.weight = at::empty_like(like.weight.detach()); /* in the same layout */
+    k.weight.copy_(given.weight.reshape(like.weight.sizes())).set_requires_grad(true);
     k.bias = at::Tensor();
     at::Tensor x = given.x.to(at::kFloat).to(where).set_requires_grad(true);
     at::AutoGradMode enabled(true);
@@ -70,7 +71,7 @@ numbers by_convolution(const numbers &given, const xdc::conv &like, const at::Te
     at::Tensor mine = y.data.view({CLIPS, y.t, y.data.size(1), y.data.size(2), like.out}).narrow(4, 0, out);
     auto grads = torch::autograd::grad({mine}, {x, k.weight}, {dy.to(where).to(mine.scalar_type())});
     auto host = [](const at::Tensor &t) { return t.detach().cpu().to(at::kDouble); };
-    return {given.x, given.weight, host(mine), host(grads[0]), host(grads[1]).view(given.weight.sizes())};
+    return {given.x, given.weight, host(mine), host(grads[0]), host(grads[1]).reshape(given.weight.sizes())};
 }
 
 std::string text_of(const xdc::conv &k)
@@ -99,7 +100,8 @@ void test(const xdc::conv &k, const std::string &text, double tolerance)
         shape.insert(shape.begin() + 2, 1);
     numbers want;
     want.x = draw({CLIPS, TIMES, SIDE, SIDE, shape[1]}, g);
-    want.weight = draw(shape, g);
+    /* An element's matrix lies in one piece. */
+    want.weight = draw({shape[2], shape[3], shape[4], shape[0], shape[1]}, g).permute({3, 4, 0, 1, 2});
     auto count = [](int64_t n, int64_t kernel, int64_t pad, int64_t stride) {
         return (n + 2 * pad - kernel) / stride + 1;
     };
