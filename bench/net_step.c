@@ -1,6 +1,7 @@
 /* net_step: clips per second of the training step and of the feature pass, for both encoders, as one JSON
  * line. Usage: bench_net_step DEPTH VIDEO_WIDTH AUDIO_WIDTH FRAMES CROP BATCH THREADS STEPS [RANK WORLD
- * PORT]; over ranks BATCH is of each of them. bench/net_step.py and bench/ranks.py compare. */
+ * PORT [AMP PAD]]; over ranks BATCH is of each of them; AMP 1: convolutions in bfloat16; PAD 1: channels
+ * padded (2: not). bench/net_step.py and bench/ranks.py compare. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -78,8 +79,8 @@ static void report(const struct job *j)
 
 int main(int argc, char **argv)
 {
-    uint32_t v[] = {10, 16, 32, 8, 64, 32, 2, 3, 0, 1, 0};
-    for (int i = 1; i < argc && i <= 11; i++)
+    uint32_t v[] = {10, 16, 32, 8, 64, 32, 2, 3, 0, 1, 0, 0, 0};
+    for (int i = 1; i < argc && i <= 13; i++)
         v[i - 1] = (uint32_t)strtoul(argv[i], NULL, 10);
     struct net_spec spec = {.video_depth = v[0],
                             .video_width = v[1],
@@ -88,7 +89,9 @@ int main(int argc, char **argv)
                             .frames = v[3],
                             .crop = v[4],
                             .seed = 1,
-                            .threads = (int)v[6]};
+                            .threads = (int)v[6],
+                            .amp = (enum net_amp)v[11],
+                            .pad_channels = (enum net_switch)v[12]};
     uint32_t n = v[5];
     struct job j = {.steps = (int)v[7]};
     struct err e;

@@ -66,6 +66,7 @@ struct conf {
         int64_t epoch_clips, last_round_epochs, micro_batch, recompute, recalibrate, update, schedule;
         int64_t holdout_min_clips, early_stop_epochs, probe;
         double holdout, early_stop, ema;
+        int64_t amp, pad_channels, self_test; /* enum net_amp, net_switch, net_switch */
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
         double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;
     } train;

@@ -122,6 +122,13 @@ const struct conf_key conf_schema[] = {
         "clips in memory at a time, gradients summed over the batch; 0: the whole batch"),
     BOOL("train.recompute", train.recompute, "false", 0,
          "keep no activations inside residual blocks but compute them twice: less memory, the same result"),
+    CHOICE("train.amp", train.amp, "off|bf16", "off", CONF_IDENTITY,
+           "bf16: convolutions in bfloat16, forward and backward; weights and all else stay f32"),
+    CHOICE("train.pad_channels", train.pad_channels, "auto|on|off", "auto", 0,
+           "compute the 45, 230, 460 and 921 channels within factored convolutions as multiples of 8, with "
+           "zeros; auto: on GPUs"),
+    CHOICE("train.self_test", train.self_test, "auto|on|off", "auto", 0,
+           "compare every kind of convolution with sums in f64 at the start; auto: on GPUs"),
     BOOL("train.recalibrate", train.recalibrate, "false", CONF_IDENTITY,
          "measure batch-norm statistics anew on stats.batches batches before every extraction"),
     CHOICE("train.update", train.update, "all|fc", "all", CONF_IDENTITY,

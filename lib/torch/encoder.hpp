@@ -2,6 +2,7 @@
  * net.cpp and net_file.cpp. One thread at a time. Throws what libtorch throws. Weights keep torchvision's
  * names, order and shapes. */
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "lib/torch/layers.hpp"
@@ -13,7 +14,8 @@ namespace xdc
 /* The layers behind the state. */
 struct body {
     virtual ~body() = default;
-    virtual at::Tensor forward(const maps &x, const norm_mode &mode) const = 0; /* [N, dim] */
+    virtual at::Tensor forward(const maps &x, const norm_mode &mode) const = 0; /* [N, dim] f32 */
+    virtual void each(const std::function<void(const layer &)> &visit) const = 0;
 };
 
 struct encoder {
@@ -25,6 +27,9 @@ struct encoder {
 /* Weights drawn from `seed`. The spec is already checked. */
 encoder encoder_create(const struct net_spec &spec, enum net_encoder which, uint64_t seed,
                        const at::Device &device);
+
+/* What the spec and the device want of convolutions. */
+conv_options conv_options_of(const struct net_spec &spec, const at::Device &device);
 
 /* Adds 1 to (or sets) the count of training batches of every norm in the list. */
 void count_batch(const std::vector<entry> &state, bool restart);

@@ -1,8 +1,12 @@
 /* Batches as they come from the wire, as normalised maps on the net's device. */
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include <ATen/Parallel.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "lib/torch/net_impl.hpp"
 
@@ -39,18 +43,51 @@ at::Tensor video_on_host(const uint8_t *in, int64_t maps, int64_t p)
     return x;
 }
 
+/* Through page-locked memory, which libtorch keeps for the next batch, on a stream of its own: the bytes of
+ * one part of a batch cross while the part before is computed. The part's own work waits for them. */
+at::Tensor bytes_on_device(const uint8_t *in, at::IntArrayRef shape, const at::Device &device)
+{
+    const c10::impl::VirtualGuardImpl runtime(device.type());
+    static const c10::Stream copies = runtime.getStreamFromGlobalPool(device);
+    c10::Stream computing = runtime.getStream(device);
+    at::Tensor staged = at::empty(shape, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+    uint8_t *to = staged.data_ptr<uint8_t>();
+    at::parallel_for(0, staged.numel(), 1 << 20, [&](int64_t begin, int64_t end) {
+        std::memcpy(to + begin, in + begin, static_cast<size_t>(end - begin));
+    });
+    c10::Event arrived(device.type());
+    at::Tensor bytes;
+    {
+        c10::StreamGuard guard(copies);
+        bytes = staged.to(device, at::kByte, true);
+        arrived.record(copies);
+    }
+    arrived.block(computing);
+    bytes.record_stream(computing);
+    return bytes;
+}
+
+/* Scale and shift of the three colours, [2, 3]. They stay on the device (there is one): to send them anew
+ * would wait for all that is under way. */
+const at::Tensor &colours_on_device(const at::Device &device)
+{
+    static const at::Tensor *const kept = [&] {
+        at::Tensor t = at::empty({2, 3}, at::kFloat);
+        for (size_t c = 0; c < 3; c++) {
+            t.data_ptr<float>()[c] = static_cast<float>(1 / (255.0 * RGB_DEVIATION[c]));
+            t.data_ptr<float>()[3 + c] = static_cast<float>(-RGB_MEAN[c] / RGB_DEVIATION[c]);
+        }
+        return new at::Tensor(t.to(device));
+    }();
+    return *kept;
+}
+
 /* Bytes cross to the device, a quarter of the floats. */
 at::Tensor video_on_device(const uint8_t *in, int64_t maps, int64_t p, const at::Device &device)
 {
-    at::Tensor bytes = at::from_blob(const_cast<uint8_t *>(in), {maps, p, p, 3}, at::kByte).to(device);
-    std::array<float, 3> scale, shift;
-    for (size_t c = 0; c < 3; c++) {
-        scale[c] = static_cast<float>(1 / (255.0 * RGB_DEVIATION[c]));
-        shift[c] = static_cast<float>(-RGB_MEAN[c] / RGB_DEVIATION[c]);
-    }
-    at::Tensor s = at::from_blob(scale.data(), {3}, at::kFloat).to(device);
-    at::Tensor d = at::from_blob(shift.data(), {3}, at::kFloat).to(device);
-    return bytes.to(at::kFloat).mul_(s).add_(d);
+    const at::Tensor &colours = colours_on_device(device);
+    at::Tensor x = bytes_on_device(in, {maps, p, p, 3}, device).to(at::kFloat);
+    return x.mul_(colours[0]).add_(colours[1]);
 }
 
 xdc::maps audio_input(const struct net &net, const struct net_batch &b)

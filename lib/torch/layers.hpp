@@ -40,6 +40,15 @@ struct extent {
 struct conv {
     at::Tensor weight, bias; /* bias undefined: none */
     extent stride = {1, 1}, pad = {0, 0};
+    /* Channels of input and result in memory: those beyond the weight's own are zeros (see conv_options). */
+    int64_t in = 0, out = 0;
+    bool bf16 = false; /* input, weight and their gradients are rounded to bfloat16 */
+};
+
+/* How convolutions are computed. Parameters are the same in all cases. */
+struct conv_options {
+    bool bf16 = false;
+    int64_t multiple = 1; /* of channels between the halves of a factored convolution */
 };
 
 /* A convolution with its norm; without a norm (weight undefined) nothing follows it. */
@@ -53,7 +62,8 @@ struct layer {
 class builder
 {
   public:
-    builder(std::vector<entry> &state, uint64_t seed, const at::Device &device, double norm_eps);
+    builder(std::vector<entry> &state, uint64_t seed, const at::Device &device, double norm_eps,
+            conv_options options = {});
 
     conv make_conv(const std::string &name, at::IntArrayRef shape, extent stride, extent pad,
                    bool biased = false);
@@ -63,6 +73,8 @@ class builder
     /* Weights N(0, 0.01). */
     at::Tensor make_linear(const std::string &name, int64_t out, int64_t in);
     at::Tensor make_bias(const std::string &name, int64_t n);
+    /* Pads the channels between two layers, of which the second alone sees what the first makes. */
+    void align(layer &first, layer &second) const;
 
   private:
     void add_parameter(const std::string &name, at::Tensor &value, bool decays);
@@ -71,8 +83,10 @@ class builder
     at::Generator generator;
     at::Device where;
     double eps;
+    conv_options how;
 };
 
+/* f32, but bfloat16 where c.bf16 on a GPU. */
 maps conv_apply(const maps &x, const conv &c);
 /* act(norm(conv(x)) + residual); residual may be undefined. */
 maps layer_apply(const maps &x, const layer &l, const at::Tensor &residual, bool relu, const norm_mode &mode);

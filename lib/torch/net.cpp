@@ -74,7 +74,7 @@ at::Device choose_device()
     if (!at::hasCUDA())
         throw refusal{-ENODEV, "XDC_DEVICE is cuda, but this libtorch finds no CUDA device"};
     at::globalContext().setDeterministicCuDNN(true);
-    at::globalContext().setBenchmarkCuDNN(false);
+    at::globalContext().setBenchmarkCuDNN(true);
     return at::Device(at::kCUDA, 0);
 }
 
@@ -99,7 +99,19 @@ int net_create(const struct net_spec *spec, struct net **out, struct err *e)
         for (int i = 0; i < NET_ENCODERS; i++)
             net->encoder[i] =
                 xdc::encoder_create(*spec, static_cast<enum net_encoder>(i), seed[i], net->device);
+        enum net_switch test = spec->self_test;
+        if (test == NET_ON || (test == NET_AUTO && !net->device.is_cpu()))
+            xdc::self_test(*net, 0);
         *out = net.release();
+        return 0;
+    });
+}
+
+int net_self_test(struct net *net, double tolerance, struct err *e)
+{
+    return guard(e, "test the convolutions", [&] {
+        xdc::use_threads(*net);
+        xdc::self_test(*net, tolerance);
         return 0;
     });
 }

@@ -21,6 +21,10 @@ enum net_flavour { NET_XDC, NET_TORCHVISION };
 enum net_stem { NET_STEM_TORCHVISION, NET_STEM_VMZ }; /* A and B of algorithms.md 1.6 */
 enum net_head { NET_HEAD_LINEAR, NET_HEAD_MLP };      /* MLP: SeLaVi's, algorithms.md 4.4 */
 #define NET_HEADS_MAX 16
+/* What convolutions compute in: f32, or bfloat16 forward and backward; all else is f32 (on a GPU what lies
+ * between two convolutions is bfloat16 too), weights, statistics and losses everywhere. */
+enum net_amp { NET_AMP_OFF, NET_AMP_BF16 };
+enum net_switch { NET_AUTO, NET_ON, NET_OFF }; /* auto: on for GPUs alone */
 
 struct net_spec {
     enum net_video video;
@@ -31,6 +35,11 @@ struct net_spec {
     uint32_t frames, crop;             /* input [B, T, P, P, 3] */
     uint64_t seed;                     /* initial weights: a function of (seed, encoder) */
     int threads;                       /* intra-op threads; 0: one per CPU */
+    enum net_amp amp;
+    /* The channels within a factored convolution are computed as the next multiple of 8, with zeros: what
+     * tensor cores want. Parameters, files and, but for rounding, results stay. */
+    enum net_switch pad_channels;
+    enum net_switch self_test; /* net_create ends with net_self_test */
 };
 
 /* A mini-batch of one encoder. video: u8 [n, T, P, P, 3]; audio: f32 [n, 40, 100] log-mel, not yet
@@ -45,6 +54,12 @@ struct net;
 int net_create(const struct net_spec *spec, struct net **out, struct err *e) WARN_UNUSED;
 /* NULL is fine. */
 void net_destroy(struct net *net);
+
+/* Computes every kind of convolution of both encoders, forward and backward on numbers of its own, and
+ * compares with sums in f64: some builds of cuDNN and oneDNN have given wrong ones. `tolerance`: the error
+ * allowed as a share of the largest number; 0: what the arithmetic explains. XDC_ETORCH names the
+ * convolution and what to try. Leaves the net as it is. */
+int net_self_test(struct net *net, double tolerance, struct err *e) WARN_UNUSED;
 
 /* Features per clip: 8 x width; S3D 16 x width. */
 uint32_t net_feature_dim(const struct net *net, enum net_encoder enc);

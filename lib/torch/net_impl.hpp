@@ -67,6 +67,8 @@ void train_step(struct net &net, int enc, const struct net_batch &b, const int64
 
 /* net_ranks.cpp: the running statistics of these states become the mean over ranks. */
 void average_statistics(const ranks &group, const std::vector<const std::vector<entry> *> &states);
+/* self_test.cpp: net_self_test. Throws a refusal. */
+void self_test(const struct net &net, double tolerance);
 
 inline const char *encoder_name(int enc)
 {

@@ -263,11 +263,31 @@ at::Tensor norm_generic(const at::Tensor &x, const norm &n, const at::Tensor &re
     return relu ? at::relu(y) : y;
 }
 
+/* x has channels beyond the norm's, which are zeros and stay so: their weight and bias are 0. */
+at::Tensor norm_padded(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
+                       const norm_mode &mode)
+{
+    int64_t c = n.weight.numel(), more = x.size(-1) - c;
+    norm wide = n;
+    wide.weight = at::constant_pad_nd(n.weight, {0, more});
+    wide.bias = at::constant_pad_nd(n.bias, {0, more});
+    wide.mean = at::constant_pad_nd(n.mean, {0, more});
+    wide.var = at::constant_pad_nd(n.var, {0, more}, 1);
+    at::Tensor y = norm_apply(x, wide, residual, relu, mode);
+    if (mode.train) {
+        n.mean.copy_(wide.mean.narrow(0, 0, c));
+        n.var.copy_(wide.var.narrow(0, 0, c));
+    }
+    return y;
+}
+
 } // namespace
 
 at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
                       const norm_mode &mode)
 {
+    if (x.size(-1) > n.weight.numel())
+        return norm_padded(x, n, residual, relu, mode);
     if (!x.is_cpu())
         return norm_generic(x, n, residual, relu, mode);
     if (mode.train) {

@@ -29,7 +29,7 @@ struct norm_mode {
 };
 
 /* act(normalise(x) + residual): x [..., C] contiguous, residual of the same shape or undefined; act is ReLU
- * or nothing. */
+ * or nothing. Channels of x beyond the norm's are zeros, and come out as zeros. */
 at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
                       const norm_mode &mode);
 

@@ -3,11 +3,11 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <torch/version.h>
 
 namespace xdc
@@ -15,8 +15,8 @@ namespace xdc
 namespace
 {
 
-/* PyTorch's sizes: the first bucket is small, so that sending begins early. */
-constexpr size_t FIRST_BUCKET_BYTES = size_t(1) << 20, BUCKET_BYTES = size_t(25) << 20;
+/* DistributedDataParallel's sizes: the first bucket is small, so that sending begins early. */
+constexpr int64_t FIRST_BUCKET = (1 << 20) / 4, BUCKET = (25 << 20) / 4;
 
 /* [world, n] of the ranks' [n], one behind the other. */
 template <class T>
@@ -48,15 +48,122 @@ std::shared_ptr<::gloo::transport::Device> make_device(const std::string &addres
     return c10d::ProcessGroupGloo::createDefaultDevice();
 }
 
+/* The gradients of one backward pass, summed over ranks. They are sent in buckets, a bucket as soon as the
+ * pass has made the last of its gradients; all ranks send theirs in one order. Lives on the stack of the
+ * caller. */
+class backward_sum
+{
+  public:
+    backward_sum(const c10::intrusive_ptr<c10d::ProcessGroup> &over, const std::vector<at::Tensor> &leaves)
+        : group(over), params(leaves), bucket_of(leaves.size()), nodes(leaves.size())
+    {
+        make_buckets();
+        for (size_t i = 0; i < params.size(); i++) {
+            nodes[i] = torch::autograd::impl::grad_accumulator(params[i]);
+            keys.push_back(nodes[i]->add_post_hook(std::make_unique<arrival>(*this, i)));
+        }
+    }
+
+    ~backward_sum()
+    {
+        for (size_t i = 0; i < keys.size(); i++)
+            nodes[i]->del_post_hook(keys[i]);
+        for (const at::Tensor &t : params)
+            t.mutable_grad() = at::Tensor();
+    }
+
+    backward_sum(const backward_sum &) = delete;
+    backward_sum &operator=(const backward_sum &) = delete;
+
+    /* After the pass. */
+    std::vector<at::Tensor> finish()
+    {
+        while (sent < buckets.size()) /* parameters that the loss does not depend on */
+            send(buckets[sent++]);
+        for (bucket &b : buckets)
+            b.work->wait();
+        std::vector<at::Tensor> grads(params.size());
+        for (bucket &b : buckets)
+            for (size_t k = 0; k < b.params.size(); k++)
+                grads[b.params[k]] = b.parts[k].to(params[b.params[k]].device());
+        return grads;
+    }
+
+  private:
+    struct bucket {
+        std::vector<size_t> params;
+        int64_t size = 0;
+        size_t missing = 0;
+        std::vector<at::Tensor> parts; /* views of what is sent, laid out as the parameters */
+        c10::intrusive_ptr<c10d::Work> work;
+    };
+
+    struct arrival : torch::autograd::FunctionPostHook {
+        backward_sum &sum;
+        size_t param;
+        arrival(backward_sum &s, size_t i) : sum(s), param(i)
+        {
+        }
+        torch::autograd::variable_list operator()(const torch::autograd::variable_list &outputs,
+                                                  const torch::autograd::variable_list &) override
+        {
+            sum.arrived(param);
+            return outputs;
+        }
+    };
+
+    /* Gradients come in about the reverse of the parameters' order. */
+    void make_buckets()
+    {
+        for (size_t i = params.size(); i-- > 0;) {
+            if (buckets.empty() || buckets.back().size >= (buckets.size() == 1 ? FIRST_BUCKET : BUCKET))
+                buckets.emplace_back();
+            bucket &b = buckets.back();
+            b.params.push_back(i);
+            b.size += params[i].numel();
+            b.missing++;
+            bucket_of[i] = buckets.size() - 1;
+        }
+    }
+
+    void arrived(size_t param)
+    {
+        buckets[bucket_of[param]].missing--;
+        while (sent < buckets.size() && buckets[sent].missing == 0)
+            send(buckets[sent++]);
+    }
+
+    void send(bucket &b)
+    {
+        std::vector<at::Tensor> flat = {at::empty({b.size}, at::kFloat)};
+        int64_t first = 0;
+        for (size_t i : b.params) {
+            const at::Tensor &t = params[i];
+            b.parts.push_back(flat[0].as_strided(t.sizes(), t.strides(), first));
+            if (t.grad().defined())
+                b.parts.back().copy_(t.grad());
+            else
+                b.parts.back().zero_();
+            first += t.numel();
+        }
+        b.work = group->allreduce(flat);
+    }
+
+    const c10::intrusive_ptr<c10d::ProcessGroup> &group;
+    const std::vector<at::Tensor> &params;
+    std::vector<bucket> buckets;
+    std::vector<size_t> bucket_of;
+    std::vector<std::shared_ptr<torch::autograd::Node>> nodes;
+    std::vector<uintptr_t> keys;
+    size_t sent = 0;
+};
+
 } // namespace
 
 struct ranks::parts {
     ranks_options options;
     meeting met;
     c10::intrusive_ptr<c10d::ProcessGroup> figures, statistics, gradients;
-    /* Made for one list of parameters, made anew for another. */
-    std::unique_ptr<c10d::Reducer> reducer;
-    std::vector<at::Tensor> reduced;
 
     explicit parts(const ranks_options &o) : options(o), met(o.meeting)
     {
@@ -83,37 +190,6 @@ struct ranks::parts {
 #else
         return gloo;
 #endif
-    }
-
-    bool made_for(const std::vector<at::Tensor> &params) const
-    {
-        bool same = reducer && params.size() == reduced.size();
-        for (size_t i = 0; same && i < params.size(); i++)
-            same = params[i].is_same(reduced[i]);
-        return same;
-    }
-
-    void make_reducer(const std::vector<at::Tensor> &params)
-    {
-        std::vector<bool> sparse(params.size(), false);
-        auto buckets =
-            c10d::compute_bucket_assignment_by_size(params, {FIRST_BUCKET_BYTES, BUCKET_BYTES}, sparse);
-        /* Gradients come in about the reverse of the parameters' order. */
-        auto indices = std::get<0>(buckets);
-        auto limits = std::get<1>(buckets);
-        std::reverse(indices.begin(), indices.end());
-        std::reverse(limits.begin(), limits.end());
-        reducer.reset();
-        int64_t cap = static_cast<int64_t>(BUCKET_BYTES), first = static_cast<int64_t>(FIRST_BUCKET_BYTES);
-        std::unordered_map<size_t, std::string> no_names;
-#if TORCH_VERSION_MAJOR >= 2
-        reducer = std::make_unique<c10d::Reducer>(params, indices, gradients, sparse, cap, false, true,
-                                                  no_names, first, false, false, std::vector<int64_t>());
-#else
-        reducer = std::make_unique<c10d::Reducer>(params, indices, limits, gradients, sparse, cap, false,
-                                                  true, no_names, first);
-#endif
-        reduced = params;
     }
 };
 
@@ -167,21 +243,11 @@ std::vector<double> ranks::gather_statistics(const std::vector<double> &mine) co
 std::vector<at::Tensor> ranks::gradients(const at::Tensor &loss, const std::vector<at::Tensor> &params,
                                          const std::vector<at::Tensor> &so_far)
 {
-    if (!p->made_for(params))
-        p->make_reducer(params);
-    /* The reducer averages; what is wanted is the sum. */
-    double world = p->options.meeting.world;
     for (size_t i = 0; i < params.size(); i++)
-        params[i].mutable_grad() = so_far.empty() ? at::Tensor() : so_far[i] * world;
-    at::Tensor scaled = loss * world;
-    p->reducer->prepare_for_forward();
-    p->reducer->rebuild_buckets(); /* once, in the order in which the first gradients came */
-    p->reducer->prepare_for_backward({scaled});
-    scaled.backward();
-    std::vector<at::Tensor> grads;
-    for (const at::Tensor &t : params)
-        grads.push_back(t.grad());
-    return grads;
+        params[i].mutable_grad() = so_far.empty() ? at::Tensor() : so_far[i];
+    backward_sum sum(p->gradients, params);
+    loss.backward();
+    return sum.finish();
 }
 
 } // namespace xdc

@@ -42,8 +42,7 @@ class ranks
     std::vector<double> gather_statistics(const std::vector<double> &mine) const;
 
     /* Gradients of loss with respect to `params` (leaves), and `so_far` (empty: nothing), summed over ranks.
-     * They are reduced in buckets while the backward pass runs. `params` may differ from one call to the
-     * next; equal lists are fastest. */
+     * They are sent in buckets while the backward pass runs. */
     std::vector<at::Tensor> gradients(const at::Tensor &loss, const std::vector<at::Tensor> &params,
                                       const std::vector<at::Tensor> &so_far);
 

@@ -28,16 +28,18 @@ maps block_apply(const maps &x, const block &b, const norm_mode &mode)
     return run(run(x, b.first, {}, mode), b.second, residual, mode);
 }
 
+void each_of(const block &b, const std::function<void(const layer &)> &visit)
+{
+    std::for_each(b.first.begin(), b.first.end(), visit);
+    std::for_each(b.second.begin(), b.second.end(), visit);
+    if (b.projected)
+        visit(b.shortcut);
+}
+
 std::vector<at::Tensor> parameters_of(const block &b)
 {
     std::vector<at::Tensor> all;
-    auto add = [&](const layer &l) { all.insert(all.end(), {l.c.weight, l.n.weight, l.n.bias}); };
-    for (const layer &l : b.first)
-        add(l);
-    for (const layer &l : b.second)
-        add(l);
-    if (b.projected)
-        add(b.shortcut);
+    each_of(b, [&](const layer &l) { all.insert(all.end(), {l.c.weight, l.n.weight, l.n.bias}); });
     return all;
 }
 
@@ -56,8 +58,15 @@ struct resnet : body {
             auto apply = [&b](const maps &y, const norm_mode &m) { return block_apply(y, b, m); };
             x = mode.recompute ? recompute(x, parameters_of(b), apply, mode) : apply(x, mode);
         }
-        at::Tensor last = x.data.view({x.n, -1, x.data.size(3)});
+        at::Tensor last = x.data.view({x.n, -1, x.data.size(3)}).to(at::kFloat);
         return largest ? last.amax(1) : last.mean(1);
+    }
+
+    void each(const std::function<void(const layer &)> &visit) const override
+    {
+        std::for_each(stem.begin(), stem.end(), visit);
+        for (const block &b : blocks)
+            each_of(b, visit);
     }
 };
 
@@ -87,6 +96,7 @@ std::vector<layer> video_half(builder &b, enum net_video kind, const std::string
     std::vector<layer> two;
     two.push_back(b.make_layer(name + ".0.0", name + ".0.1", {mid, in, 1, 3, 3}, {1, stride}, {0, 1}));
     two.push_back(b.make_layer(name + ".0.3", name + ".1", {out, mid, 3, 1, 1}, {stride, 1}, {1, 0}));
+    b.align(two[0], two[1]);
     return two;
 }
 
@@ -130,6 +140,7 @@ std::vector<layer> video_stem(builder &b, enum net_video kind, int64_t width)
     std::vector<layer> two;
     two.push_back(b.make_layer("stem.0", "stem.1", {mid, 3, 1, 7, 7}, {1, 2}, {0, 3}));
     two.push_back(b.make_layer("stem.3", "stem.4", {width, mid, 3, 1, 1}, {1, 1}, {1, 0}));
+    b.align(two[0], two[1]);
     return two;
 }
 
@@ -151,7 +162,7 @@ encoder resnet_video(const struct net_spec &spec, uint64_t seed, const at::Devic
     encoder e;
     auto net = std::make_unique<resnet>();
     bool xdc = spec.video == NET_R2PLUS1D && spec.flavour == NET_XDC;
-    builder b(e.state, seed, device, xdc ? 1e-3 : 1e-5);
+    builder b(e.state, seed, device, xdc ? 1e-3 : 1e-5, conv_options_of(spec, device));
     int64_t in = spec.video_width;
     net->stem = video_stem(b, spec.video, in);
     std::vector<int64_t> sizes = stage_sizes(spec.video_depth);
@@ -175,7 +186,7 @@ encoder resnet_audio(const struct net_spec &spec, uint64_t seed, const at::Devic
     encoder e;
     auto net = std::make_unique<resnet>();
     bool vmz = spec.audio_stem == NET_STEM_VMZ;
-    builder b(e.state, seed, device, vmz ? 1e-3 : 1e-5);
+    builder b(e.state, seed, device, vmz ? 1e-3 : 1e-5, conv_options_of(spec, device));
     int64_t width = spec.audio_width, in = vmz ? width / 2 : width;
     if (vmz) {
         vmz_stem(*net, b, width);

@@ -56,15 +56,26 @@ struct s3d : body {
                 x = x.t > 1 ? max_pool(x, {2, 2}, {2, 2}, {0, 0}) : max_pool(x, {1, 2}, {1, 2}, {0, 0});
             x = inception_apply(x, mixed[i], mode);
         }
-        return x.data.view({x.n, -1, x.data.size(3)}).mean(1);
+        return x.data.view({x.n, -1, x.data.size(3)}).to(at::kFloat).mean(1);
+    }
+
+    void each(const std::function<void(const layer &)> &visit) const override
+    {
+        std::for_each(first.begin(), first.end(), visit);
+        std::for_each(middle.begin(), middle.end(), visit);
+        std::for_each(third.begin(), third.end(), visit);
+        for (const inception &m : mixed)
+            for (const layers &branch : m.branch)
+                std::for_each(branch.begin(), branch.end(), visit);
     }
 };
 
 class s3d_builder
 {
   public:
-    s3d_builder(std::vector<entry> &state, int64_t net_width, uint64_t seed, const at::Device &device)
-        : b(state, seed, device, 1e-3), width(net_width)
+    s3d_builder(std::vector<entry> &state, const struct net_spec &spec, uint64_t seed,
+                const at::Device &device)
+        : b(state, seed, device, 1e-3, conv_options_of(spec, device)), width(spec.video_width)
     {
     }
 
@@ -85,6 +96,7 @@ class s3d_builder
             b.make_layer(name + ".0.0", name + ".0.1", {out, in, 1, k, k}, {1, stride}, {0, k / 2}));
         list.push_back(
             b.make_layer(name + ".1.0", name + ".1.1", {out, out, k, 1, 1}, {stride, 1}, {k / 2, 0}));
+        b.align(list[list.size() - 2], list.back());
     }
 
     inception mix(const std::string &name, int64_t in, const widths &w)
@@ -106,13 +118,13 @@ class s3d_builder
 
 } // namespace
 
-encoder s3d_create(int64_t width, uint64_t seed, const at::Device &device)
+encoder s3d_create(const struct net_spec &spec, uint64_t seed, const at::Device &device)
 {
     /* Places of the modules in torchvision's `features`: the others are max-pools. */
     const int places[] = {5, 6, 8, 9, 10, 11, 12, 14, 15};
     encoder e;
     auto net = std::make_unique<s3d>();
-    s3d_builder b(e.state, width, seed, device);
+    s3d_builder b(e.state, spec, seed, device);
     b.separable(net->first, "features.0", 3, b.scaled(64), 7, 2);
     net->middle.push_back(b.point("features.2", b.scaled(64), b.scaled(64)));
     b.separable(net->third, "features.3", b.scaled(64), b.scaled(192), 3, 1);

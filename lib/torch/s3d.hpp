@@ -8,6 +8,6 @@ namespace xdc
 {
 
 /* Features of 16 x width; width 64 is the published network. */
-encoder s3d_create(int64_t width, uint64_t seed, const at::Device &device);
+encoder s3d_create(const struct net_spec &spec, uint64_t seed, const at::Device &device);
 
 } // namespace xdc

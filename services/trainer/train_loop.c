@@ -381,7 +381,10 @@ static int open_net(struct train_loop *l, struct err *e)
                             .frames = (uint32_t)c->video.frames,
                             .crop = (uint32_t)c->video.crop,
                             .seed = (uint64_t)c->run.seed,
-                            .threads = (int)c->train.threads};
+                            .threads = (int)c->train.threads,
+                            .amp = (enum net_amp)c->train.amp,
+                            .pad_channels = (enum net_switch)c->train.pad_channels,
+                            .self_test = (enum net_switch)c->train.self_test};
     int rc = memory_check(c, &spec, e);
     if (rc == 0)
         rc = net_create(&spec, &l->net, e);

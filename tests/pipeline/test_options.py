@@ -13,7 +13,7 @@ NETS = {"net.video": "mc3", "net.flavour": "torchvision", "net.audio_stem": "vmz
 OPTIONS = {**NETS, "heads.kind": "mlp", "heads.between_rounds": "keep", "train.schedule": "step", "train.warmup_epochs": "0.5",
            "train.step_epochs": "0.5", "train.epoch_clips": "50", "train.last_round_epochs": "3", "train.micro_batch": "3",
            "train.recompute": "true", "train.clip_norm": "1", "train.norm_decay": "1e-4", "train.head_lr": "0.1",
-           "train.recalibrate": "true"}
+           "train.recalibrate": "true", "train.amp": "bf16", "train.pad_channels": "on", "train.self_test": "on"}
 
 
 def sets(options):

@@ -15,14 +15,20 @@
 
 #include "services/trainer/memory_need.h"
 
+#define SPEC(kind, flavour_, depth, width, stem, a_depth, a_width, t, p)                                    \
+    {                                                                                                       \
+        .video = kind, .flavour = flavour_, .video_depth = depth, .video_width = width, .audio_stem = stem, \
+        .audio_depth = a_depth, .audio_width = a_width, .frames = t, .crop = p, .seed = 1, .threads = 1     \
+    }
+
 static const struct net_spec specs[] = {
-    {NET_R2PLUS1D, NET_XDC, 10, 4, NET_STEM_TORCHVISION, 10, 4, 4, 32, 1, 1},
-    {NET_R2PLUS1D, NET_TORCHVISION, 18, 8, NET_STEM_VMZ, 18, 16, 8, 56, 1, 1},
-    {NET_R2PLUS1D, NET_XDC, 34, 5, NET_STEM_VMZ, 10, 7, 5, 45, 1, 1},
-    {NET_R3D, NET_XDC, 18, 9, NET_STEM_TORCHVISION, 34, 6, 8, 33, 1, 1},
-    {NET_MC3, NET_XDC, 18, 8, NET_STEM_TORCHVISION, 18, 8, 6, 40, 1, 1},
-    {NET_S3D, NET_XDC, 18, 16, NET_STEM_VMZ, 34, 9, 8, 64, 1, 1},
-    {NET_S3D, NET_XDC, 18, 7, NET_STEM_VMZ, 18, 4, 33, 47, 1, 1}};
+    SPEC(NET_R2PLUS1D, NET_XDC, 10, 4, NET_STEM_TORCHVISION, 10, 4, 4, 32),
+    SPEC(NET_R2PLUS1D, NET_TORCHVISION, 18, 8, NET_STEM_VMZ, 18, 16, 8, 56),
+    SPEC(NET_R2PLUS1D, NET_XDC, 34, 5, NET_STEM_VMZ, 10, 7, 5, 45),
+    SPEC(NET_R3D, NET_XDC, 18, 9, NET_STEM_TORCHVISION, 34, 6, 8, 33),
+    SPEC(NET_MC3, NET_XDC, 18, 8, NET_STEM_TORCHVISION, 18, 8, 6, 40),
+    SPEC(NET_S3D, NET_XDC, 18, 16, NET_STEM_VMZ, 34, 9, 8, 64),
+    SPEC(NET_S3D, NET_XDC, 18, 7, NET_STEM_VMZ, 18, 4, 33, 47)};
 
 /* Parameters and operations of both encoders are exactly lib/torch's: so are the shapes they follow from. */
 static void networks_are_counted_exactly(void **state)
@@ -52,7 +58,7 @@ static void networks_are_counted_exactly(void **state)
 static void published_network_has_its_elements(void **state)
 {
     (void)state;
-    struct net_spec s = {NET_R2PLUS1D, NET_XDC, 18, 64, NET_STEM_TORCHVISION, 18, 64, 8, 112, 1, 1};
+    struct net_spec s = SPEC(NET_R2PLUS1D, NET_XDC, 18, 64, NET_STEM_TORCHVISION, 18, 64, 8, 112);
     struct memory_count n;
     memory_count(&s, NET_VIDEO, &n);
     assert_true(n.parameters == 33165639);
@@ -67,9 +73,9 @@ static const struct measured {
     uint32_t batch, micro;
     bool recompute;
 } cases[] = {
-    {{NET_R2PLUS1D, NET_XDC, 18, 16, NET_STEM_TORCHVISION, 10, 4, 8, 64, 1, 1}, 5, 0, false},
-    {{NET_R2PLUS1D, NET_XDC, 10, 16, NET_STEM_TORCHVISION, 10, 4, 8, 96, 1, 1}, 6, 0, true},
-    {{NET_S3D, NET_XDC, 18, 16, NET_STEM_TORCHVISION, 10, 4, 16, 96, 1, 1}, 6, 3, false},
+    {SPEC(NET_R2PLUS1D, NET_XDC, 18, 16, NET_STEM_TORCHVISION, 10, 4, 8, 64), 5, 0, false},
+    {SPEC(NET_R2PLUS1D, NET_XDC, 10, 16, NET_STEM_TORCHVISION, 10, 4, 8, 96), 6, 0, true},
+    {SPEC(NET_S3D, NET_XDC, 18, 16, NET_STEM_TORCHVISION, 10, 4, 16, 96), 6, 3, false},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
@@ -162,7 +168,7 @@ static void steps_take_what_is_said(void **state)
 static void what_cannot_fit_is_refused(void **state)
 {
     (void)state;
-    struct net_spec s = {NET_R2PLUS1D, NET_XDC, 34, 64, NET_STEM_VMZ, 18, 64, 32, 224, 1, 1};
+    struct net_spec s = SPEC(NET_R2PLUS1D, NET_XDC, 34, 64, NET_STEM_VMZ, 18, 64, 32, 224);
     struct conf c = {.train = {.batch = 4096}, .video = {.frames = 32, .crop = 224}};
     struct err e = {0};
     double available = memory_free();
