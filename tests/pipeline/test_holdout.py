@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The hold-out: no clip of it is ever trained, all have labels, and every position is accounted for; encoders stop by it and are left
 as they were, together and one alone; a run that is stopped while it learns and while it validates ends as an undisturbed one, bit for
-bit, over two ranks too. What cannot stop anything is refused. The averages and the probe are in the record and change nothing. usage: test_holdout.py
-BIN_DIR"""
+bit, over two ranks too. What cannot stop anything is refused. The averages and the probe are in the record and change nothing.
+usage: test_holdout.py BIN_DIR"""
 import csv
 import json
 import os
