@@ -267,7 +267,8 @@ static void other_weights_are_refused(void **state)
     run_both("other", 65);
 }
 
-/* When a rank dies the other's step ends within seconds, with an error. */
+/* When a rank dies the other's step ends long before the time-out of 20 s (in half a second, on a machine
+ * that is not busy), with an error. */
 static void a_lost_rank_ends_the_step(void **state)
 {
     (void)state;
@@ -278,7 +279,7 @@ static void a_lost_rank_ends_the_step(void **state)
     clock_gettime(CLOCK_MONOTONIC, &begin);
     assert_int_equal(status_of(first), 70);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    assert_true(end.tv_sec - begin.tv_sec <= 5);
+    assert_true(end.tv_sec - begin.tv_sec <= 12);
 }
 
 static int setup(void **state)
