@@ -287,7 +287,8 @@ static void ranks_stay_equal(void **state)
     }
 }
 
-/* When a rank dies the other's step ends within seconds, and it is known which one has died. */
+/* When a rank dies the other's step ends long before the time-out of 20 s (in half a second, on a machine
+ * that is not busy), and it is known which one has died. */
 static void a_lost_rank_ends_the_step(void **state)
 {
     (void)state;
@@ -298,7 +299,7 @@ static void a_lost_rank_ends_the_step(void **state)
     clock_gettime(CLOCK_MONOTONIC, &begin);
     assert_int_equal(status_of(first), err_exit_status(XDC_ELOST));
     clock_gettime(CLOCK_MONOTONIC, &end);
-    assert_true(end.tv_sec - begin.tv_sec <= 5);
+    assert_true(end.tv_sec - begin.tv_sec <= 12);
 }
 
 static int setup(void **state)
