@@ -120,7 +120,7 @@ int main(int argc, char **argv)
         if (net_reset_heads(j.net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, classes, seeds, &e) < 0)
             die(&e);
 
-    struct net_ranks ranks = {v[8], v[9], "127.0.0.1", (uint16_t)v[10], 60, false};
+    struct net_ranks ranks = {v[8], v[9], "127.0.0.1", (uint16_t)v[10], 60, false, NULL, NULL, NULL};
     if (ranks.world > 1 && net_join(j.net, &ranks, &e) < 0)
         die(&e);
     report(&j);

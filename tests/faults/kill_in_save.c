@@ -87,7 +87,8 @@ static struct train_state state_of(uint64_t step)
     return (struct train_state){.phase = PHASE_TRAIN,
                                 .batch = step,
                                 .step = step,
-                                .ledger = {3, 48 * step, ~step},
+                                .ranks = 1,
+                                .ledgers = {{3, 48 * step, ~step}},
                                 .loss = {1.0 / (double)(step + 1), 0}};
 }
 
@@ -139,7 +140,7 @@ static uint64_t restore(struct place *p, unsigned kill_no)
     if (weights != p->told->weights[s.step])
         fail("the weights are not those of the step", kill_no, s.step);
     struct train_state want = state_of(s.step);
-    if (s.batch != s.step || memcmp(&s.ledger, &want.ledger, sizeof s.ledger) != 0 ||
+    if (s.batch != s.step || memcmp(s.ledgers, want.ledgers, sizeof s.ledgers) != 0 ||
         memcmp(s.loss, want.loss, sizeof s.loss) != 0)
         fail("the state is not that of the step", kill_no, s.step);
     if (quarantine_count(&p->quarantine) != s.step / 3)
