@@ -26,7 +26,7 @@ static int number(const char *(*get)(const char *), const char *name, long max, 
 static int rank_by(const struct conf *c, const char *(*get)(const char *), const char *rank_name,
                    const char *world_name, long *out_rank, struct err *e)
 {
-    long world;
+    long world = -1;
     int rc = number(get, rank_name, UINT16_MAX, out_rank, e);
     if (rc == 0)
         rc = number(get, world_name, UINT16_MAX, &world, e);
