@@ -45,7 +45,8 @@ bool train_checkpoint_due(const struct train_loop *l)
 int train_checkpoint_if_due(struct train_loop *l, struct err *e)
 {
     int rc = checkpoint_writer_poll(&l->writer, e);
-    return rc == 0 && l->checkpoint_now ? train_checkpoint(l, e) : rc;
+    bool now = l->checkpoint_now || (l->t->meet.world == 1 && train_checkpoint_due(l));
+    return rc == 0 && now ? train_checkpoint(l, e) : rc;
 }
 
 int train_checkpoint_wait(struct train_loop *l, struct err *e)

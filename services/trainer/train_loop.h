@@ -77,7 +77,8 @@ void train_checkpoint_init(struct train_loop *l);
 int train_checkpoint(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* True when one is asked for here, or due by train.checkpoint_s. */
 bool train_checkpoint_due(const struct train_loop *l);
-/* Behind a batch: begins one if a rank wanted it when the batch was taken. Collective. */
+/* Behind a batch: begins one if a rank wanted it when the batch was taken, or this one wants it and is alone.
+ * Collective. */
 int train_checkpoint_if_due(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* Returns when what was begun is complete, for what counts on it being there: rank 0 alone has any. */
 int train_checkpoint_wait(struct train_loop *l, struct err *e) WARN_UNUSED;
