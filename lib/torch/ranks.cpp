@@ -221,8 +221,9 @@ int ranks::lost() const
 
 void ranks::leave()
 {
+    gather({0}); /* missed until here, however long the others take */
     p->met.end_watch();
-    gather({0});
+    gather({0}); /* rank 0 serves the store until nobody looks any more */
 }
 
 std::vector<double> ranks::gather(const std::vector<double> &mine) const

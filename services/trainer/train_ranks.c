@@ -154,7 +154,7 @@ int train_gather_marks(struct train_loop *l, struct err *e)
 int train_name_lost(struct train_loop *l, int rc, struct err *e)
 {
     struct trainer *t = l->t;
-    bool broken = rc == XDC_ETORCH || (rc == XDC_ESTOPPED && !atomic_load(&t->stop));
+    bool broken = rc == XDC_ETORCH || (rc == XDC_ESTOPPED && !atomic_load(&t->stop) && !l->parting);
     int rank = t->meet.world > 1 && l->net && broken ? net_lost_rank(l->net, NAMED_WITHIN_S) : -1;
     if (rank < 0)
         return rc;

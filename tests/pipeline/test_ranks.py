@@ -106,6 +106,22 @@ def check_stop(place, manifest, calm):
     print("stopped at step", state["step"], "and gone on with", flush=True)
 
 
+def check_one_told(place, manifest, calm):
+    """SIGTERM to one trainer alone stops both, with a checkpoint and without a word of a loss; started again they go on."""
+    run_dir = place.path("told")
+    run = place.start("xdc", "run", "-c", write_config(place, manifest, run_dir, "told.yaml"), "--set", "run.ranks=2")
+    place.wait("some batches", lambda: (place.status("trainer-0") or {}).get("step", 0) >= 3, 120)
+    os.kill(pid_of(run, 1), signal.SIGTERM)
+    out, _ = run.communicate(timeout=600)
+    assert run.returncode == 0, out
+    for rank in (0, 1):
+        log = log_of(run_dir, f"trainer-{rank}")
+        assert "stopped at step" in log and "is lost" not in log, log
+    differs = outcome_differs(calm, run_dir)
+    assert not differs, differs
+    print("one was told to stop, both did", flush=True)
+
+
 def check_other_ranks(place, manifest, one):
     """A finished run of one rank goes on for more rounds with two, and then with one again."""
     config = write_config(place, manifest, one, "one.yaml")
@@ -135,6 +151,7 @@ def main():
     disturb(place, manifest, calm, "killed-extract", extracts, signal.SIGKILL, 1)
     disturb(place, manifest, calm, "hung", trains, signal.SIGSTOP, 1)
     check_stop(place, manifest, calm)
+    check_one_told(place, manifest, calm)
     check_other_ranks(place, manifest, one)
     place.close()
 
