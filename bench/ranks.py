@@ -11,9 +11,8 @@ import tempfile
 
 import net_step
 
-# name, depth, video width, audio width, frames, crop, batch of a rank, steps
-CASES = [("small", 10, 16, 32, 8, 64, 16, 3), ("R(2+1)D-18 8x112x112 and ResNet-18", 18, 64, 64, 8, 112, 4, 1)]
-ROUNDS = 3
+# name, depth, video width, audio width, frames, crop, batch of a rank, steps, rounds
+CASES = [("small", 10, 16, 32, 8, 64, 16, 3, 3), ("R(2+1)D-18 8x112x112 and ResNet-18", 18, 64, 64, 8, 112, 4, 1, 1)]
 
 
 def free_port():
@@ -34,7 +33,7 @@ def both(command_of, **env):
     return json.loads(texts[0])
 
 
-def case(bin_dir, pythons, folder, name, depth, video, audio, frames, crop, batch, steps):
+def case(bin_dir, pythons, folder, name, depth, video, audio, frames, crop, batch, steps, rounds):
     nets = [net_step.export(bin_dir, folder, f"r2plus1d_{depth}", "xdc", video),
             net_step.export(bin_dir, folder, f"resnet{depth}", "torchvision", audio)]
     sizes = [frames, crop, batch, 1, steps]
@@ -44,7 +43,7 @@ def case(bin_dir, pythons, folder, name, depth, video, audio, frames, crop, batc
         for kind in ("plain", "tuned"):
             jobs[f"{python} {kind}"] = lambda p=python, k=kind: both(lambda rank, port: [p, net_step.PEER, *nets, *sizes, k])
     seen = {k: [] for k in jobs}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for k, job in jobs.items():
             seen[k].append(job())
     print(f"\n{name}, 2 x batch {batch}: clips/s of both ranks\n\n| | torch | video | audio | both | ours over it |\n|---|---|---|---|---|---|")

@@ -67,6 +67,8 @@ struct conf {
         int64_t holdout_min_clips, early_stop_epochs, probe;
         double holdout, early_stop, ema;
         int64_t amp, pad_channels, self_test; /* enum net_amp, net_switch, net_switch */
+        int64_t device;                       /* enum net_device */
+        int64_t cuda_graphs;
         double lr, momentum, weight_decay, lr_final, checkpoint_s;
         double head_lr, norm_decay, clip_norm, warmup_epochs, warmup_start, step_epochs, step_factor;
     } train;

@@ -124,6 +124,12 @@ const struct conf_key conf_schema[] = {
          "keep no activations inside residual blocks but compute them twice: less memory, the same result"),
     CHOICE("train.amp", train.amp, "off|bf16", "off", CONF_IDENTITY,
            "bf16: convolutions in bfloat16, forward and backward; weights and all else stay f32"),
+    CHOICE("train.device", train.device, "cpu|cuda|auto", "auto", 0,
+           "where the encoders compute; auto: on a GPU where libtorch finds one, of several on that of the "
+           "rank's number on its host"),
+    BOOL("train.cuda_graphs", train.cuda_graphs, "false", 0,
+         "on GPUs: record the passes of a step once and start them as one from then on; one rank, without "
+         "train.micro_batch and train.recompute"),
     CHOICE("train.pad_channels", train.pad_channels, "auto|on|off", "auto", 0,
            "compute the 45, 230, 460 and 921 channels within factored convolutions as multiples of 8, with "
            "zeros; auto: on GPUs"),

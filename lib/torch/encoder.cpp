@@ -25,8 +25,10 @@ conv_options conv_options_of(const struct net_spec &spec, const at::Device &devi
 void count_batch(const std::vector<entry> &state, bool restart)
 {
     for (const entry &s : state)
-        if (s.value.scalar_type() == at::kLong)
-            s.value.fill_(restart ? 1 : s.value.item<int64_t>() + 1);
+        if (s.value.scalar_type() == at::kLong && restart)
+            s.value.fill_(1);
+        else if (s.value.scalar_type() == at::kLong)
+            s.value.add_(1);
 }
 
 } // namespace xdc

@@ -5,6 +5,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/version.h>
 
+#include "lib/torch/time_conv.hpp"
+
 namespace xdc
 {
 namespace
@@ -60,7 +62,9 @@ maps in_time(const maps &x, const conv &c)
 {
     int64_t h = x.data.size(1), w = x.data.size(2);
     at::Tensor flat = x.data.view({x.n, x.t, h * w, x.data.size(3)});
-    at::Tensor y = convolve(flat, c.weight.select(4, 0), c.bias, {c.stride.time, 1}, {c.pad.time, 0});
+    bool own = flat.is_cpu() && flat.scalar_type() == at::kFloat && !c.bias.defined();
+    at::Tensor y = own ? time_conv(flat, c.weight, c.stride.time, c.pad.time)
+                       : convolve(flat, c.weight.select(4, 0), c.bias, {c.stride.time, 1}, {c.pad.time, 0});
     int64_t t = y.size(1);
     return {y.view({x.n * t, h, w, y.size(3)}), x.n, t};
 }

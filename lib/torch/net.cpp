@@ -2,15 +2,14 @@
 
 #include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
 #include "lib/rng.h"
+#include "lib/torch/device.hpp"
 #include "lib/torch/net_impl.hpp"
 
 #if defined(__GLIBC__)
@@ -66,18 +65,6 @@ void check_spec(const struct net_spec &s)
         throw refusal{-EINVAL, "threads must be in 0..1024"};
 }
 
-at::Device choose_device()
-{
-    const char *wanted = std::getenv("XDC_DEVICE");
-    if (!wanted || std::strcmp(wanted, "cuda") != 0)
-        return at::kCPU;
-    if (!at::hasCUDA())
-        throw refusal{-ENODEV, "XDC_DEVICE is cuda, but this libtorch finds no CUDA device"};
-    at::globalContext().setDeterministicCuDNN(true);
-    at::globalContext().setBenchmarkCuDNN(true);
-    return at::Device(at::kCUDA, 0);
-}
-
 } // namespace
 
 extern "C" {
@@ -92,7 +79,7 @@ int net_create(const struct net_spec *spec, struct net **out, struct err *e)
         if (net->spec.threads == 0)
             net->spec.threads = at::get_num_threads();
         xdc::use_threads(*net);
-        net->device = choose_device();
+        net->device = xdc::device_open(spec->device, spec->gpu);
         uint64_t seed[NET_ENCODERS];
         for (uint64_t i = 0; i < NET_ENCODERS; i++)
             seed[i] = rng_key(spec->seed, "net", i, 0, 0);
@@ -194,6 +181,7 @@ int net_reset_heads(struct net *net, enum net_encoder enc, enum net_head kind, u
             heads.push_back(xdc::head_create(h, kind, classes[h], encoder.dim, seeds[h], net->device));
         }
         net->heads[enc] = std::move(heads);
+        net->recorded[enc] = {};
         for (xdc::entry &s : encoder.state)
             if (s.momentum.defined())
                 s.momentum.zero_();

@@ -24,7 +24,8 @@ enum net_head { NET_HEAD_LINEAR, NET_HEAD_MLP };      /* MLP: SeLaVi's, algorith
 /* What convolutions compute in: f32, or bfloat16 forward and backward; all else is f32 (on a GPU what lies
  * between two convolutions is bfloat16 too), weights, statistics and losses everywhere. */
 enum net_amp { NET_AMP_OFF, NET_AMP_BF16 };
-enum net_switch { NET_AUTO, NET_ON, NET_OFF }; /* auto: on for GPUs alone */
+enum net_switch { NET_AUTO, NET_ON, NET_OFF };                        /* auto: on for GPUs alone */
+enum net_device { NET_DEVICE_CPU, NET_DEVICE_CUDA, NET_DEVICE_AUTO }; /* auto: CUDA where there is one */
 
 struct net_spec {
     enum net_video video;
@@ -35,6 +36,8 @@ struct net_spec {
     uint32_t frames, crop;             /* input [B, T, P, P, 3] */
     uint64_t seed;                     /* initial weights: a function of (seed, encoder) */
     int threads;                       /* intra-op threads; 0: one per CPU */
+    enum net_device device;
+    uint32_t gpu; /* which of the GPUs, modulo their number */
     enum net_amp amp;
     /* The channels within a factored convolution are computed as the next multiple of 8, with zeros: what
      * tensor cores want. Parameters, files and, but for rounding, results stay. */
@@ -96,6 +99,7 @@ struct net_sgd {
     bool frozen;               /* the encoder stays as it is, batch-norm in eval mode: only heads learn */
     uint32_t micro_batch;      /* clips per forward and backward pass, gradients summed; 0: the whole batch */
     bool recompute;            /* keep no activations inside blocks, compute them again going backward */
+    bool graph;                /* on a GPU: steps on batches of equal size are recorded and replayed */
     const float *head_weights; /* [heads] factors of the losses; NULL: all 1 */
     uint64_t seed;             /* of the dropout of this step */
 };
@@ -202,6 +206,10 @@ int net_lost_rank(const struct net *net, double wait_s);
 /* Parts from the other ranks, which may then end. Collective; alone it does nothing. */
 int net_leave(struct net *net, struct err *e) WARN_UNUSED;
 
+/* GPUs that this libtorch finds. */
+uint32_t net_gpus(void);
+/* Bytes that are free on one of them. 0 where that is not known. */
+double net_gpu_free(uint32_t gpu);
 /* libtorch's version, "1.13.1". */
 const char *net_torch_version(void);
 

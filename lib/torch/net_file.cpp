@@ -191,8 +191,10 @@ void restore(struct net &net, const struct safetensors *file)
                           std::string(safetensors_at(file, i)->name) + " is not part of this network"};
     for (size_t i = 0; i < all.size(); i++)
         fill(all[i].second, *sources[i]);
-    for (int enc = 0; enc < NET_ENCODERS; enc++)
+    for (int enc = 0; enc < NET_ENCODERS; enc++) {
         net.heads[enc] = std::move(heads[enc]);
+        net.recorded[enc] = {}; /* it knows the old heads */
+    }
     net.audio_mean = stats.data_ptr<double>()[0];
     net.audio_deviation = stats.data_ptr<double>()[1];
 }

@@ -9,11 +9,28 @@
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
+#include "lib/torch/device.hpp"
 #include "lib/torch/ema.hpp"
 #include "lib/torch/encoder.hpp"
 #include "lib/torch/heads.hpp"
 #include "lib/torch/net.h"
 #include "lib/torch/ranks.hpp"
+
+namespace xdc
+{
+
+/* On a GPU: forward and backward pass of a step on n clips, recorded after some ordinary ones. The tensors
+ * are those that a replay reads and writes. */
+struct recorded_step {
+    int64_t n = 0;
+    unsigned seen = 0; /* steps of that size so far */
+    std::unique_ptr<kernel_graph> graph;
+    maps x;
+    std::vector<at::Tensor> label, weight, nll, best; /* of every head */
+    std::vector<at::Tensor> grads;
+};
+
+} // namespace xdc
 
 struct net {
     struct net_spec spec;
@@ -21,6 +38,7 @@ struct net {
     xdc::encoder encoder[NET_ENCODERS];
     std::vector<xdc::head> heads[NET_ENCODERS];
     xdc::ema average[NET_ENCODERS];
+    xdc::recorded_step recorded[NET_ENCODERS];
     double audio_mean = 0, audio_deviation = 1;
     std::unique_ptr<xdc::ranks> group;               /* NULL: this process trains alone */
     bool initialised[NET_ENCODERS] = {false, false}; /* by net_init */

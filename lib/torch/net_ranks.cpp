@@ -11,7 +11,7 @@ using xdc::guard;
 namespace
 {
 
-xdc::ranks_options options_of(const struct net_ranks &r)
+xdc::ranks_options options_of(const struct net_ranks &r, const at::Device &device)
 {
     xdc::ranks_options o;
     o.meeting.rank = static_cast<int>(r.rank);
@@ -28,6 +28,7 @@ xdc::ranks_options options_of(const struct net_ranks &r)
     };
     o.timeout_s = r.timeout_s;
     o.sync_norm = r.sync_norm;
+    o.device = device;
     return o;
 }
 
@@ -39,29 +40,29 @@ xdc::ranks_options options_of(const struct net_ranks &r)
 void xdc::average_statistics(const ranks &group, const std::vector<const std::vector<entry> *> &states)
 {
     at::NoGradGuard no_grad;
-    std::vector<at::Tensor> buffers;
-    std::vector<double> mine;
+    std::vector<at::Tensor> buffers, flat;
     for (const std::vector<entry> *state : states)
         for (const entry &s : *state)
             if (!s.momentum.defined()) {
-                at::Tensor host = s.value.to(at::kCPU, at::kDouble).contiguous();
                 buffers.push_back(s.value);
-                mine.insert(mine.end(), host.data_ptr<double>(), host.data_ptr<double>() + host.numel());
+                flat.push_back(s.value.to(buffers[0].device(), at::kDouble).reshape({-1}));
             }
-    std::vector<double> all = group.gather(mine);
-    size_t at = 0;
+    at::Tensor host = at::cat(flat).cpu(); /* crosses once */
+    auto n = static_cast<size_t>(host.numel());
+    std::vector<double> all = group.gather({host.data_ptr<double>(), host.data_ptr<double>() + n});
+    at::Tensor sum = at::zeros_like(host), most = at::zeros_like(host);
+    for (int r = 0; r < group.world(); r++) {
+        at::Tensor part = at::from_blob(all.data() + static_cast<size_t>(r) * n, {host.numel()}, at::kDouble);
+        sum.add_(part);
+        most = at::maximum(most, part);
+    }
+    at::Tensor mean = sum.div_(group.world()).to(buffers[0].device());
+    most = most.to(buffers[0].device());
+    int64_t first = 0;
     for (const at::Tensor &b : buffers) {
-        bool counts = b.scalar_type() == at::kLong;
-        at::Tensor host = at::zeros(b.sizes(), at::kDouble);
-        for (int64_t i = 0; i < host.numel(); i++, at++) {
-            double sum = 0, most = 0;
-            for (size_t r = at; r < all.size(); r += mine.size()) {
-                sum += all[r];
-                most = std::max(most, all[r]);
-            }
-            host.data_ptr<double>()[i] = counts ? most : sum / group.world();
-        }
-        b.copy_(host);
+        const at::Tensor &from = b.scalar_type() == at::kLong ? most : mean;
+        b.copy_(from.slice(0, first, first + b.numel()).view(b.sizes()));
+        first += b.numel();
     }
 }
 
@@ -70,7 +71,7 @@ extern "C" {
 int net_join(struct net *net, const struct net_ranks *r, struct err *e)
 {
     return guard(e, "meet the other ranks", [&] {
-        net->group = std::make_unique<xdc::ranks>(options_of(*r));
+        net->group = std::make_unique<xdc::ranks>(options_of(*r, net->device));
         return 0;
     });
 }

@@ -250,18 +250,78 @@ struct norm_train : torch::autograd::Function<norm_train> {
     }
 };
 
-/* Devices without a kernel of ours. */
+/* Rows and statistics of all ranks on the device, in f64: rows, mean and biased variance, [1 + 2 C]. */
+at::Tensor over_ranks_on_device(const at::Tensor &x, const ranks &group, bool ghost)
+{
+    at::Tensor rows =
+        at::full({1}, ghost ? 0.0 : static_cast<double>(x.size(0)), x.options().dtype(at::kDouble));
+    at::Tensor mean = x.mean(0), var = x.var(0, false);
+    at::Tensor all = group.gather_statistics(at::cat({rows, mean.to(at::kDouble), var.to(at::kDouble)}));
+    int64_t c = x.size(1);
+    at::Tensor weight = all.slice(1, 0, 1), total = weight.sum();
+    at::Tensor means = all.slice(1, 1, 1 + c), vars = all.slice(1, 1 + c);
+    mean = (means * weight).sum(0) / total;
+    var = ((vars + (means - mean).square()) * weight).sum(0) / total;
+    return at::cat({total.view({1}), mean, var});
+}
+
+/* Batch normalisation over the rows of all ranks out of libtorch's own operations, for devices without a
+ * kernel of ours. x [rows, C], f32. */
+struct norm_train_on_device : torch::autograd::Function<norm_train_on_device> {
+    static at::Tensor forward(AutogradContext *ctx, const at::Tensor &x, const at::Tensor &weight,
+                              const at::Tensor &bias, const norm *n, const norm_mode *mode)
+    {
+        at::Tensor s = over_ranks_on_device(x, *mode->group, mode->ghost);
+        int64_t c = x.size(1);
+        at::Tensor rows = s[0], mean = s.slice(0, 1, 1 + c), var = s.slice(0, 1 + c);
+        at::Tensor unbiased = var * rows / (rows - 1).clamp_min(1);
+        at::Tensor(n->mean).mul_(1 - mode->momentum).add_(mean, mode->momentum);
+        at::Tensor(n->var).mul_(1 - mode->momentum).add_(unbiased, mode->momentum);
+        at::Tensor inv = (var + n->eps).rsqrt().to(at::kFloat);
+        at::Tensor xhat = (x - mean.to(at::kFloat)) * inv;
+        ctx->save_for_backward({xhat, inv, weight, rows});
+        ctx->saved_data["ghost"] = mode->ghost;
+        ctx->saved_data["group"] = static_cast<int64_t>(reinterpret_cast<intptr_t>(mode->group));
+        return xhat * weight + bias;
+    }
+
+    static variable_list backward(AutogradContext *ctx, variable_list grads)
+    {
+        variable_list saved = ctx->get_saved_variables();
+        const at::Tensor &xhat = saved[0], &inv = saved[1], &weight = saved[2], &rows = saved[3],
+                         &dy = grads[0];
+        auto *group =
+            reinterpret_cast<const ranks *>(static_cast<intptr_t>(ctx->saved_data["group"].toInt()));
+        int64_t c = xhat.size(1);
+        at::Tensor db = dy.sum(0), dw = (dy * xhat).sum(0);
+        at::Tensor all = group->gather_statistics(at::cat({db, dw}).to(at::kDouble)).sum(0) / rows;
+        if (ctx->saved_data["ghost"].toBool())
+            return {at::zeros_like(xhat), at::zeros_like(dw), at::zeros_like(db), at::Tensor(), at::Tensor()};
+        at::Tensor mean = all.slice(0, 0, c).to(at::kFloat), dot = all.slice(0, c).to(at::kFloat);
+        return {(dy - mean - xhat * dot) * (weight * inv), dw, db, at::Tensor(), at::Tensor()};
+    }
+};
+
+} // namespace
+
 at::Tensor norm_generic(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
                         const norm_mode &mode)
 {
     int64_t c = x.size(-1);
-    at::Tensor y = at::batch_norm(x.reshape({-1, c}), n.weight, n.bias, n.mean, n.var, mode.train,
-                                  mode.momentum, n.eps, true)
-                       .view(x.sizes());
+    at::Tensor rows = x.reshape({-1, c}), y;
+    if (mode.train && mode.group)
+        y = norm_train_on_device::apply(rows.to(at::kFloat), n.weight, n.bias, &n, &mode).to(x.scalar_type());
+    else
+        y = at::batch_norm(rows, n.weight, n.bias, n.mean, n.var, mode.train, mode.ghost ? 0 : mode.momentum,
+                           n.eps, true);
+    y = y.view(x.sizes());
     if (residual.defined())
         y = y + residual;
     return relu ? at::relu(y) : y;
 }
+
+namespace
+{
 
 /* x has channels beyond the norm's, which are zeros and stay so: their weight and bias are 0. */
 at::Tensor norm_padded(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,

@@ -33,4 +33,8 @@ struct norm_mode {
 at::Tensor norm_apply(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
                       const norm_mode &mode);
 
+/* The same out of libtorch's own operations: what norm_apply does on devices other than the CPU. */
+at::Tensor norm_generic(const at::Tensor &x, const norm &n, const at::Tensor &residual, bool relu,
+                        const norm_mode &mode);
+
 } // namespace xdc

@@ -10,6 +10,8 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/version.h>
 
+#include "lib/torch/device.hpp"
+
 namespace xdc
 {
 namespace
@@ -54,8 +56,9 @@ std::shared_ptr<::gloo::transport::Device> make_device(const std::string &addres
 class backward_sum
 {
   public:
-    backward_sum(const c10::intrusive_ptr<c10d::ProcessGroup> &over, const std::vector<at::Tensor> &leaves)
-        : group(over), params(leaves), bucket_of(leaves.size()), nodes(leaves.size())
+    backward_sum(const c10::intrusive_ptr<c10d::ProcessGroup> &over, const at::Device &where,
+                 const std::vector<at::Tensor> &leaves)
+        : group(over), device(where), params(leaves), bucket_of(leaves.size()), nodes(leaves.size())
     {
         make_buckets();
         for (size_t i = 0; i < params.size(); i++) {
@@ -85,7 +88,7 @@ class backward_sum
         std::vector<at::Tensor> grads(params.size());
         for (bucket &b : buckets)
             for (size_t k = 0; k < b.params.size(); k++)
-                grads[b.params[k]] = b.parts[k].to(params[b.params[k]].device());
+                grads[b.params[k]] = b.parts[k];
         return grads;
     }
 
@@ -135,7 +138,8 @@ class backward_sum
 
     void send(bucket &b)
     {
-        std::vector<at::Tensor> flat = {at::empty({b.size}, at::kFloat)};
+        std::vector<at::Tensor> flat = {
+            at::empty({b.size}, at::TensorOptions().dtype(at::kFloat).device(device))};
         int64_t first = 0;
         for (size_t i : b.params) {
             const at::Tensor &t = params[i];
@@ -150,6 +154,7 @@ class backward_sum
     }
 
     const c10::intrusive_ptr<c10d::ProcessGroup> &group;
+    const at::Device device;
     const std::vector<at::Tensor> &params;
     std::vector<bucket> buckets;
     std::vector<size_t> bucket_of;
@@ -167,15 +172,26 @@ struct ranks::parts {
 
     explicit parts(const ranks_options &o) : options(o), met(o.meeting)
     {
-        figures = make_group("figures");
-        statistics = make_group("statistics");
-        gradients = make_group("gradients");
+        figures = gloo_group("figures");
+        if (options.device.is_cpu()) {
+            statistics = gloo_group("statistics");
+            gradients = gloo_group("gradients");
+        } else { /* one group, since two over NCCL may wait for each other crosswise */
+            gradients = nccl_group(c10::make_intrusive<c10d::PrefixStore>("gradients", met.store()),
+                                   o.meeting.rank, o.meeting.world, timeout());
+            statistics = gradients;
+        }
     }
 
-    c10::intrusive_ptr<c10d::ProcessGroup> make_group(const char *name) const
+    std::chrono::milliseconds timeout() const
+    {
+        return std::chrono::milliseconds(static_cast<int64_t>(options.timeout_s * 1000));
+    }
+
+    c10::intrusive_ptr<c10d::ProcessGroup> gloo_group(const char *name) const
     {
         auto o = c10d::ProcessGroupGloo::Options::create();
-        o->timeout = std::chrono::milliseconds(static_cast<int64_t>(options.timeout_s * 1000));
+        o->timeout = timeout();
         o->threads = 2;
         o->devices.push_back(make_device(options.meeting.address));
         auto prefixed = c10::make_intrusive<c10d::PrefixStore>(name, met.store());
@@ -241,12 +257,22 @@ std::vector<double> ranks::gather_statistics(const std::vector<double> &mine) co
     return gather_with(p->statistics, mine.data(), mine.size());
 }
 
+at::Tensor ranks::gather_statistics(const at::Tensor &mine) const
+{
+    std::vector<at::Tensor> in = {mine};
+    std::vector<std::vector<at::Tensor>> out(1);
+    for (int r = 0; r < world(); r++)
+        out[0].push_back(at::empty_like(mine));
+    p->statistics->allgather(out, in)->wait();
+    return at::stack(out[0]);
+}
+
 std::vector<at::Tensor> ranks::gradients(const at::Tensor &loss, const std::vector<at::Tensor> &params,
                                          const std::vector<at::Tensor> &so_far)
 {
     for (size_t i = 0; i < params.size(); i++)
         params[i].mutable_grad() = so_far.empty() ? at::Tensor() : so_far[i];
-    backward_sum sum(p->gradients, params);
+    backward_sum sum(p->gradients, p->options.device, params);
     loss.backward();
     return sum.finish();
 }

@@ -18,6 +18,7 @@ struct ranks_options {
     meeting_options meeting;
     double timeout_s; /* of a call */
     bool sync_norm;
+    at::Device device = at::kCPU; /* where gradients are: they cross by NCCL on a GPU, else by Gloo */
 };
 
 class ranks
@@ -40,6 +41,8 @@ class ranks
     std::vector<uint8_t> gather_bytes(const void *mine, size_t n) const;
     /* As gather, for batch statistics, on connections of their own, since it runs between the gradients'. */
     std::vector<double> gather_statistics(const std::vector<double> &mine) const;
+    /* The same of a tensor on the group's device: [world, n]. */
+    at::Tensor gather_statistics(const at::Tensor &mine) const;
 
     /* Gradients of loss with respect to `params` (leaves), and `so_far` (empty: nothing), summed over ranks.
      * They are sent in buckets while the backward pass runs. */

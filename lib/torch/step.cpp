@@ -87,10 +87,25 @@ struct step {
     }
 };
 
-/* A head's figures over the rows from `first` on. */
-void note_head(target &t, const at::Tensor &nll, const at::Tensor &logits, int64_t first)
+/* A head's cross entropy and its class, of every row. */
+struct verdict {
+    at::Tensor nll, best; /* [n] */
+};
+
+/* A head's loss over rows with labels and weights on the device. */
+at::Tensor head_loss(const xdc::head &h, const at::Tensor &features, const xdc::norm_mode &mode,
+                     uint64_t seed, const at::Tensor &label, const at::Tensor &weight, verdict *out)
 {
-    at::Tensor nll_host = nll.detach().cpu(), best = logits.detach().argmax(1).cpu();
+    at::Tensor logits = xdc::head_forward(h, features, mode, seed);
+    at::Tensor nll = -at::log_softmax(logits, 1).gather(1, label.unsqueeze(1)).squeeze(1);
+    *out = {nll.detach(), logits.detach().argmax(1)};
+    return at::dot(nll, weight);
+}
+
+/* A head's figures over the rows from `first` on. */
+void note_head(target &t, const verdict &v, int64_t first)
+{
+    at::Tensor nll_host = v.nll.cpu(), best = v.best.cpu();
     for (int64_t i = 0; i < nll_host.numel(); i++) {
         if (t.given[first + i] == -1)
             continue;
@@ -116,16 +131,15 @@ at::Tensor chunk_loss(step &s, const at::Tensor &features, const chunk &c)
         if (t.labelled == 0 && !s.net.group)
             continue;
         uint64_t seed = rng_key(s.o.seed, "dropout", h, static_cast<uint64_t>(c.first), 0);
-        at::Tensor logits = xdc::head_forward(heads[h], features, s.mode(c.ghost), seed);
         at::Tensor term;
         if (c.ghost) {
-            term = logits.sum() * 0;
+            term = xdc::head_forward(heads[h], features, s.mode(true), seed).sum() * 0;
         } else {
             at::Tensor label = t.label.slice(0, c.first, c.first + c.n).to(features.device());
             at::Tensor weight = t.weight.slice(0, c.first, c.first + c.n).to(features.device());
-            at::Tensor nll = -at::log_softmax(logits, 1).gather(1, label.unsqueeze(1)).squeeze(1);
-            note_head(t, nll, logits, c.first);
-            term = at::dot(nll, weight);
+            verdict v;
+            term = head_loss(heads[h], features, s.mode(false), seed, label, weight, &v);
+            note_head(t, v, c.first);
         }
         if (t.factor != 1)
             term = term * t.factor;
@@ -168,6 +182,69 @@ void add_gradients(step &s, const struct net_batch &b, const std::vector<chunk> 
         else
             at::_foreach_add_(g.grads, grads, 1);
     }
+}
+
+/* Whether the step can be recorded: all of it on the device, with nothing that is drawn on the host. */
+bool can_record(const step &s, const std::vector<chunk> &chunks)
+{
+    bool heads = true;
+    for (const xdc::head &h : s.net.heads[s.enc])
+        heads = heads && !h.mlp;
+    return s.o.graph && !s.net.device.is_cpu() && !s.net.group && !s.o.frozen && !s.o.recompute &&
+           chunks.size() == 1 && heads;
+}
+
+/* Records the passes over what is in r.x, r.label and r.weight. */
+void record(step &s, xdc::recorded_step &r, const std::vector<at::Tensor> &params)
+{
+    r.graph = std::make_unique<xdc::kernel_graph>();
+    r.graph->record([&] {
+        at::Tensor features = s.net.encoder[s.enc].layers->forward(r.x, s.mode(false)), loss;
+        const std::vector<xdc::head> &heads = s.net.heads[s.enc];
+        for (size_t h = 0; h < heads.size(); h++) {
+            verdict v;
+            at::Tensor term = head_loss(heads[h], features, s.mode(false), 0, r.label[h], r.weight[h], &v);
+            r.nll.push_back(v.nll);
+            r.best.push_back(v.best);
+            loss = loss.defined() ? loss + term : term;
+        }
+        r.grads = torch::autograd::grad({loss}, params);
+    });
+}
+
+/* Gradients by the recorded passes; false where the step must be made in the ordinary way: cuDNN chooses its
+ * algorithms in the first ones of a size. */
+bool replay(step &s, const struct net_batch &b, group &g)
+{
+    constexpr unsigned ORDINARY = 3;
+    xdc::recorded_step &r = s.net.recorded[s.enc];
+    if (r.n != b.n)
+        r = {};
+    r.n = b.n;
+    if (!r.graph && r.seen++ < ORDINARY)
+        return false;
+    xdc::maps x = xdc::input(s.net, s.enc, b);
+    bool fresh = !r.graph;
+    if (fresh)
+        r.x = {at::empty_like(x.data), x.n, x.t};
+    r.x.data.copy_(x.data);
+    for (size_t h = 0; h < s.targets.size(); h++) {
+        at::Tensor label = s.targets[h].label, weight = s.targets[h].weight * s.targets[h].factor;
+        if (fresh) {
+            r.label.push_back(label.to(s.net.device));
+            r.weight.push_back(weight.to(s.net.device));
+        } else {
+            r.label[h].copy_(label);
+            r.weight[h].copy_(weight);
+        }
+    }
+    if (fresh)
+        record(s, r, g.params);
+    r.graph->replay();
+    for (size_t h = 0; h < s.targets.size(); h++)
+        note_head(s.targets[h], {r.nll[h], r.best[h]}, 0);
+    g.grads = r.grads;
+    return true;
 }
 
 /* PyTorch's SGD rule: g += wd p; buf = m buf + g; p -= lr (nesterov ? g + m buf : buf). */
@@ -308,7 +385,9 @@ void xdc::train_step(struct net &net, int enc, const struct net_batch &b, const 
     size_t of_encoder = g.entries.size();
     for (head &h : net.heads[enc])
         g.add(h.state);
-    add_gradients(s, b, make_chunks(s, b), g);
+    std::vector<chunk> chunks = make_chunks(s, b);
+    if (!can_record(s, chunks) || !replay(s, b, g))
+        add_gradients(s, b, chunks, g);
     report(s);
     update(s, g, of_encoder);
     if (net.group && !net.group->sync_norm() && !o.frozen)

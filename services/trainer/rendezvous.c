@@ -79,7 +79,7 @@ uint16_t rendezvous_port(uint64_t run)
 int rendezvous_find(const struct conf *c, bool rank_given, uint32_t rank, const char *(*get)(const char *),
                     struct rendezvous *out, struct err *e)
 {
-    long by_name = -1, port = c->run.port;
+    long by_name = -1, local = -1, port = c->run.port;
     *out = (struct rendezvous){.rank = rank, .world = (uint32_t)c->run.ranks};
     if (c->run.ranks <= 1)
         return 0;
@@ -88,6 +88,11 @@ int rendezvous_find(const struct conf *c, bool rank_given, uint32_t rank, const 
         rc = rank_by(c, get, "SLURM_PROCID", "SLURM_NTASKS", &by_name, e);
     if (by_name >= 0)
         out->rank = (uint32_t)by_name;
+    if (rc == 0)
+        rc = number(get, "LOCAL_RANK", UINT16_MAX, &local, e);
+    if (rc == 0 && local < 0)
+        rc = number(get, "SLURM_LOCALID", UINT16_MAX, &local, e);
+    out->local = local < 0 ? out->rank : (uint32_t)local;
     if (rc == 0)
         rc = find_address(c, get, out->address, e);
     if (rc == 0 && port == 0)

@@ -8,12 +8,14 @@ struct rendezvous {
     uint32_t rank, world;
     char address[CONF_STRING_MAX]; /* host of rank 0 */
     uint16_t port;
+    uint32_t local; /* number among the ranks of this host: which GPU is its own */
 };
 
 /* rank_given: by --rank, then no other word on the rank counts. Else RANK with WORLD_SIZE, or SLURM_PROCID
  * with SLURM_NTASKS, where run.ranks is above 1. Address: run.address, MASTER_ADDR, the first host of
  * SLURM_STEP_NODELIST or SLURM_JOB_NODELIST, or 127.0.0.1. Port: run.port, MASTER_PORT, or one that follows
- * from the run's identity. XDC_ECONF when the world is not of run.ranks processes, or a number is none. */
+ * from the run's identity. Local: LOCAL_RANK, SLURM_LOCALID, or the rank. XDC_ECONF when the world is not of
+ * run.ranks processes, or a number is none. */
 int rendezvous_find(const struct conf *c, bool rank_given, uint32_t rank, const char *(*get)(const char *),
                     struct rendezvous *out, struct err *e) WARN_UNUSED;
 /* The port of a run that was given none. */

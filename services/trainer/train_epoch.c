@@ -211,7 +211,8 @@ static struct net_sgd sgd_of_step(const struct epoch *x)
                             .clip_norm = c->train.clip_norm,
                             .frozen = c->train.update == UPDATE_FC,
                             .micro_batch = (uint32_t)c->train.micro_batch,
-                            .recompute = c->train.recompute != 0};
+                            .recompute = c->train.recompute != 0,
+                            .graph = c->train.cuda_graphs != 0};
 }
 
 static int train_batch(struct epoch *x, struct batch *b, struct err *e)

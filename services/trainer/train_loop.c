@@ -382,6 +382,8 @@ static int open_net(struct train_loop *l, struct err *e)
                             .crop = (uint32_t)c->video.crop,
                             .seed = (uint64_t)c->run.seed,
                             .threads = (int)c->train.threads,
+                            .device = (enum net_device)c->train.device,
+                            .gpu = l->t->meet.local,
                             .amp = (enum net_amp)c->train.amp,
                             .pad_channels = (enum net_switch)c->train.pad_channels,
                             .self_test = (enum net_switch)c->train.self_test};

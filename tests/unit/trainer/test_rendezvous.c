@@ -29,8 +29,8 @@ static const struct {
     const char *const says; /* else */
 } cases[] = {
     /* alone nothing is asked */
-    {1, 0, "", false, 0, {{"RANK", "7"}, {"WORLD_SIZE", "9"}}, 0, {0, 1, "", 0}, NULL},
-    {2, 0, "", true, 1, {{0}}, 0, {1, 2, "127.0.0.1", 0}, NULL},
+    {1, 0, "", false, 0, {{"RANK", "7"}, {"WORLD_SIZE", "9"}}, 0, {0, 1, "", 0, 0}, NULL},
+    {2, 0, "", true, 1, {{0}}, 0, {1, 2, "127.0.0.1", 0, 1}, NULL},
     {2,
      0,
      "",
@@ -38,7 +38,7 @@ static const struct {
      1,
      {{"RANK", "0"}, {"WORLD_SIZE", "4"}, {"MASTER_PORT", "29500"}},
      0,
-     {1, 2, "127.0.0.1", 29500},
+     {1, 2, "127.0.0.1", 29500, 1},
      NULL},
     {4,
      0,
@@ -47,7 +47,7 @@ static const struct {
      0,
      {{"RANK", "3"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "29500"}},
      0,
-     {3, 4, "10.0.0.1", 29500},
+     {3, 4, "10.0.0.1", 29500, 3},
      NULL},
     /* the configuration goes before the environment */
     {4,
@@ -57,16 +57,19 @@ static const struct {
      0,
      {{"RANK", "3"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "29500"}},
      0,
-     {3, 4, "head", 1234},
+     {3, 4, "head", 1234, 3},
      NULL},
     {8,
      0,
      "",
      false,
      0,
-     {{"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "8"}, {"SLURM_JOB_NODELIST", "gpu[007-009]"}},
+     {{"SLURM_PROCID", "5"},
+      {"SLURM_NTASKS", "8"},
+      {"SLURM_LOCALID", "1"},
+      {"SLURM_JOB_NODELIST", "gpu[007-009]"}},
      0,
-     {5, 8, "gpu007", 0},
+     {5, 8, "gpu007", 0, 1},
      NULL},
     {8,
      0,
@@ -78,7 +81,7 @@ static const struct {
       {"SLURM_JOB_NODELIST", "a1,a2"},
       {"SLURM_STEP_NODELIST", "a2"}},
      0,
-     {5, 8, "a2", 0},
+     {5, 8, "a2", 0, 5},
      NULL},
     {2,
      0,
@@ -132,6 +135,7 @@ static void every_launcher(void **state)
         assert_int_equal(out.rank, cases[i].out.rank);
         assert_int_equal(out.world, cases[i].out.world);
         assert_int_equal(out.port, cases[i].out.port);
+        assert_int_equal(out.local, cases[i].out.local);
         assert_string_equal(out.address, cases[i].out.address);
     }
 }
