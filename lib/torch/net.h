@@ -98,6 +98,9 @@ struct net_sgd {
     bool recompute;            /* keep no activations inside blocks, compute them again going backward */
     const float *head_weights; /* [heads] factors of the losses; NULL: all 1 */
     uint64_t seed;             /* of the dropout of this step */
+    /* Gets the features that the step computes of the rows, in order: f32 [n, dim], in train mode, of the
+     * weights before the step. NULL: not wanted. Untouched where no clip of the batch has a label. */
+    float *features;
 };
 
 struct net_step {
