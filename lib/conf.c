@@ -450,6 +450,24 @@ static void check_depth(struct load *l, const char *key, int64_t depth)
         fault(l, at, "%s: %" PRId64 " is not 10, 18 or 34", key, depth);
 }
 
+/* Rows are kept of clips that both encoders learn from at one step, for an extraction. */
+static void check_harvest(struct load *l)
+{
+    const struct conf *c = l->out;
+    struct origin at;
+    if (!c->train.harvest)
+        return;
+    bool apart =
+        c->train.balance == BALANCE_RESAMPLE || (c->train.balance == BALANCE_AUTO && c->method == METHOD_SDC);
+    if (c->method == METHOD_SUPERVISED && origin_of_keys(l, "train.harvest", "method", &at))
+        fault(l, at, "train.harvest: method supervised extracts no features");
+    else if (apart && origin_of_keys(l, "train.harvest", "train.balance", &at))
+        fault(l, at,
+              "train.harvest: with train.balance resample each encoder has an order of its own, so that no "
+              "clip "
+              "goes through both; take off or weight");
+}
+
 /* What only several values together can get wrong. */
 static void check_across(struct load *l)
 {
@@ -470,6 +488,7 @@ static void check_across(struct load *l)
     if (c->train.early_stop > 0 && c->train.holdout <= 0 &&
         origin_of_keys(l, "train.early_stop", "train.holdout", &at))
         fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
+    check_harvest(l);
     check_depth(l, "net.video_depth", c->net.video_depth);
     check_depth(l, "net.audio_depth", c->net.audio_depth);
 }

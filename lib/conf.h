@@ -64,7 +64,7 @@ struct conf {
     struct {
         int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard, sync_norm;
         int64_t epoch_clips, last_round_epochs, micro_batch, recompute, recalibrate, update, schedule;
-        int64_t holdout_min_clips, early_stop_epochs, probe;
+        int64_t holdout_min_clips, early_stop_epochs, probe, harvest;
         double holdout, early_stop, ema;
         int64_t amp, pad_channels, self_test; /* enum net_amp, net_switch, net_switch */
         int64_t device;                       /* enum net_device */

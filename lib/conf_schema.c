@@ -184,6 +184,10 @@ const struct conf_key conf_schema[] = {
         "counted behind the warm-up; 0: step_epochs, rounded up"),
     REAL("train.ema", train.ema, 0, 0.999999, "0", NULL, CONF_IDENTITY,
          "average the encoders' weights over steps, of the old average this share stays; 0: no average"),
+    BOOL(
+        "train.harvest", train.harvest, "false", CONF_IDENTITY,
+        "the next extraction takes the features that a round's last epoch computes, and decodes and computes "
+        "only the clips without"),
     INT("train.probe", train.probe, 0, 10000, "0", "clips", 0,
         "after every extraction: 20-nearest-neighbour accuracy on so many clips with truth, for the record "
         "alone; 0: none"),

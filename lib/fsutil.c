@@ -310,6 +310,18 @@ int fs_free_bytes(const char *path, uint64_t *out, struct err *e)
     return 0;
 }
 
+int fs_check_room(const char *dir, const char *what, uint64_t need, uint64_t reserve_mib, struct err *e)
+{
+    uint64_t available;
+    int rc = fs_free_bytes(dir, &available, e);
+    need += reserve_mib << 20;
+    if (rc == 0 && available < need)
+        rc = err_set(e, -ENOSPC,
+                     "%s needs %llu MiB with the reserve, %llu MiB are free in %s: make room and start again",
+                     what, (unsigned long long)(need >> 20), (unsigned long long)(available >> 20), dir);
+    return rc;
+}
+
 /* In /tmp anybody may have made the directory before us: it must be a real one, ours, and closed to others.
  */
 static int check_private(const char *path, struct err *e)

@@ -45,6 +45,11 @@ int fs_lock(const char *path, int *out_fd, pid_t *out_owner, struct err *e) WARN
 /* Free bytes of the file system that holds `path`. */
 int fs_free_bytes(const char *path, uint64_t *out, struct err *e) WARN_UNUSED;
 
+/* -ENOSPC, naming `what` and the free space, where fewer than `need` bytes and a reserve are free in `dir`.
+ */
+int fs_check_room(const char *dir, const char *what, uint64_t need, uint64_t reserve_mib,
+                  struct err *e) WARN_UNUSED;
+
 /* The helper program `name` of this project: $`variable` if that is set, or beside the running program, or in
  * ../libexec/xdc from there. -ENOENT says where it was looked for. */
 int fs_program(const char *name, const char *variable, char out[PATH_MAX], struct err *e) WARN_UNUSED;

@@ -102,6 +102,9 @@ struct net_sgd {
     bool graph;                /* on a GPU: steps on batches of equal size are recorded and replayed */
     const float *head_weights; /* [heads] factors of the losses; NULL: all 1 */
     uint64_t seed;             /* of the dropout of this step */
+    /* Gets the features that the step computes of the rows, in order: f32 [n, dim], in train mode, of the
+     * weights before the step. NULL: not wanted. Untouched where no clip of the batch has a label. */
+    float *features;
 };
 
 struct net_step {

@@ -1,6 +1,7 @@
 /* One step of training: loss, gradients, SGD. */
 #include <cerrno>
 #include <cmath>
+#include <cstring>
 
 #include <torch/csrc/autograd/autograd.h>
 
@@ -164,11 +165,21 @@ at::Tensor features_of(const step &s, const struct net_batch &b, const chunk &c)
     return body.forward(x, {});
 }
 
+/* The chunk's features for whoever asked for them. */
+void give_features(const step &s, const at::Tensor &features, const chunk &c)
+{
+    if (!s.o.features || c.ghost)
+        return;
+    at::Tensor f = features.detach().cpu().contiguous();
+    std::memcpy(s.o.features + c.first * f.size(1), f.data_ptr<float>(), f.nbytes());
+}
+
 /* Adds the gradients of all chunks; over ranks the last backward pass sends what all have added. */
 void add_gradients(step &s, const struct net_batch &b, const std::vector<chunk> &chunks, group &g)
 {
     for (const chunk &c : chunks) {
-        at::Tensor loss = chunk_loss(s, features_of(s, b, c), c);
+        at::Tensor features = features_of(s, b, c), loss = chunk_loss(s, features, c);
+        give_features(s, features, c);
         if (s.net.group && &c == &chunks.back()) {
             g.grads = s.net.group->gradients(loss, g.params, g.grads);
             continue;

@@ -9,6 +9,11 @@ void draw_init_clip_order(struct draw *d, const struct clip_set *set, uint64_t o
     *d = (struct draw){.kind = DRAW_CLIP_ORDER, .set = set, .offset = offset};
 }
 
+void draw_init_listed(struct draw *d, const uint64_t *clips)
+{
+    *d = (struct draw){.kind = DRAW_LISTED, .listed = clips};
+}
+
 void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose,
                         uint32_t round, uint32_t stream, uint64_t offset)
 {
@@ -85,6 +90,8 @@ uint64_t draw_at(struct draw *d, uint64_t position)
     uint64_t i = d->offset + position;
     if (d->kind == DRAW_CLIP_ORDER)
         return clip_set_at(d->set, i);
+    if (d->kind == DRAW_LISTED)
+        return d->listed[i];
     if (d->kind == DRAW_RESAMPLED) {
         struct rng r;
         rng_init(&r, rng_key(d->seed, "resample", d->round, d->stream, i));

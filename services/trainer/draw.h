@@ -7,6 +7,7 @@
 enum draw_kind {
     DRAW_CLIP_ORDER, /* the clips of the set in the order of their ids */
     DRAW_SHUFFLED,   /* consecutive slices of one keyed order after another */
+    DRAW_LISTED,     /* given clips, in their order */
     DRAW_RESAMPLED,  /* uniform over the clusters of one target, then over the cluster's clips */
 };
 
@@ -19,12 +20,15 @@ struct draw {
     uint64_t offset; /* added to every position: epochs and shards are slices of one order */
     struct clip_order order;
     uint64_t order_pass; /* which pass `order` is of */
-    uint32_t clusters;   /* non-empty */
-    uint64_t *first;     /* owned; [clusters + 1] into members */
-    uint32_t *members;   /* owned; clip ids by cluster */
+    const uint64_t *listed;
+    uint32_t clusters; /* non-empty */
+    uint64_t *first;   /* owned; [clusters + 1] into members */
+    uint32_t *members; /* owned; clip ids by cluster */
 };
 
 void draw_init_clip_order(struct draw *d, const struct clip_set *set, uint64_t offset);
+/* The list stays the caller's. */
+void draw_init_listed(struct draw *d, const uint64_t *clips);
 void draw_init_shuffled(struct draw *d, const struct clip_set *set, uint64_t seed, const char *purpose,
                         uint32_t round, uint32_t stream, uint64_t offset);
 /* Draws by the first head of `enc`. Takes 4 bytes a clip. */

@@ -1,6 +1,6 @@
 #include "services/trainer/features_out.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include "lib/daemon.h"
 #include "lib/fsutil.h"
@@ -124,7 +124,7 @@ struct features_share features_out_share(const struct trainer *t)
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
                         struct feature_store **out, struct err *e)
 {
-    char dir[PATH_MAX], parent[PATH_MAX];
+    char dir[PATH_MAX], parent[PATH_MAX], what[48];
     struct features_share share = features_out_share(t);
     struct feature_info info = {
         .manifest = t->manifest_id,
@@ -144,17 +144,10 @@ int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, con
         rc = fs_path(parent, e, "%s/features/round-%04u", t->conf.run.dir, round);
     if (rc == 0)
         rc = fs_mkdirs(parent, e);
-    uint64_t available = 0, element = info.dtype == FEATURE_F16 ? 2 : 4;
+    uint64_t row = (info.dtype == FEATURE_F16 ? 2 : 4) * (uint64_t)(dims[0] + dims[1]);
+    snprintf(what, sizeof what, "the dump of round %u", round);
     if (rc == 0)
-        rc = fs_free_bytes(parent, &available, e);
-    uint64_t need =
-        info.rows * element * (dims[0] + dims[1]) + ((uint64_t)t->conf.limits.disk_reserve_mib << 20);
-    if (rc == 0 && available < need)
-        rc = err_set(e, -ENOSPC,
-                     "the dump of round %u needs %llu MiB with the reserve, %llu MiB are free in %s: make "
-                     "room and start "
-                     "again",
-                     round, (unsigned long long)(need >> 20), (unsigned long long)(available >> 20), parent);
+        rc = fs_check_room(parent, what, info.rows * row, (uint64_t)t->conf.limits.disk_reserve_mib, e);
     if (rc == 0)
         rc = feature_store_create(dir, &info, out, e);
     return rc;

@@ -25,6 +25,8 @@ struct epoch {
     int64_t *labels[TARGETS_MAX];  /* owned; [batch] */
     float *weights[TARGETS_MAX];   /* owned; [batch] */
     struct ledger_record *records; /* owned; [streams x batch] */
+    float *features[NET_ENCODERS]; /* owned; [batch, dim]; NULL where nothing is harvested */
+    bool computed[NET_ENCODERS];   /* of the batch */
 };
 
 static bool stream_trains(const struct epoch *x, uint32_t stream, enum net_encoder enc)
@@ -118,6 +120,12 @@ static int epoch_open(struct epoch *x, struct train_loop *l, struct err *e)
         x->weights[h] = malloc(n * sizeof *x->weights[h]);
         good = good && x->labels[h] && x->weights[h];
     }
+    if (rc == 0)
+        rc = train_harvest_begin(l, x->plan.positions, e);
+    for (unsigned enc = 0; l->harvest && enc < NET_ENCODERS; enc++) {
+        x->features[enc] = malloc(n * net_feature_dim(l->net, (enum net_encoder)enc) * sizeof(float));
+        good = good && x->features[enc];
+    }
     return rc == 0 && !good ? err_sys(e, ENOMEM, "epoch") : rc;
 }
 
@@ -129,6 +137,10 @@ static void epoch_close(struct epoch *x)
         free(x->labels[h]);
         free(x->weights[h]);
     }
+    for (unsigned enc = 0; enc < NET_ENCODERS; enc++)
+        free(x->features[enc]);
+    harvest_close(x->l->harvest);
+    x->l->harvest = NULL;
     free(x->rows);
     free(x->records);
 }
@@ -177,6 +189,8 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
     l->stepped_s += progress_now_s() - since_s;
     if (rc < 0)
         return rc;
+    for (uint32_t h = 0; h < heads; h++)
+        x->computed[enc] |= out.labelled[h] > 0;
     l->state.loss[enc] += out.loss[0] * out.labelled[0];
     l->state.labelled[enc] += out.labelled[0];
     l->state.correct[enc] += out.correct[0];
@@ -215,11 +229,30 @@ static struct net_sgd sgd_of_step(const struct epoch *x)
                             .graph = c->train.cuda_graphs != 0};
 }
 
+/* Keeps the features of a batch on which both encoders have made a step. A clip that is in it twice, since
+ * one pass over the set ends in it and the next one begins, is kept once, so that ranks never write the same
+ * row.
+ */
+static int harvest_batch(struct epoch *x, const struct batch *b, uint32_t n, struct err *e)
+{
+    struct train_loop *l = x->l;
+    uint64_t clips = clip_set_size(&l->t->set), offset = (uint64_t)l->state.epoch * x->plan.positions;
+    uint64_t last_pass = (offset + b->end - 1) / clips;
+    size_t video = net_feature_dim(l->net, NET_VIDEO), audio = net_feature_dim(l->net, NET_AUDIO);
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < n; i++)
+        if ((offset + batcher_position(&x->plan, b->index, x->rows[i])) / clips == last_pass)
+            rc = harvest_put(l->harvest, b->stream[0].slots[x->rows[i]].clip,
+                             x->features[NET_VIDEO] + i * video, x->features[NET_AUDIO] + i * audio, e);
+    return rc;
+}
+
 static int train_batch(struct epoch *x, struct batch *b, struct err *e)
 {
     struct train_loop *l = x->l;
     struct net_sgd sgd = sgd_of_step(x);
     bool passes = train_unstable_passes(l);
+    memset(x->computed, 0, sizeof x->computed);
     int rc = train_note_batch(l, &x->plan, b, e);
     if (rc == 0)
         rc = record(x, b, passes, e);
@@ -230,10 +263,13 @@ static int train_batch(struct epoch *x, struct batch *b, struct err *e)
         for (unsigned enc = 0; rc == 0 && any && enc < NET_ENCODERS; enc++)
             if (stream_trains(x, s, (enum net_encoder)enc)) {
                 sgd.seed = rng_key((uint64_t)l->t->conf.run.seed, "step", l->state.step, enc, 0);
+                sgd.features = x->features[enc];
                 rc = step_encoder(x, (enum net_encoder)enc, b, s, n, &sgd, e);
                 if (rc == XDC_EUNSTABLE)
                     rc = train_note_unstable(l, b, s, (enum net_encoder)enc, e);
             }
+        if (rc == 0 && l->harvest && x->computed[NET_VIDEO] && x->computed[NET_AUDIO])
+            rc = harvest_batch(x, b, n, e);
     }
     l->state.step++;
     l->state.batch++;
@@ -371,6 +407,8 @@ int train_epoch(struct train_loop *l, struct err *e)
         rc = train_validate(l, &x->held, e);
     if (rc == XDC_ESTOPPED && l->parting)
         rc = stop_with_checkpoint(l, e);
+    if (rc == 0 && l->harvest) /* the checkpoint that follows counts on it */
+        rc = harvest_sync(l->harvest, e);
     if (rc == 0)
         rc = finish(x, e);
     epoch_close(x);

@@ -1,5 +1,6 @@
 /* PHASE_EXTRACT: the features of every clip of the set, in clip order, into the round's dump, a shard from
- * each rank. */
+ * each rank. With train.harvest the last epoch has left those of most clips: the others alone are computed.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,13 @@ struct extract {
     struct train_loop *l;
     struct feature_store *store;
     uint32_t dims[NET_ENCODERS];
-    uint32_t *rows; /* owned; [batch] */
-    float *out;     /* owned; [batch, largest dim] */
+    uint32_t *rows;           /* owned; [batch] */
+    float *out[NET_ENCODERS]; /* owned; [batch, dim] */
+    struct features_share share;
+    struct harvest *harvest;     /* owned; NULL: every clip is computed */
+    uint64_t *missing;           /* owned; the share's clips without a row in it, in clip order */
+    uint64_t n_missing, skipped; /* skipped: of them, those before `place` */
+    uint64_t place;              /* of the share: what was harvested before it is in the dump */
     struct health_range range[NET_ENCODERS];
 };
 
@@ -86,15 +92,90 @@ static int reuse(struct train_loop *l, const char *dir, uint64_t weights, uint64
     return fs_remove_tree(dir, e);
 }
 
-static int put_rows(struct extract *x, enum net_encoder enc, const struct batch *b,
-                    const struct net_batch *in, struct err *e)
+static int put_row(struct extract *x, uint64_t clip, const float *video, const float *audio, struct err *e)
 {
-    int rc = net_features(x->l->net, enc, in, x->out, e);
-    if (rc == 0)
-        health_range_add(&x->range[enc], x->out, in->n);
-    for (uint32_t i = 0; rc == 0 && i < in->n; i++)
-        rc = feature_store_put(x->store, enc, b->stream[0].slots[x->rows[i]].clip,
-                               x->out + (size_t)i * x->dims[enc], e);
+    const float *const row[NET_ENCODERS] = {video, audio};
+    int rc = 0;
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
+        health_range_add(&x->range[enc], row[enc], 1);
+        rc = feature_store_put(x->store, enc, clip, row[enc], e);
+    }
+    return rc;
+}
+
+/* A row of the harvest; reading may take long, so that it can be stopped. 1, 0 without one. */
+static int harvested(const struct extract *x, uint64_t clip, const float **out, struct err *e)
+{
+    if (atomic_load(&x->l->t->stop))
+        return err_set(e, XDC_ESTOPPED, "stopped");
+    return harvest_get(x->harvest, clip, out, e);
+}
+
+/* Finds what the harvest lacks of this rank's share. */
+static int list_missing(struct extract *x, struct err *e)
+{
+    struct train_loop *l = x->l;
+    int rc = train_harvest_read(l, &x->harvest, e);
+    if (rc < 0 || !x->harvest)
+        return rc;
+    x->missing = malloc((x->share.n ? x->share.n : 1) * sizeof *x->missing);
+    if (!x->missing)
+        return err_sys(e, ENOMEM, "clips to extract");
+    for (uint64_t i = 0; i < x->share.n; i++) {
+        const float *row;
+        uint64_t clip = clip_set_at(&l->t->set, x->share.first + i);
+        rc = quarantine_reason(&l->t->quarantine, clip) ? 0 : harvested(x, clip, &row, e);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            x->missing[x->n_missing++] = clip;
+    }
+    log_info("round %u: features of %llu of %llu clips are harvested", l->state.round,
+             (unsigned long long)(x->share.n - x->n_missing), (unsigned long long)x->share.n);
+    return 0;
+}
+
+/* Puts what was harvested of clips before this one. */
+static int put_harvested(struct extract *x, uint64_t before, struct err *e)
+{
+    size_t audio = x->dims[NET_VIDEO]; /* its place in a row */
+    for (; x->harvest && x->place < x->share.n; x->place++) {
+        const float *row;
+        uint64_t clip = clip_set_at(&x->l->t->set, x->share.first + x->place);
+        if (clip >= before)
+            break;
+        if (x->skipped < x->n_missing && x->missing[x->skipped] == clip) {
+            x->skipped++;
+            continue;
+        }
+        int rc = harvested(x, clip, &row, e);
+        if (rc == 0)
+            rc = err_set(e, XDC_EFORMAT, "the harvested row of clip %llu has changed",
+                         (unsigned long long)clip);
+        if (rc > 0)
+            rc = put_row(x, clip, row, row + audio, e);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Of a batch's n rows, moved to the front, and what was harvested of clips before them. */
+static int put_batch(struct extract *x, const struct batch *b, uint32_t n, struct err *e)
+{
+    const void *const data[NET_ENCODERS] = {b->stream[0].video, b->stream[0].audio};
+    int rc = 0;
+    for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++) {
+        struct net_batch in = {.n = n, .data = data[enc]};
+        rc = net_features(x->l->net, (enum net_encoder)enc, &in, x->out[enc], e);
+    }
+    for (uint32_t i = 0; rc == 0 && i < n; i++) {
+        uint64_t clip = b->stream[0].slots[x->rows[i]].clip;
+        rc = put_harvested(x, clip, e);
+        if (rc == 0)
+            rc = put_row(x, clip, x->out[NET_VIDEO] + (size_t)i * x->dims[NET_VIDEO],
+                         x->out[NET_AUDIO] + (size_t)i * x->dims[NET_AUDIO], e);
+    }
     return rc;
 }
 
@@ -104,44 +185,45 @@ static int extract_batches(struct extract *x, const struct plan *plan, struct er
     struct trainer *t = l->t;
     struct batch *b;
     int rc;
-    uint64_t seen = 0;
+    uint64_t seen = x->share.n - plan->positions;
     while ((rc = batcher_take(&t->batcher, &b)) == 0) {
         rc = train_note_batch(l, plan, b, e);
-        struct net_batch in = {.n = train_compact(t, &b->stream[0], b->n, true, true, x->rows)};
-        in.data = b->stream[0].video;
-        if (rc == 0 && in.n)
-            rc = put_rows(x, NET_VIDEO, b, &in, e);
-        in.data = b->stream[0].audio;
-        if (rc == 0 && in.n)
-            rc = put_rows(x, NET_AUDIO, b, &in, e);
+        uint32_t n = train_compact(t, &b->stream[0], b->n, true, true, x->rows);
+        if (rc == 0)
+            rc = put_batch(x, b, n, e);
         train_show_done(l, seen += b->n);
         batcher_give(&t->batcher, b);
         if (rc < 0)
             return rc;
     }
-    return rc < 0 ? err_set(e, rc, "stopped") : 0;
+    return rc < 0 ? err_set(e, rc, "stopped") : put_harvested(x, UINT64_MAX, e);
 }
 
 static int extract_shard(struct extract *x, uint64_t weights, struct err *e)
 {
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
-    struct features_share share = features_out_share(t);
     struct draw draw;
-    draw_init_clip_order(&draw, &t->set, share.first);
+    x->share = features_out_share(t);
+    int rc = list_missing(x, e);
+    if (rc == 0)
+        rc = features_out_create(t, l->state.round, weights, x->dims, &x->store, e);
+    if (rc < 0)
+        return rc;
+    if (x->harvest)
+        draw_init_listed(&draw, x->missing);
+    else
+        draw_init_clip_order(&draw, &t->set, x->share.first);
     struct plan plan = {.phase = PHASE_EXTRACT,
                         .round = l->state.round,
                         .streams = 1,
                         .stream = {{.video = true, .audio = true, .draw = &draw}},
-                        .positions = share.n,
+                        .positions = x->harvest ? x->n_missing : x->share.n,
                         .batch = (uint32_t)t->conf.train.batch / t->meet.world,
                         .recipe = t->recipe_eval,
                         .check = check_quarantine,
                         .arg = t};
-    int rc = features_out_create(t, l->state.round, weights, x->dims, &x->store, e);
-    if (rc < 0)
-        return rc;
-    train_show_phase(l, 0, plan.positions);
+    train_show_phase(l, x->share.n - plan.positions, x->share.n);
     batcher_begin(&t->batcher, &plan);
     rc = extract_batches(x, &plan, e);
     batcher_end(&t->batcher);
@@ -149,7 +231,7 @@ static int extract_shard(struct extract *x, uint64_t weights, struct err *e)
 }
 
 /* Seals this rank's shard, where there is one to seal, when a resume would find the weights that made it.
- * With all shards sealed the dump is there. */
+ * With all shards sealed the dump is there, and what was harvested for it has served. */
 static int seal(struct extract *x, uint64_t hash, struct err *e)
 {
     struct train_loop *l = x->l;
@@ -165,20 +247,22 @@ static int seal(struct extract *x, uint64_t hash, struct err *e)
         rc = net_gather(l->net, &hash, sizeof hash, hashes, e);
     if (rc == 0)
         l->state.features = feature_dump_hash(hashes, l->t->meet.world);
+    if (rc == 0 && l->t->meet.rank == 0)
+        rc = harvest_remove(l->t->conf.run.dir, e);
     return rc;
 }
 
 static int open_extract(struct extract *x, struct err *e)
 {
     size_t batch = (size_t)x->l->t->conf.train.batch;
-    uint32_t widest = 0;
+    x->rows = malloc(batch * sizeof *x->rows);
+    bool good = x->rows;
     for (unsigned i = 0; i < NET_ENCODERS; i++) {
         x->dims[i] = net_feature_dim(x->l->net, (enum net_encoder)i);
-        widest = x->dims[i] > widest ? x->dims[i] : widest;
+        x->out[i] = malloc(batch * x->dims[i] * sizeof *x->out[i]);
+        good = good && x->out[i];
     }
-    x->rows = malloc(batch * sizeof *x->rows);
-    x->out = malloc(batch * widest * sizeof *x->out);
-    int rc = x->rows && x->out ? 0 : err_sys(e, ENOMEM, "features");
+    int rc = good ? 0 : err_sys(e, ENOMEM, "features");
     for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++)
         rc = health_range_init(&x->range[i], x->dims[i], e);
     return rc;
@@ -186,11 +270,14 @@ static int open_extract(struct extract *x, struct err *e)
 
 static void close_extract(struct extract *x)
 {
-    for (unsigned i = 0; i < NET_ENCODERS; i++)
+    for (unsigned i = 0; i < NET_ENCODERS; i++) {
         health_range_close(&x->range[i]);
+        free(x->out[i]);
+    }
     feature_store_close(x->store);
+    harvest_close(x->harvest);
+    free(x->missing);
     free(x->rows);
-    free(x->out);
 }
 
 /* This rank's part; whether it was there already or not, all ranks seal together. */
@@ -220,15 +307,16 @@ int train_extract(struct train_loop *l, struct err *e)
     if (rc == 0)
         rc = extract(&x, e);
     bool extracted = x.store != NULL;
+    json_int_t kept = x.harvest ? (json_int_t)(x.share.n - x.n_missing) : 0;
     close_extract(&x);
     if (rc == 0)
         rc = train_merge_quarantine(l, e);
     double seconds = progress_now_s() - l->phase_start_s;
     if (rc == 0 && extracted)
         rc = events_write(&l->events, "extract",
-                          json_pack("{s:i, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
-                                    (json_int_t)l->phase_clips, "seconds", seconds, "clips_per_s",
-                                    (double)l->phase_clips / seconds),
+                          json_pack("{s:i, s:I, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
+                                    (json_int_t)l->phase_clips, "harvested", kept, "seconds", seconds,
+                                    "clips_per_s", (double)l->phase_clips / seconds),
                           e);
     if (rc < 0)
         return err_wrap(e, "extract features of round %u", l->state.round);

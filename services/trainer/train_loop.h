@@ -7,6 +7,7 @@
 #include "services/trainer/batcher.h"
 #include "services/trainer/checkpoint_writer.h"
 #include "services/trainer/events.h"
+#include "services/trainer/harvest.h"
 #include "services/trainer/health.h"
 #include "services/trainer/targets.h"
 #include "services/trainer/unstable.h"
@@ -19,7 +20,8 @@ struct train_loop {
     struct net *net;           /* owned */
     double flop[NET_ENCODERS]; /* of one clip forward */
     struct targets targets;
-    struct ledger *ledger; /* owned */
+    struct ledger *ledger;   /* owned */
+    struct harvest *harvest; /* owned; what the epoch writes its features to, or NULL */
     struct events events;
     struct train_state state;
     struct checkpoint_writer writer;
@@ -48,6 +50,11 @@ int train_probe(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* train_epoch.c: one epoch from state.batch on, ledger and all; then the state stands at the next epoch's
  * start. */
 int train_epoch(struct train_loop *l, struct err *e) WARN_UNUSED;
+/* train_harvest.c: with train.harvest. */
+/* Opens l->harvest, where the next extraction takes the features of this epoch of so many positions. */
+int train_harvest_begin(struct train_loop *l, uint64_t positions, struct err *e) WARN_UNUSED;
+/* What was kept for the round that the state stands in, for reading; NULL where there is nothing. */
+int train_harvest_read(struct train_loop *l, struct harvest **out, struct err *e) WARN_UNUSED;
 /* train_validate.c: */
 /* False for an encoder that has stopped for the round. */
 bool train_learns(const struct train_loop *l, enum net_encoder enc);
@@ -97,7 +104,7 @@ int train_sum(struct train_loop *l, double *values, size_t n, struct err *e) WAR
 int train_take(struct train_loop *l, struct batch **out, struct err *e) WARN_UNUSED;
 /* Every rank's quarantine becomes that of all. */
 int train_merge_quarantine(struct train_loop *l, struct err *e) WARN_UNUSED;
-/* Syncs the ledger; the state has the marks of all ranks. */
+/* Syncs the ledger and the harvest; the state has the marks of all ranks. */
 int train_gather_marks(struct train_loop *l, struct err *e) WARN_UNUSED;
 /* The ranks may end from now on. */
 int train_leave(struct train_loop *l, struct err *e) WARN_UNUSED;

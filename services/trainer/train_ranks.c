@@ -146,6 +146,8 @@ int train_gather_marks(struct train_loop *l, struct err *e)
 {
     struct ledger_mark mine;
     int rc = ledger_sync(l->ledger, &mine, e);
+    if (rc == 0 && l->harvest)
+        rc = harvest_sync(l->harvest, e);
     l->state.ranks = l->t->meet.world;
     return rc == 0 ? net_gather(l->net, &mine, sizeof mine, l->state.ledgers, e) : rc;
 }

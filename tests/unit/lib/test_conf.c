@@ -210,6 +210,14 @@ static void one_fault(void **state)
          "xdc.yaml:3:21: augment.resize_max: 127 is below video.resize 128; 0 switches it off\n"},
         {"train.early_stop: 0.05\ntrain.holdout: 0\n",
          "xdc.yaml:3:19: train.early_stop: nothing is held out to stop by: train.holdout is 0\n"},
+        {"train.harvest: true\ntrain.balance: resample\n",
+         "xdc.yaml:3:16: train.harvest: with train.balance resample each encoder has an order of its own, so "
+         "that no clip goes through both; take off or weight\n"},
+        {"method: sdc\ntrain.harvest: true\n",
+         "xdc.yaml:4:16: train.harvest: with train.balance resample each encoder has an order of its own, so "
+         "that no clip goes through both; take off or weight\n"},
+        {"train.harvest: true\nmethod: supervised\n",
+         "xdc.yaml:3:16: train.harvest: method supervised extracts no features\n"},
         {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10, 18 or 34\n"},
         /* a faulty value leads to no second fault */
         {"video.crop: 500\nvideo.resize: x\n", "xdc.yaml:4:15: video.resize: 'x' is not a whole number\n"},
@@ -221,11 +229,16 @@ static void one_fault(void **state)
         assert_int_equal(load_string(text, &c), XDC_ECONF);
         assert_string_equal(faults.text, cases[i].want);
     }
-    static const char *const good[] = {
-        "video.crop: 128\n",         "video.crop: 200\naugment.crop_jitter_px: 0\n",
-        "augment.resize_max: 128\n", "augment.resize_max: 0\n",
-        "net.audio_depth: 10\n",     "train.early_stop: 0.05\n",
-        "train.holdout: 0\n"};
+    static const char *const good[] = {"video.crop: 128\n",
+                                       "video.crop: 200\naugment.crop_jitter_px: 0\n",
+                                       "augment.resize_max: 128\n",
+                                       "augment.resize_max: 0\n",
+                                       "net.audio_depth: 10\n",
+                                       "train.early_stop: 0.05\n",
+                                       "train.holdout: 0\n",
+                                       "train.harvest: true\n",
+                                       "method: sdc\ntrain.balance: weight\ntrain.harvest: true\n",
+                                       "train.balance: resample\ntrain.harvest: false\n"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         char text[512];
         snprintf(text, sizeof text, "%s%s", GOOD, good[i]);

@@ -304,6 +304,80 @@ static void an_mlp_head_learns_and_is_kept(void **state)
     net_destroy(c);
 }
 
+/* A step gives out the features that it computes, in train mode, of the weights before it, every row in its
+ * place, also of a batch in parts and with activations computed anew; asking changes nothing. A part's
+ * features are those of a step on its clips alone. */
+static void features_are_given_out(void **state)
+{
+    (void)state;
+    static float whole[N * DIM], got[N * DIM], eval[N * DIM];
+    for (int enc = 0; enc < NET_ENCODERS; enc++) {
+        struct net *asked = create(enc, NET_HEAD_LINEAR, 1), *silent = create(enc, NET_HEAD_LINEAR, 1);
+        struct net_batch b = batch_of(enc);
+        struct err e = {0};
+        ok(net_features(asked, (enum net_encoder)enc, &b, eval, &e), &e);
+        struct net_sgd sgd = plain;
+        sgd.features = whole;
+        step(asked, enc, &sgd);
+        step(silent, enc, &plain);
+        assert_int_equal(hash(asked), hash(silent));
+        assert_memory_not_equal(whole, eval, sizeof whole);
+        sgd.features = got;
+        step(silent, enc, &sgd); /* of other weights */
+        assert_memory_not_equal(whole, got, sizeof whole);
+        net_destroy(asked);
+        net_destroy(silent);
+
+        sgd.recompute = true;
+        struct net *again = create(enc, NET_HEAD_LINEAR, 1), *parts = create(enc, NET_HEAD_LINEAR, 1);
+        step(again, enc, &sgd);
+        assert_memory_equal(whole, got, sizeof whole);
+        sgd.recompute = false;
+        sgd.micro_batch = 4; /* 4 and 2 */
+        memset(got, 0, sizeof got);
+        step(parts, enc, &sgd);
+        net_destroy(again);
+        net_destroy(parts);
+        for (uint32_t first = 0; first < N; first += 4) {
+            static float part[N * DIM];
+            struct net *alone = create(enc, NET_HEAD_LINEAR, 1);
+            const int64_t *y = labels + first;
+            size_t clip = enc == NET_VIDEO ? VIDEO_CLIP : AUDIO_CLIP * sizeof(float);
+            struct net_batch rows = {first ? 2 : 4, (const char *)b.data + first * clip};
+            struct net_step out;
+            sgd.features = part;
+            sgd.micro_batch = 0;
+            ok(net_train_step(alone, (enum net_encoder)enc, &rows, &y, NULL, &sgd, &out, &e), &e);
+            assert_memory_equal(got + (size_t)first * DIM, part, rows.n * DIM * sizeof(float));
+            net_destroy(alone);
+        }
+    }
+}
+
+/* With frozen batch-norm they are those of net_features. Without a label nothing is computed or given out. */
+static void frozen_features_and_none(void **state)
+{
+    (void)state;
+    static float eval[N * DIM], got[N * DIM];
+    static const int64_t none[N] = {-1, -1, -1, -1, -1, -1};
+    const int64_t *y = none;
+    struct net_step out;
+    struct err e = {0};
+    struct net *net = create(NET_AUDIO, NET_HEAD_LINEAR, 1);
+    struct net_batch b = batch_of(NET_AUDIO);
+    struct net_sgd sgd = plain;
+    sgd.frozen = true;
+    sgd.features = got;
+    ok(net_features(net, NET_AUDIO, &b, eval, &e), &e);
+    ok(net_train_step(net, NET_AUDIO, &b, &y, NULL, &sgd, &out, &e), &e);
+    assert_int_equal(out.labelled[0], 0);
+    for (size_t i = 0; i < N * DIM; i++)
+        assert_true(got[i] == 0);
+    step(net, NET_AUDIO, &sgd);
+    assert_memory_equal(got, eval, sizeof got);
+    net_destroy(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +385,7 @@ int main(void)
         cmocka_unit_test(a_frozen_encoder_stays),      cmocka_unit_test(heads_have_their_own_rate),
         cmocka_unit_test(a_gradient_is_clipped),       cmocka_unit_test(norms_decay_when_asked),
         cmocka_unit_test(heads_are_weighed),           cmocka_unit_test(an_mlp_head_learns_and_is_kept),
+        cmocka_unit_test(features_are_given_out),      cmocka_unit_test(frozen_features_and_none),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -48,6 +48,18 @@ static void clip_order_ascends(void **state)
     clip_set_close(&set);
 }
 
+/* Given clips stand where the list has them. */
+static void a_list_is_followed(void **state)
+{
+    (void)state;
+    static const uint64_t list[] = {4, 9, 200, 201};
+    struct draw d;
+    draw_init_listed(&d, list);
+    for (uint64_t i = 0; i < 4; i++)
+        assert_int_equal(draw_at(&d, i), list[i]);
+    draw_close(&d);
+}
+
 /* Five passes, asked for in slices that do not fall together with the passes: each pass has each clip once,
  * and no two passes have the same order. */
 static void shuffled_passes_are_bijections(void **state)
@@ -281,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clip_order_ascends),
+        cmocka_unit_test(a_list_is_followed),
         cmocka_unit_test(shuffled_passes_are_bijections),
         cmocka_unit_test(shuffled_is_random_access),
         cmocka_unit_test(every_part_of_the_key_counts),
