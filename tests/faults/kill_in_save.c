@@ -16,8 +16,9 @@
 #include "lib/progress.h"
 #include "lib/rng.h"
 #include "services/trainer/checkpoint_writer.h"
+#include "tests/lib/small_net.h"
 
-enum { FRAMES = 4, CROP = 16, N = 2, CLASSES = 3, RUN = 0x77, STEPS_MAX = 1 << 20, KEPT = 2 };
+enum { N = 2, CLASSES = 3, RUN = 0x77, STEPS_MAX = 1 << 20, KEPT = 2 };
 
 /* What the child says of itself; survives it. */
 struct told {
@@ -49,14 +50,7 @@ static void fail(const char *what, unsigned kill_no, uint64_t step)
 
 static void start_net(struct place *p)
 {
-    static const struct net_spec tiny = {.video_depth = 10,
-                                         .video_width = 4,
-                                         .audio_depth = 10,
-                                         .audio_width = 4,
-                                         .frames = FRAMES,
-                                         .crop = CROP,
-                                         .seed = 5,
-                                         .threads = 1};
+    static const struct net_spec tiny = SMALL_NET(4, 16, 1);
     struct err e;
     uint32_t classes = CLASSES;
     check(net_create(&tiny, &p->net, &e), &e);
@@ -69,15 +63,12 @@ static void start_net(struct place *p)
 /* A step of the audio encoder on noise that is a function of the step. */
 static void train(struct place *p, uint64_t step)
 {
-    static float audio[N * 40 * 100];
+    static float audio[N * AUDIO_CLIP];
     const int64_t y[N] = {0, 1};
     const struct net_sgd sgd = {.lr = 0.01, .momentum = 0.9};
     struct net_step out;
-    struct rng r;
     struct err e;
-    rng_init(&r, step);
-    for (size_t i = 0; i < sizeof audio / sizeof audio[0]; i++)
-        audio[i] = (float)rng_normal(&r);
+    small_noise(step, NULL, 0, audio, N * AUDIO_CLIP);
     struct net_batch b = {N, audio};
     check(net_train_step(p->net, NET_AUDIO, &b, (const int64_t *const[]){y}, NULL, &sgd, &out, &e), &e);
 }

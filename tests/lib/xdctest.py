@@ -14,6 +14,9 @@ import tempfile
 import time
 
 
+XDC_LONG = bool(os.environ.get("XDC_LONG"))  # the whole set of a test, where it has a shorter one
+
+
 class Unix(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -25,6 +28,14 @@ class Unix(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(2)
         self.sock.connect(self.path)
+
+
+def ask(socket_path, target):
+    """(HTTP status, body) of a GET."""
+    c = Unix(socket_path)
+    c.request("GET", target)
+    r = c.getresponse()
+    return r.status, r.read().decode()
 
 
 class Place:
@@ -69,10 +80,7 @@ class Place:
 
     def get(self, name, path):
         """(HTTP status, body) of what the daemon `name` answers."""
-        c = Unix(self.sockets(name)[0])
-        c.request("GET", path)
-        r = c.getresponse()
-        return r.status, r.read().decode()
+        return ask(self.sockets(name)[0], path)
 
     def training(self, run, epoch=0, seconds=120):
         """Waits until the live run trains in round 0 and is in `epoch` or later."""
@@ -112,9 +120,7 @@ class Place:
         """What the daemon `name` says of itself, or None."""
         for path in self.sockets(name):
             try:
-                c = Unix(path)
-                c.request("GET", "/status")
-                return json.loads(c.getresponse().read())
+                return json.loads(ask(path, "/status")[1])
             except (OSError, http.client.HTTPException, ValueError):
                 pass
         return None
@@ -186,6 +192,11 @@ def write_config(place, manifest, run, name="xdc.yaml", text=TINY):
     return path
 
 
+def sets(options):
+    """A dictionary of keys as the command's arguments."""
+    return [a for k, v in options.items() for a in ("--set", f"{k}={v}")]
+
+
 def read_ledger(run):
     """{epoch: [(step, position, clip, labels, sample, stream, disposition)]} of all ranks: 48-byte little-endian records."""
     epochs = {}
@@ -234,6 +245,12 @@ def outcome_differs(a, b):
     pairs = [tables] + [[os.path.join(p, f) for p in points] for f in ("weights.safetensors", "state.json")]
     return [os.path.basename(x) for x, y in pairs if not same_file(x, y)] + \
         (["step"] if os.path.basename(points[0]) != os.path.basename(points[1]) else [])
+
+
+def tensors_of(path):
+    """The data of a safetensors file, without its header."""
+    data = open(path, "rb").read()
+    return data[8 + int.from_bytes(data[:8], "little"):]
 
 
 def log_of(run, name):
