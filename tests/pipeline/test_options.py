@@ -19,7 +19,7 @@ OPTIONS = {**NETS, "heads.kind": "mlp", "heads.between_rounds": "keep", "train.s
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=40, flaws=False)
+    manifest = make_manifest(place, videos=24, flaws=False)
     calm, stopped, tuned = place.path("calm"), place.path("stopped"), place.path("tuned")
     place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"), *sets(OPTIONS))
     print("undisturbed:", check_ledger(calm, 5, 1), flush=True)

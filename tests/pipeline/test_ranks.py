@@ -147,7 +147,7 @@ DISTURBANCES = [("killed-1", trains, signal.SIGKILL, 1), ("killed-0", trains, si
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=60 if XDC_LONG else 36)
+    manifest = make_manifest(place, videos=60 if XDC_LONG else 28)
     one = check_two_are_one(place, manifest)
     calm = run_with(place, manifest, "calm", TWO)
     print("undisturbed, two ranks:", check_ledger(calm, EPOCHS, 1), flush=True)
