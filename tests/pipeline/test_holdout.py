@@ -100,7 +100,11 @@ def interrupted(place, manifest, calm, name, phases, options, epochs):
     config = write_config(place, manifest, run_dir, name + ".yaml")
     for phase in phases:
         run = place.start("xdc", "run", "-c", config, *sets(options))
-        place.wait(phase, lambda: (place.status("trainer-0") or {"phase": ""})["phase"] == phase, 120)
+
+        def there():
+            s = place.status("trainer-0")
+            return s and s["phase"] == phase and (phase == "validate" or s["done"] > 0)
+        place.wait(phase, there, 120)
         status, said = place.stop(run)
         assert status == 75, f"{status}\n{said}"
         state = last_state(run_dir)
