@@ -147,13 +147,13 @@ static bool torn(const struct place *p)
     return access(path, F_OK) == 0;
 }
 
-/* Lets a child save and kills it at some moment within about three saves. */
-static void live_and_die(struct place *p, uint64_t from, struct rng *r, double save_s)
+/* Lets a child save and kills it at some moment of the span. */
+static void live_and_die(struct place *p, uint64_t from, struct rng *r, double span_s)
 {
     pid_t child = fork();
     if (child == 0)
         save_for_ever(p, from);
-    useconds_t us = (useconds_t)(rng_uniform(r) * 3e6 * save_s);
+    useconds_t us = (useconds_t)(rng_uniform(r) * 1e6 * span_s);
     usleep(us);
     kill(child, SIGKILL);
     int status;
@@ -203,13 +203,14 @@ int main(int argc, char **argv)
         return 1;
     quarantine_init(&p.quarantine);
     start_net(&p);
-    double save_s = measure(&p);
+    double save_s = measure(&p), span_s = 3 * save_s;
     uint64_t at = restore(&p, 0);
     for (unsigned i = 1; i <= kills; i++) {
-        live_and_die(&p, at, &r, save_s);
+        live_and_die(&p, at, &r, span_s);
         torn_ones += torn(&p);
         uint64_t now = restore(&p, i);
         moved += now > at;
+        span_s *= now > at ? 0.95 : 1.05; /* how long a save takes changes with what else the machine does */
         at = now;
     }
     printf(
