@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { CROP = 48, N = 8, THREADS = 1, STEPS = 2, SEEDS = 3, WORLD = 2 };
+enum { CROP = 48, N = 8, THREADS = 1, STEPS = 2, SEEDS = 3, MOST = 2, WORLD = 2 };
 
 #include "tests/unit/torch/clips.h"
 
@@ -202,40 +202,32 @@ static struct safetensors *alone(void)
     return s;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Two ranks that synchronise batch-norm end where one with the whole batch ends, weights, momentum and
  * statistics within 1e-4, and both at the same bits; also when one of them has no clip at all. Sums of other
  * order round otherwise, and where that carries one activation over a ReLU's kink all gradients below it move
  * by a hundredth (so they do in one process whose rows change places): it happens to few initial weights,
- * hence the median over several. */
+ * hence most of several. */
 static void two_ranks_are_one(void **state)
 {
     (void)state;
     static const char *const modes[] = {"sync", "lopsided"};
-    double apart[2][SEEDS];
-    for (size_t seed = 0; seed < SEEDS; seed++) {
+    unsigned near[2] = {0, 0};
+    for (unsigned seed = 0; seed < SEEDS && (near[0] < MOST || near[1] < MOST); seed++) {
         weights_seed = 1 + seed;
         struct safetensors *whole = alone();
         for (size_t i = 0; i < 2; i++) {
             run_both(modes[i], 0);
             struct safetensors *a = open_net("rank-0.safetensors"), *b = open_net("rank-1.safetensors");
             assert_true(distance(a, b) == 0);
-            apart[i][seed] = distance(a, whole);
-            printf("%s: %.2g from one process\n", modes[i], apart[i][seed]);
+            double apart = distance(a, whole);
+            near[i] += apart < 1e-4;
+            printf("%s: %.2g from one process\n", modes[i], apart);
             safetensors_close(a);
             safetensors_close(b);
         }
         safetensors_close(whole);
     }
-    for (size_t i = 0; i < 2; i++) {
-        qsort(apart[i], SEEDS, sizeof apart[i][0], compare_doubles);
-        assert_true(apart[i][SEEDS / 2] < 1e-4);
-    }
+    assert_true(near[0] >= MOST && near[1] >= MOST);
 }
 
 /* Batches in parts, and batch-norm of each rank's own rows, leave the ranks equal to each other (the running
