@@ -201,8 +201,8 @@ bool can_record(const step &s, const std::vector<chunk> &chunks)
     bool heads = true;
     for (const xdc::head &h : s.net.heads[s.enc])
         heads = heads && !h.mlp;
-    return s.o.graph && !s.net.device.is_cpu() && !s.net.group && !s.o.frozen && !s.o.recompute &&
-           chunks.size() == 1 && heads;
+    return s.o.graph && !s.o.features && !s.net.device.is_cpu() && !s.net.group && !s.o.frozen &&
+           !s.o.recompute && chunks.size() == 1 && heads;
 }
 
 /* Records the passes over what is in r.x, r.label and r.weight. */

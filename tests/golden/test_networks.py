@@ -5,6 +5,7 @@ usage: test_networks.py BIN_DIR NET_TOOL
 """
 import copy
 import json
+import os
 import pathlib
 import struct
 import subprocess
@@ -103,6 +104,8 @@ def batch_of(row, n):
 
 def check_published(bin_dir, tool, folder):
     for net, flavour, parameters, entries, gmac in PUBLISHED:
+        if net == "r2plus1d_34" and not os.environ.get("XDC_LONG"):
+            continue  # a quarter of a gigabyte, for its size alone
         path = make(bin_dir, folder, net, flavour)
         state, metadata = load_xdc.read(path)
         module = load_xdc.load(path)
@@ -114,7 +117,7 @@ def check_published(bin_dir, tool, folder):
             kind, depth = ("resnet", 18) if net.startswith("resnet") else net.split("_")
             row = (net, "r2plus1d", flavour, int(depth), 64, "vmz" if "vmz" in net else "torchvision", 8, 112,
                    "audio" if kind == "resnet" else "video")
-            _, text = run_ours(tool, folder, row, path, batch_of(row, 2)[0])
+            _, text = run_ours(tool, folder, row, path, batch_of(row, 1)[0])
             assert f"{parameters} parameters" in text, text
             assert abs(float(text.split(",")[1].split()[0]) - gmac) < 0.006 * gmac, text
         path.unlink()

@@ -1,5 +1,6 @@
 """What the tests of whole programs share: real programs, real files, a temporary directory. Standard library only."""
 import atexit
+import fcntl
 import glob
 import hashlib
 import http.client
@@ -14,6 +15,9 @@ import tempfile
 import time
 
 
+XDC_LONG = bool(os.environ.get("XDC_LONG"))  # the whole set of a test, where it has a shorter one
+
+
 class Unix(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -25,6 +29,14 @@ class Unix(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(2)
         self.sock.connect(self.path)
+
+
+def ask(socket_path, target):
+    """(HTTP status, body) of a GET."""
+    c = Unix(socket_path)
+    c.request("GET", target)
+    r = c.getresponse()
+    return r.status, r.read().decode()
 
 
 class Place:
@@ -69,10 +81,7 @@ class Place:
 
     def get(self, name, path):
         """(HTTP status, body) of what the daemon `name` answers."""
-        c = Unix(self.sockets(name)[0])
-        c.request("GET", path)
-        r = c.getresponse()
-        return r.status, r.read().decode()
+        return ask(self.sockets(name)[0], path)
 
     def training(self, run, epoch=0, seconds=120):
         """Waits until the live run trains in round 0 and is in `epoch` or later."""
@@ -112,9 +121,7 @@ class Place:
         """What the daemon `name` says of itself, or None."""
         for path in self.sockets(name):
             try:
-                c = Unix(path)
-                c.request("GET", "/status")
-                return json.loads(c.getresponse().read())
+                return json.loads(ask(path, "/status")[1])
             except (OSError, http.client.HTTPException, ValueError):
                 pass
         return None
@@ -157,10 +164,25 @@ def descendants(pid):
     return [p for p in found if is_alive(p)]
 
 
-def make_manifest(place, videos=40, classes=4, seed=0, flaws=True):
-    """Clips and their manifest, made once in a place."""
+def copy_clips(place, videos, flaws, to):
+    """A copy of synthetic clips of four classes. A build makes each set once, beside its programs, and anew when `xdc` is newer: that
+    takes longer than a run does."""
+    made = os.path.join(place.bin, "..", "clips", f"{videos}-flaws" if flaws else str(videos))
+    os.makedirs(os.path.dirname(made), exist_ok=True)
+    with open(made + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(made) or os.path.getmtime(made) < os.path.getmtime(os.path.join(place.bin, "xdc")):
+            shutil.rmtree(made, ignore_errors=True)
+            place.xdc("synth", "--out", made + ".part", "--videos", videos, "--classes", 4, "--seed", 0, "--force",
+                      *(["--flaws"] if flaws else []))
+            os.rename(made + ".part", made)
+        shutil.copytree(made, to)
+
+
+def make_manifest(place, videos=28, flaws=True):
+    """Clips and their manifest. Tests should ask for the same numbers of videos: see copy_clips."""
     clips, manifest = place.path("clips"), place.path("m.lmdb")
-    place.xdc("synth", "--out", clips, "--videos", videos, "--classes", classes, "--seed", seed, *(["--flaws"] if flaws else []))
+    copy_clips(place, videos, flaws, clips)
     place.xdc("index", clips, "--labels", os.path.join(clips, "labels.csv"), "--out", manifest)
     return manifest
 
@@ -174,7 +196,7 @@ augment: {flip: 0, crop_jitter_px: 2, audio_shift_s: 0.2, time_mask_frames: 10}
 net: {video_depth: 10, video_width: 4, audio_depth: 10, audio_width: 4}
 cluster: {k: 4, restarts: 2, interval_s: 0.2, threads: 1}
 train: {rounds: 2, epochs: 2, batch: 8, lr: 0.05, threads: 1}
-stats: {clips: 80, batches: 12}
+stats: {clips: 40, batches: 4}
 decoder: {workers: 2}
 """
 
@@ -184,6 +206,11 @@ def write_config(place, manifest, run, name="xdc.yaml", text=TINY):
     with open(path, "w") as f:
         f.write(text.replace("RUN", run).replace("MANIFEST", manifest))
     return path
+
+
+def sets(options):
+    """A dictionary of keys as the command's arguments."""
+    return [a for k, v in options.items() for a in ("--set", f"{k}={v}")]
 
 
 def read_ledger(run):
@@ -234,6 +261,12 @@ def outcome_differs(a, b):
     pairs = [tables] + [[os.path.join(p, f) for p in points] for f in ("weights.safetensors", "state.json")]
     return [os.path.basename(x) for x, y in pairs if not same_file(x, y)] + \
         (["step"] if os.path.basename(points[0]) != os.path.basename(points[1]) else [])
+
+
+def tensors_of(path):
+    """The data of a safetensors file, without its header."""
+    data = open(path, "rb").read()
+    return data[8 + int.from_bytes(data[:8], "little"):]
 
 
 def log_of(run, name):

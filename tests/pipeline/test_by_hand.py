@@ -78,7 +78,7 @@ def ask_and_stop(place, manifest):
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=24)
+    manifest = make_manifest(place)
     calm = place.path("calm")
     place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"))
     by_hand(place, manifest, calm, "trainer-last", [("xdc-clusterer",), ("xdc-decoder",), ("xdc-trainer",)])

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from xdctest import Place, check_ledger, log_of, make_manifest, outcome_differs, write_config  # noqa: E402
 
-EVERY = 6
+EVERY = 4
 OFTEN = ("--set", "train.checkpoint_s=0.001", "--set", "train.keep_checkpoints=2", "--set", f"train.keep_every={EVERY}")
 
 
@@ -69,7 +69,7 @@ def go_on_from(place, config, run, step, calm):
 
 def main():
     place = Place(sys.argv[1])
-    manifest, calm, run = make_manifest(place, videos=40), place.path("calm"), place.path("often")
+    manifest, calm, run = make_manifest(place), place.path("calm"), place.path("often")
     place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"))
     last_step = steps_of(calm)[-1]
     assert len(steps_of(calm)) == 3 and last_step > 3 * EVERY, steps_of(calm)

@@ -26,7 +26,7 @@ def check_run(place, run_dir, faulty, met):
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=30)
+    manifest = make_manifest(place)
     summary = json.loads(place.xdc("doctor", manifest, "--json", expect=65).stdout)
     report = [json.loads(line) for line in open(manifest + ".doctor.jsonl")]
     faults = {e["index"]: e["fault"] for e in report if e["fault"]}

@@ -127,7 +127,7 @@ def too_many(place, manifest):
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=30)
+    manifest = make_manifest(place)
     clips = Clips(place)
     reasons = spoil(clips)
     reasons = lost_on_the_way(place, manifest, clips, reasons)

@@ -8,6 +8,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from xdctest import Place, check_ledger, make_manifest, outcome_differs, write_config  # noqa: E402
+LASTING = ("--set", "stats.clips=80", "--set", "stats.batches=12")  # enough for the bursts below
+
 
 class Kills:
     """A live run whose decoder goes in bursts, so that a phase lasts until each daemon has been killed in it."""
@@ -70,13 +72,13 @@ class Kills:
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=100)
+    manifest = make_manifest(place, videos=60)
     calm, killed = place.path("calm"), place.path("killed")
-    place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"))
+    place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"), *LASTING)
     print("undisturbed:", check_ledger(calm, 4, 1), flush=True)
 
     config = write_config(place, manifest, killed, "killed.yaml")
-    run = place.start("xdc", "run", "-c", config)
+    run = place.start("xdc", "run", "-c", config, *LASTING)
     kills = Kills(place, run)
     for wanted in ("stats", "warm", "extract", "labels", "train"):
         kills.kill_all_in(wanted)
@@ -85,7 +87,7 @@ def main():
     print("killed:", check_ledger(killed, 4, 1))
     differs = outcome_differs(calm, killed)
     assert not differs, f"not equal to the undisturbed run: {differs}"
-    assert "is finished" in place.xdc("run", "-c", config).stdout
+    assert "is finished" in place.xdc("run", "-c", config, *LASTING).stdout
     place.close()
 
 

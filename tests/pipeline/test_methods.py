@@ -78,7 +78,7 @@ def one(place, manifest, clips, method, balance, sources, streams):
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=30)
+    manifest = make_manifest(place)
     with open(place.path("clips", "labels.csv"), newline="") as f:
         split = {row["path"]: row["split"] for row in csv.DictReader(f)}
     clips = {i for i, path in enumerate(sorted(split)) if split[path] == "train"}  # clips are numbered in order of their paths

@@ -7,7 +7,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import TINY, Place, check_ledger, log_of, make_manifest, outcome_differs, write_config  # noqa: E402
+from xdctest import (TINY, Place, check_ledger, log_of, make_manifest, outcome_differs, sets, tensors_of,  # noqa: E402
+                     write_config)
 
 NETS = {"net.video": "mc3", "net.flavour": "torchvision", "net.audio_stem": "vmz"}
 OPTIONS = {**NETS, "heads.kind": "mlp", "heads.between_rounds": "keep", "train.schedule": "step", "train.warmup_epochs": "0.5",
@@ -16,18 +17,9 @@ OPTIONS = {**NETS, "heads.kind": "mlp", "heads.between_rounds": "keep", "train.s
            "train.recalibrate": "true", "train.amp": "bf16", "train.pad_channels": "on", "train.self_test": "on"}
 
 
-def sets(options):
-    return [a for k, v in options.items() for a in ("--set", f"{k}={v}")]
-
-
-def tensors(path):
-    data = open(path, "rb").read()
-    return data[8 + int.from_bytes(data[:8], "little"):]
-
-
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=40, flaws=False)
+    manifest = make_manifest(place, videos=24, flaws=False)
     calm, stopped, tuned = place.path("calm"), place.path("stopped"), place.path("tuned")
     place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"), *sets(OPTIONS))
     print("undisturbed:", check_ledger(calm, 5, 1), flush=True)
@@ -49,7 +41,7 @@ def main():
     place.xdc("run", "-c", config, *sets(init))
     for encoder in ("video", "audio"):
         files = [os.path.join(r, "export", f"{encoder}.safetensors") for r in (calm, tuned)]
-        assert tensors(files[0]) == tensors(files[1]), f"the frozen {encoder} encoder has changed"
+        assert tensors_of(files[0]) == tensors_of(files[1]), f"the frozen {encoder} encoder has changed"
     assert "mean and deviation are those of" in log_of(tuned, "trainer-0")
     place.xdc("export", tuned, "--encoder", "video", "--head", "fc", "--out", place.path("fc.safetensors"))
     assert b'"fc.weight"' in open(place.path("fc.safetensors"), "rb").read(100000)

@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import Place, check_ledger, descendants, make_manifest, outcome_differs, write_config  # noqa: E402
+from xdctest import XDC_LONG, Place, check_ledger, descendants, make_manifest, outcome_differs, write_config  # noqa: E402
 
 
 def name_of(pid):
@@ -53,7 +53,7 @@ def disturbed(place, manifest, decoders, run_dir, rng, wanted):
 
 def main():
     rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-    left = 50 if os.environ.get("XDC_LONG") else 10
+    left = 50 if XDC_LONG else 10
     place = Place(sys.argv[1])
     manifest = make_manifest(place, videos=60)
     calm = place.path("calm")

@@ -15,7 +15,7 @@ from xdctest import (Place, check_ledger, last_checkpoint, last_state, log_of, m
                      snapshot, write_config)
 
 EPOCHS = 8
-LONG = ("--set", f"train.epochs={EPOCHS}")
+ARGS = ("--set", "train.rounds=1", "--set", f"train.epochs={EPOCHS}")
 
 # Each line's fault begins at the caret mark, which is taken out again.
 FAULTY = """run: {dir: never, seed: ^many}
@@ -61,9 +61,9 @@ def another_identity(place, config, run, other_manifest):
     """A key of the identity has changed: status 78, the key, both values, and the run is as it was."""
     before = snapshot(run)
     for key, old, new in (("train.lr", "0.05", "0.01"), ("method", "xdc", "cdc"), ("run.seed", "3", "4")):
-        said = place.xdc("run", "-c", config, *LONG, "--set", f"{key}={new}", expect=78).stderr
+        said = place.xdc("run", "-c", config, *ARGS, "--set", f"{key}={new}", expect=78).stderr
         assert f"{key} {old}, now {new}" in said and "run.json" in said, said
-    said = place.xdc("run", "-c", config, *LONG, "--set", f"data.manifest={other_manifest}", expect=78).stderr
+    said = place.xdc("run", "-c", config, *ARGS, "--set", f"data.manifest={other_manifest}", expect=78).stderr
     assert "manifest identity" in said, said
     assert snapshot(run) == before, "a refused start has changed the run"
 
@@ -72,7 +72,7 @@ def interrupted(place, manifest):
     """A run that stands in the middle of its first training."""
     run_dir = place.path("interrupted")
     config = write_config(place, manifest, run_dir, "interrupted.yaml")
-    run = place.start("xdc", "run", "-c", config, *LONG)
+    run = place.start("xdc", "run", "-c", config, *ARGS)
     place.training(run, epoch=2)
     run.send_signal(signal.SIGINT)
     out, _ = run.communicate(timeout=60)
@@ -90,8 +90,8 @@ def copy_of(place, interrupted_run, name, manifest):
 
 
 def finishes(place, config, run, calm):
-    place.xdc("run", "-c", config, *LONG)
-    check_ledger(run, 2 * EPOCHS, 1)
+    place.xdc("run", "-c", config, *ARGS)
+    check_ledger(run, EPOCHS, 1)
     differs = outcome_differs(calm, run)
     assert not differs, f"not equal to the undisturbed run: {differs}"
 
@@ -104,7 +104,7 @@ def foreign_from_the_start(place, manifest, foreign, calm):
         shutil.copytree(os.path.join(foreign, part), os.path.join(run, part))
     table = os.path.join(run, "labels", "round-0000.xdcl")
     before = open(table, "rb").read()
-    clusterer = place.start("xdc-clusterer", "-c", config, *LONG)
+    clusterer = place.start("xdc-clusterer", "-c", config, *ARGS)
     place.wait("the clusterer has looked", lambda: (place.status("clusterer") or {}).get("failed"), 60)
     failed = place.status("clusterer")["failed"]
     assert "features/round-0000/rank-0 is of " in failed["0"], failed
@@ -136,7 +136,7 @@ def foreign_table_and_dump(place, manifest, base, foreign, calm):
     shutil.copytree(os.path.join(foreign, "features", "round-0000"), dump)
     shutil.copy(os.path.join(foreign, "labels", "round-0000.xdcl"), table)
     before = snapshot(run)
-    said = place.xdc("run", "-c", config, *LONG, expect=65).stderr
+    said = place.xdc("run", "-c", config, *ARGS, expect=65).stderr
     assert re.search(r"features/round-0000/rank-0 is of (manifest|run) [0-9a-f]{16}", said), said
     assert snapshot(run) == before, "something was trained or written"
     shutil.rmtree(dump)
@@ -165,7 +165,7 @@ def altered_checkpoint(place, manifest, base, calm, name, alter):
 
 def main():
     place = Place(sys.argv[1])
-    manifest = make_manifest(place, videos=28)
+    manifest = make_manifest(place)
     faulty_configuration(place)
     print("faulty_configuration is good", flush=True)
     files = sorted(glob.glob(place.path("clips", "videos", "*.mp4")))
@@ -175,7 +175,7 @@ def main():
     place.xdc("index", place.path("some.txt"), "--out", other_manifest)
     calm, other_run, other_data = place.path("calm"), place.path("other-run"), place.path("other-data")
     calm_config = write_config(place, manifest, calm, "calm.yaml")
-    place.xdc("run", "-c", calm_config, *LONG)
+    place.xdc("run", "-c", calm_config, *ARGS)
     short = ("--set", "train.rounds=1", "--set", "train.epochs=1")
     place.xdc("run", "-c", write_config(place, manifest, other_run, "other-run.yaml"), *short, "--set", "run.seed=9")
     place.xdc("run", "-c", write_config(place, other_manifest, other_data, "other-data.yaml"), *short)

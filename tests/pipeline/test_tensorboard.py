@@ -207,7 +207,7 @@ def goes_back(place, manifest, calm, calm_tags):
 
 def main():
     place = Place(sys.argv[1])
-    manifest, calm = make_manifest(place, videos=28), place.path("calm")
+    manifest, calm = make_manifest(place), place.path("calm")
     place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"), *LONG)
     tags, void = read_run(calm)
     assert TAGS <= set(tags) and void == 0 and files(calm) == 1, TAGS - set(tags)

@@ -12,53 +12,17 @@
 
 #include <cmocka.h>
 
-#include "lib/rng.h"
-#include "lib/tensor.h"
-#include "lib/torch/net.h"
+#include "lib/fsutil.h"
 
-enum { FRAMES = 4, CROP = 32, N = 6, STEPS = 20, VIDEO_CLIP = FRAMES * CROP * CROP * 3, AUDIO_CLIP = 4000 };
+/* The networks have 5, 18, 27 and more channels within their factored convolutions, none of them a multiple
+ * of 8. */
+enum { CROP = 32, N = 6, THREADS = 1, STEPS = 20 };
 
-/* Within the factored convolutions: 5, 18, 27 and more channels, none of them a multiple of 8. */
-static const struct net_spec small = {.video_depth = 10,
-                                      .video_width = 8,
-                                      .audio_depth = 10,
-                                      .audio_width = 8,
-                                      .frames = FRAMES,
-                                      .crop = CROP,
-                                      .seed = 5,
-                                      .threads = 1};
+#include "tests/unit/torch/clips.h"
+
 static const struct net_sgd sgd = {.lr = 0.01, .momentum = 0.9, .weight_decay = 1e-4, .nesterov = true};
 
-static uint8_t video[N * VIDEO_CLIP];
-static float audio[N * AUDIO_CLIP];
 static const int64_t labels[N] = {0, 1, 2, -1, 1, 2};
-static char dir[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    struct rng r;
-    rng_init(&r, 3);
-    for (size_t i = 0; i < sizeof video; i++)
-        video[i] = (uint8_t)rng_below(&r, 256);
-    for (size_t i = 0; i < N * AUDIO_CLIP; i++)
-        audio[i] = (float)rng_normal(&r);
-    strcpy(dir, "/tmp/xdc-test-compute-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return rmdir(dir);
-}
-
-static void ok(int rc, const struct err *e)
-{
-    if (rc < 0)
-        fail_msg("%s", e->msg);
-}
-
 static struct net *create(const struct net_spec *spec)
 {
     const uint32_t classes[] = {3};
@@ -69,11 +33,6 @@ static struct net *create(const struct net_spec *spec)
     for (int enc = 0; enc < NET_ENCODERS; enc++)
         ok(net_reset_heads(net, (enum net_encoder)enc, NET_HEAD_LINEAR, 1, classes, seeds, &e), &e);
     return net;
-}
-
-static struct net_batch batch_of(int enc)
-{
-    return (struct net_batch){N, enc == NET_VIDEO ? (const void *)video : (const void *)audio};
 }
 
 static double step(struct net *net, int enc, bool recompute)
@@ -87,26 +46,6 @@ static double step(struct net *net, int enc, bool recompute)
     ok(net_train_step(net, (enum net_encoder)enc, &b, y, NULL, &o, &out, &e), &e);
     assert_true(isfinite(out.gradient_norm));
     return out.loss[0];
-}
-
-static uint64_t hash(struct net *net)
-{
-    uint64_t h = 0;
-    struct err e = {0};
-    ok(net_hash(net, &h, &e), &e);
-    return h;
-}
-
-static struct safetensors *saved(struct net *net)
-{
-    char path[128];
-    struct safetensors *s = NULL;
-    struct err e = {0};
-    snprintf(path, sizeof path, "%s/net.safetensors", dir);
-    ok(net_save(net, path, &e), &e);
-    ok(safetensors_open(path, &s, &e), &e);
-    unlink(path);
-    return s;
 }
 
 /* Of two lists of numbers: the largest difference as a share of the largest number. */
@@ -199,11 +138,10 @@ static void a_checkpoint_of_bf16_is_f32(void **state)
     half.amp = NET_AMP_BF16;
     half.pad_channels = NET_ON;
     struct net *a = create(&half), *b = create(&small);
-    char path[128];
+    const char *path = at("half.safetensors");
     struct err e = {0};
     step(a, NET_VIDEO, false);
     assert_true(distance(a, b) > 0); /* which compares types and shapes too */
-    snprintf(path, sizeof path, "%s/half.safetensors", dir);
     ok(net_save(a, path, &e), &e);
     ok(net_load(b, path, &e), &e);
     unlink(path);
@@ -240,19 +178,6 @@ static void padding_changes_nothing(void **state)
         }
 }
 
-static void read_all(const char *path, char **out, size_t *out_size)
-{
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    *out_size = (size_t)ftell(f);
-    rewind(f);
-    *out = malloc(*out_size);
-    assert_non_null(*out);
-    assert_int_equal(fread(*out, 1, *out_size, f), *out_size);
-    fclose(f);
-}
-
 /* Padding and bfloat16 are no part of an encoder's file. */
 static void exports_are_the_same(void **state)
 {
@@ -261,14 +186,14 @@ static void exports_are_the_same(void **state)
     other.pad_channels = NET_ON;
     other.amp = NET_AMP_BF16;
     const struct net_spec *specs[] = {&small, &other};
-    char *bytes[2], path[128];
+    const char *path = at("encoder.safetensors");
+    char *bytes[2];
     size_t size[2];
     struct err e = {0};
-    snprintf(path, sizeof path, "%s/encoder.safetensors", dir);
     for (int i = 0; i < 2; i++) {
         struct net *net = create(specs[i]);
         ok(net_write_encoder(net, NET_VIDEO, 0, NULL, 0, path, &e), &e);
-        read_all(path, &bytes[i], &size[i]);
+        ok(fs_read(path, 1 << 26, &bytes[i], &size[i], &e), &e);
         unlink(path);
         net_destroy(net);
     }

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/torch/small_nets.h"
+#include "tests/unit/torch/two_heads.h"
 
 static void evaluate(struct net *net, int enc, uint32_t from, uint32_t n, struct net_score *sums)
 {
@@ -56,7 +56,7 @@ static void evaluating_changes_nothing(void **state)
         struct net *net = make_net((enum net_head)kind, 0);
         size_t size, after;
         train(net, 2, &sgd, out);
-        char *before = saved(net, "before", &size);
+        char *before = file_of(net, &size);
         for (int enc = 0; enc < NET_ENCODERS; enc++) {
             struct net_score whole = {0}, again = {0}, parts = {0};
             evaluate(net, enc, 0, N, &whole);
@@ -70,7 +70,7 @@ static void evaluating_changes_nothing(void **state)
                 assert_true(fabs(parts.loss[h] - whole.loss[h]) < 1e-5);
             }
         }
-        char *now = saved(net, "after", &after);
+        char *now = file_of(net, &after);
         assert_int_equal(after, size);
         assert_memory_equal(before, now, size);
         free(before);

@@ -11,15 +11,9 @@
 #include <cmocka.h>
 
 #include "lib/tensor.h"
-#include "lib/torch/net.h"
+#include "tests/lib/small_net.h"
 
-static const struct net_spec small = {.video_depth = 10,
-                                      .video_width = 8,
-                                      .audio_depth = 10,
-                                      .audio_width = 8,
-                                      .frames = 4,
-                                      .crop = 32,
-                                      .threads = 1};
+static const struct net_spec small = SMALL_NET(8, 32, 1);
 static char path[96];
 
 static int setup(void **state)

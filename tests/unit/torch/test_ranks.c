@@ -16,43 +16,24 @@
 
 #include <cmocka.h>
 
-#include "lib/rng.h"
-#include "lib/tensor.h"
-#include "lib/torch/net.h"
+enum { CROP = 48, N = 8, THREADS = 1, STEPS = 2, SEEDS = 3, MOST = 2, WORLD = 2 };
 
-enum {
-    FRAMES = 4,
-    CROP = 48,
-    N = 8,
-    STEPS = 2,
-    SEEDS = 3,
-    WORLD = 2,
-    VIDEO_CLIP = FRAMES * CROP * CROP * 3,
-    AUDIO_CLIP = 4000
-};
+#include "tests/unit/torch/clips.h"
 
-static uint8_t video[N * VIDEO_CLIP];
-static float audio[N * AUDIO_CLIP];
 static const int64_t labels[N] = {0, 1, 2, -1, 1, 2, 0, 0};
 static const float weights[N] = {1, 2, 0.5f, 9, 1, 1, 3, 1};
-static char self[256], dir[64];
+static char self[256];
 static int port;
 static uint64_t weights_seed = 1;
 
 static struct net *create(uint64_t seed)
 {
-    const struct net_spec spec = {.video_depth = 10,
-                                  .video_width = 8,
-                                  .audio_depth = 10,
-                                  .audio_width = 8,
-                                  .frames = FRAMES,
-                                  .crop = CROP,
-                                  .seed = seed,
-                                  .threads = 1};
+    struct net_spec spec = small;
     const uint32_t classes[] = {3, 3};
     const uint64_t seeds[] = {7, 8};
     struct net *net = NULL;
     struct err e = {0};
+    spec.seed = seed;
     int rc = net_create(&spec, &net, &e);
     for (int enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
         rc = net_reset_heads(net, (enum net_encoder)enc, NET_HEAD_LINEAR, 2, classes, seeds, &e);
@@ -63,21 +44,11 @@ static struct net *create(uint64_t seed)
     return net;
 }
 
-static void fill(void)
-{
-    struct rng r;
-    rng_init(&r, 3);
-    for (size_t i = 0; i < sizeof video; i++)
-        video[i] = (uint8_t)rng_below(&r, 256);
-    for (size_t i = 0; i < N * AUDIO_CLIP; i++)
-        audio[i] = (float)rng_normal(&r);
-}
-
 /* One step on the rows rank, rank + world, ... of the batch; with `lopsided` rank 0 has all of them. */
 static int step(struct net *net, int enc, int rank, int world, bool lopsided, uint32_t micro,
                 struct net_step *out, struct err *e)
 {
-    static uint8_t rows[N * VIDEO_CLIP > N * AUDIO_CLIP * 4 ? N * VIDEO_CLIP : N * AUDIO_CLIP * 4];
+    static uint8_t mine[N * VIDEO_CLIP > N * AUDIO_CLIP * 4 ? N * VIDEO_CLIP : N * AUDIO_CLIP * 4];
     size_t clip = enc == NET_VIDEO ? VIDEO_CLIP : AUDIO_CLIP * sizeof(float);
     const uint8_t *all = enc == NET_VIDEO ? video : (const uint8_t *)audio;
     struct net_sgd sgd = {
@@ -88,13 +59,13 @@ static int step(struct net *net, int enc, int rank, int world, bool lopsided, ui
     for (int i = 0; i < N; i++) {
         if (lopsided ? rank > 0 : i % world != rank)
             continue;
-        memcpy(rows + n * clip, all + (size_t)i * clip, clip);
+        memcpy(mine + n * clip, all + (size_t)i * clip, clip);
         y[n] = labels[i];
         w[n++] = weights[i];
     }
     const int64_t *ys[] = {y, y};
     const float *ws[] = {w, w};
-    struct net_batch b = {n, rows};
+    struct net_batch b = {n, mine};
     return net_train_step(net, (enum net_encoder)enc, &b, ys, ws, &sgd, out, e);
 }
 
@@ -129,7 +100,7 @@ static int rank_main(char **argv)
     struct net_step out = {0};
     struct err e = {0};
     char path[128];
-    fill();
+    fill(3);
     int rc = net_join(net, &r, &e);
     for (int i = 0; rc == 0 && i < (strcmp(mode, "lost") == 0 ? 1000000 : STEPS); i++)
         for (int enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
@@ -188,12 +159,10 @@ static void run_both(const char *mode, int expected)
 
 static struct safetensors *open_net(const char *name)
 {
-    char path[128];
     struct safetensors *s = NULL;
     struct err e = {0};
-    snprintf(path, sizeof path, "%s/%s.safetensors", dir, name);
-    if (safetensors_open(path, &s, &e) < 0)
-        fail_msg("%s", e.msg);
+    const char *path = at(name);
+    ok(safetensors_open(path, &s, &e), &e);
     unlink(path);
     return s;
 }
@@ -225,51 +194,40 @@ static struct safetensors *alone(void)
     struct net *net = create(weights_seed);
     struct net_step out;
     struct err e = {0};
-    char path[128];
     for (int i = 0; i < STEPS; i++)
         for (int enc = 0; enc < NET_ENCODERS; enc++)
-            if (step(net, enc, 0, 1, false, 0, &out, &e) < 0)
-                fail_msg("%s", e.msg);
-    snprintf(path, sizeof path, "%s/alone.safetensors", dir);
-    assert_int_equal(net_save(net, path, &e), 0);
+            ok(step(net, enc, 0, 1, false, 0, &out, &e), &e);
+    struct safetensors *s = saved(net);
     net_destroy(net);
-    return open_net("alone");
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    return s;
 }
 
 /* Two ranks that synchronise batch-norm end where one with the whole batch ends, weights, momentum and
  * statistics within 1e-4, and both at the same bits; also when one of them has no clip at all. Sums of other
  * order round otherwise, and where that carries one activation over a ReLU's kink all gradients below it move
  * by a hundredth (so they do in one process whose rows change places): it happens to few initial weights,
- * hence the median over several. */
+ * hence most of several. */
 static void two_ranks_are_one(void **state)
 {
     (void)state;
     static const char *const modes[] = {"sync", "lopsided"};
-    double apart[2][SEEDS];
-    for (size_t seed = 0; seed < SEEDS; seed++) {
+    unsigned near[2] = {0, 0};
+    for (unsigned seed = 0; seed < SEEDS && (near[0] < MOST || near[1] < MOST); seed++) {
         weights_seed = 1 + seed;
         struct safetensors *whole = alone();
         for (size_t i = 0; i < 2; i++) {
             run_both(modes[i], 0);
-            struct safetensors *a = open_net("rank-0"), *b = open_net("rank-1");
+            struct safetensors *a = open_net("rank-0.safetensors"), *b = open_net("rank-1.safetensors");
             assert_true(distance(a, b) == 0);
-            apart[i][seed] = distance(a, whole);
-            printf("%s: %.2g from one process\n", modes[i], apart[i][seed]);
+            double apart = distance(a, whole);
+            near[i] += apart < 1e-4;
+            printf("%s: %.2g from one process\n", modes[i], apart);
             safetensors_close(a);
             safetensors_close(b);
         }
         safetensors_close(whole);
     }
-    for (size_t i = 0; i < 2; i++) {
-        qsort(apart[i], SEEDS, sizeof apart[i][0], compare_doubles);
-        assert_true(apart[i][SEEDS / 2] < 1e-4);
-    }
+    assert_true(near[0] >= MOST && near[1] >= MOST);
 }
 
 /* Batches in parts, and batch-norm of each rank's own rows, leave the ranks equal to each other (the running
@@ -280,7 +238,7 @@ static void ranks_stay_equal(void **state)
     static const char *const modes[] = {"micro", "local"};
     for (size_t i = 0; i < 2; i++) {
         run_both(modes[i], 0);
-        struct safetensors *a = open_net("rank-0"), *b = open_net("rank-1");
+        struct safetensors *a = open_net("rank-0.safetensors"), *b = open_net("rank-1.safetensors");
         assert_true(distance(a, b) == 0);
         safetensors_close(a);
         safetensors_close(b);
@@ -302,19 +260,10 @@ static void a_lost_rank_ends_the_step(void **state)
     assert_true(end.tv_sec - begin.tv_sec <= 12);
 }
 
-static int setup(void **state)
+static int start_ports(void **state)
 {
-    (void)state;
     port = 20000 + getpid() % 20000;
-    fill();
-    strcpy(dir, "/tmp/xdc-test-ranks-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return rmdir(dir);
+    return setup(state);
 }
 
 int main(int argc, char **argv)
@@ -330,5 +279,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(ranks_stay_equal),
         cmocka_unit_test(a_lost_rank_ends_the_step),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, start_ports, teardown);
 }

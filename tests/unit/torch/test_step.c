@@ -11,57 +11,13 @@
 
 #include <cmocka.h>
 
-#include "lib/rng.h"
-#include "lib/tensor.h"
-#include "lib/torch/net.h"
+enum { CROP = 32, N = 6, THREADS = 2 };
 
-enum { FRAMES = 4, CROP = 32, N = 6, VIDEO_CLIP = FRAMES * CROP * CROP * 3, AUDIO_CLIP = 40 * 100, DIM = 64 };
+#include "tests/unit/torch/clips.h"
 
-static const struct net_spec small = {.video_depth = 10,
-                                      .video_width = 8,
-                                      .audio_depth = 10,
-                                      .audio_width = 8,
-                                      .frames = FRAMES,
-                                      .crop = CROP,
-                                      .seed = 5,
-                                      .threads = 2};
 static const struct net_sgd plain = {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4, .nesterov = true};
 
-static uint8_t video[N * VIDEO_CLIP];
-static float audio[N * AUDIO_CLIP];
 static const int64_t labels[N] = {0, 1, 2, -1, 1, 2};
-static char dir[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    struct rng r;
-    rng_init(&r, 3);
-    for (size_t i = 0; i < sizeof video; i++)
-        video[i] = (uint8_t)rng_below(&r, 256);
-    for (size_t i = 0; i < N * AUDIO_CLIP; i++)
-        audio[i] = (float)rng_normal(&r);
-    strcpy(dir, "/tmp/xdc-test-step-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return rmdir(dir);
-}
-
-static struct net_batch batch_of(int enc)
-{
-    return (struct net_batch){N, enc == NET_VIDEO ? (const void *)video : (const void *)audio};
-}
-
-static void ok(int rc, const struct err *e)
-{
-    if (rc < 0)
-        fail_msg("%s", e->msg);
-}
-
 /* A net whose encoder has `n` heads of three classes. */
 static struct net *create(int enc, enum net_head kind, uint32_t n)
 {
@@ -82,34 +38,6 @@ static struct net_step step(struct net *net, int enc, const struct net_sgd *sgd)
     struct err e = {0};
     ok(net_train_step(net, (enum net_encoder)enc, &b, y, NULL, sgd, &out, &e), &e);
     return out;
-}
-
-static uint64_t hash(struct net *net)
-{
-    uint64_t h = 0;
-    struct err e = {0};
-    ok(net_hash(net, &h, &e), &e);
-    return h;
-}
-
-/* A tensor of a net's checkpoint, as a malloc'd copy. */
-static float *tensor_of(struct net *net, const char *name, uint64_t *out_count)
-{
-    char path[128];
-    struct err e = {0};
-    struct safetensors *s = NULL;
-    snprintf(path, sizeof path, "%s/net.safetensors", dir);
-    ok(net_save(net, path, &e), &e);
-    ok(safetensors_open(path, &s, &e), &e);
-    const struct tensor *t = safetensors_find(s, name);
-    assert_non_null(t);
-    *out_count = tensor_count(t);
-    float *copy = malloc(*out_count * sizeof *copy);
-    assert_non_null(copy);
-    memcpy(copy, t->data, *out_count * sizeof *copy);
-    safetensors_close(s);
-    unlink(path);
-    return copy;
 }
 
 static double distance(struct net *a, struct net *b, const char *name)
@@ -272,7 +200,7 @@ static void heads_are_weighed(void **state)
 static void an_mlp_head_learns_and_is_kept(void **state)
 {
     (void)state;
-    char path[128];
+    const char *path = at("net.safetensors");
     struct err e = {0};
     struct net_sgd sgd = plain;
     sgd.seed = 7;
@@ -282,7 +210,6 @@ static void an_mlp_head_learns_and_is_kept(void **state)
     assert_true(step(b, NET_AUDIO, &sgd).loss[0] == same);
     sgd.seed = 8;
     assert_true(step(c, NET_AUDIO, &sgd).loss[0] != same);
-    snprintf(path, sizeof path, "%s/net.safetensors", dir);
     ok(net_save(a, path, &e), &e);
     net_destroy(b);
     ok(net_create(&small, &b, &e), &e);

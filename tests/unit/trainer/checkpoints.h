@@ -10,26 +10,12 @@
 
 #include "lib/checkpoint_dir.h"
 #include "lib/fsutil.h"
-#include "lib/rng.h"
 #include "services/trainer/checkpoint.h"
+#include "tests/lib/small_net.h"
 
-enum {
-    FRAMES = 4,
-    CROP = 16,
-    N = 4,
-    VIDEO_CLIP = FRAMES * CROP * CROP * 3,
-    AUDIO_CLIP = 40 * 100,
-    RUN = 0x77
-};
+enum { CROP = 16, N = 4, VIDEO_CLIP = FRAMES * CROP * CROP * 3, RUN = 0x77 };
 
-static const struct net_spec tiny = {.video_depth = 10,
-                                     .video_width = 4,
-                                     .audio_depth = 10,
-                                     .audio_width = 4,
-                                     .frames = FRAMES,
-                                     .crop = CROP,
-                                     .seed = 5,
-                                     .threads = 1};
+static const struct net_spec tiny = SMALL_NET(4, CROP, 1);
 
 static char dir[64];
 
@@ -64,12 +50,7 @@ static inline void train(struct net *net, uint64_t from, uint64_t steps)
     struct net_step out;
     struct err e = {0};
     for (uint64_t step = from; step < from + steps; step++) {
-        struct rng r;
-        rng_init(&r, step);
-        for (size_t i = 0; i < sizeof video; i++)
-            video[i] = (uint8_t)rng_next(&r);
-        for (size_t i = 0; i < N * AUDIO_CLIP; i++)
-            audio[i] = (float)rng_normal(&r);
+        small_noise(step, video, sizeof video, audio, N * AUDIO_CLIP);
         for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
             struct net_batch b = {N, enc == NET_VIDEO ? (const void *)video : (const void *)audio};
             if (net_train_step(net, (enum net_encoder)enc, &b, (const int64_t *const[]){y}, NULL, &sgd, &out,

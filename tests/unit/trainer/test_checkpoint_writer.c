@@ -21,17 +21,11 @@
 #include "lib/fsutil.h"
 #include "lib/progress.h"
 #include "services/trainer/checkpoint_writer.h"
+#include "tests/lib/small_net.h"
 
 enum { RUN = 0x77 };
 
-static const struct net_spec tiny = {.video_depth = 10,
-                                     .video_width = 4,
-                                     .audio_depth = 10,
-                                     .audio_width = 4,
-                                     .frames = 4,
-                                     .crop = 16,
-                                     .seed = 5,
-                                     .threads = 1};
+static const struct net_spec tiny = SMALL_NET(4, 16, 1);
 
 static char dir[64];
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "lib/rng.h"
+#include "tests/lib/small_net.h"
 #include "tests/unit/trainer/tables.h"
 
 enum { CLIPS = 300, K_VIDEO = 5, K_AUDIO = 7, K_JOINT = 3 };
@@ -127,15 +127,8 @@ static void labelled_means_any_head(void **state)
 /* One encoder trained for a few steps on synthetic clips by the labels of `t`; the hash of both encoders. */
 static uint64_t train_video(const struct targets *t)
 {
-    enum { B = 4, T = 4, P = 16, STEPS = 3, VIDEO = T * P * P * 3 };
-    struct net_spec spec = {.video_depth = 10,
-                            .video_width = 4,
-                            .audio_depth = 10,
-                            .audio_width = 4,
-                            .frames = T,
-                            .crop = P,
-                            .seed = 3,
-                            .threads = 1};
+    enum { B = 4, P = 16, STEPS = 3, VIDEO = FRAMES * P * P * 3 };
+    const struct net_spec spec = SMALL_NET(4, P, 1);
     struct net_sgd sgd = {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4, .nesterov = true};
     static uint8_t frames[B * VIDEO];
     struct net *net;
@@ -150,10 +143,7 @@ static uint64_t train_video(const struct targets *t)
         for (uint64_t i = 0; i < B; i++) {
             uint32_t label = targets_label(t, NET_VIDEO, 0, step * B + i);
             y[i] = label == LABEL_NONE ? -1 : (int64_t)label;
-            struct rng r;
-            rng_init(&r, step * B + i);
-            for (size_t p = 0; p < VIDEO; p++)
-                frames[i * VIDEO + p] = (uint8_t)rng_next(&r);
+            small_noise(step * B + i, frames + i * VIDEO, VIDEO, NULL, 0);
         }
         struct net_batch batch = {B, frames};
         if (net_train_step(net, NET_VIDEO, &batch, (const int64_t *const[]){y}, NULL, &sgd, &out, &e) < 0)
