@@ -229,10 +229,8 @@ static struct net_sgd sgd_of_step(const struct epoch *x)
                             .graph = c->train.cuda_graphs != 0};
 }
 
-/* Keeps the features of a batch on which both encoders have made a step. A clip that is in it twice, since
- * one pass over the set ends in it and the next one begins, is kept once, so that ranks never write the same
- * row.
- */
+/* Keeps the features of a batch on which both encoders have made a step. Where one pass over the set ends in
+ * it and the next begins, only of the latter: a clip of both might be written by two ranks at once. */
 static int harvest_batch(struct epoch *x, const struct batch *b, uint32_t n, struct err *e)
 {
     struct train_loop *l = x->l;

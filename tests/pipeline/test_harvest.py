@@ -14,19 +14,15 @@ import time
 from array import array
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import (Place, log_of, make_manifest, outcome_differs, read_ledger, same_file,  # noqa: E402
+from xdctest import (Place, log_of, make_manifest, outcome_differs, read_ledger, same_file, sets,  # noqa: E402
                      write_config)
 
 TRAINED = 1
-VIDEOS, PER_VIDEO, EPOCH_CLIPS, BATCHES = 40, 2, 40, 5
+VIDEOS, PER_VIDEO, EPOCH_CLIPS, BATCH = 28, 2, 32, 8
+BATCHES = EPOCH_CLIPS // BATCH
 # An epoch is a slice of the clips, and some are held out: neither of these leaves features.
-PLAIN = {"data.clips_per_video": PER_VIDEO, "train.epoch_clips": EPOCH_CLIPS, "train.holdout": 0.2, "train.holdout_min_clips": VIDEOS,
-         "stats.clips": 40, "stats.batches": 6}
+PLAIN = {"data.clips_per_video": PER_VIDEO, "train.epoch_clips": EPOCH_CLIPS, "train.holdout": 0.2, "train.holdout_min_clips": VIDEOS}
 HARVEST = {**PLAIN, "train.harvest": "true"}
-
-
-def sets(options):
-    return [a for k, v in options.items() for a in ("--set", f"{k}={v}")]
 
 
 def events(run, kind):
@@ -50,8 +46,18 @@ def features(place, run, round_, modality):
     return {i: row for i, row in enumerate(rows) if not math.isnan(row[0])}
 
 
-def trained_in_last_epoch(run, round_, epochs=2):
-    return {r[2] for r in read_ledger(run)[round_ * epochs + epochs - 1] if r[6] == TRAINED}
+def kept_clips(run, round_, size):
+    """What the last epoch of a round must have kept: the clips that were trained, but of a batch in which one pass over the `size` clips
+    ends and another begins only the latter's."""
+    epoch = 2 * round_ + 1
+    passes = lambda position: (EPOCH_CLIPS + position) // size  # noqa: E731
+    return {r[2] for r in read_ledger(run)[epoch] if r[6] == TRAINED and passes(r[1]) == passes(r[1] // BATCH * BATCH + BATCH - 1)}
+
+
+def told(run, rank, round_):
+    """(harvested, clips) that the log has of a rank's share."""
+    found = re.search(rf"round {round_}: features of (\d+) of (\d+) clips are harvested", log_of(run, f"trainer-{rank}"))
+    return int(found[1]), int(found[2])
 
 
 def harvest_file(run, round_):
@@ -67,14 +73,15 @@ def undisturbed(place, manifest):
     assert everything[0] > EPOCH_CLIPS and everything[1] == 0, everything
     assert all(kept == 0 for _, kept in extractions(plain).values())
     assert not os.path.exists(os.path.join(plain, "harvest")) and not os.path.exists(os.path.join(calm, "harvest"))
+    size = told(calm, 0, 1)[1]
     for round_ in (1, 2):
-        trained = trained_in_last_epoch(calm, round_ - 1)
+        trained = kept_clips(calm, round_ - 1, size)
         computed, kept = extractions(calm)[round_]
         assert kept == len(trained) > 10 and computed + kept == everything[0], (round_, computed, kept, everything)
         phase = [e for e in events(calm, "phase") if (e["name"], e["round"]) == ("extract", round_)]
         assert phase[-1]["clips"] == computed, phase
-    trained = trained_in_last_epoch(calm, 0)
-    assert trained == trained_in_last_epoch(plain, 0)
+    trained = kept_clips(calm, 0, size)
+    assert trained == kept_clips(plain, 0, size)
     for modality in ("video", "audio"):
         a, b = features(place, plain, 1, modality), features(place, calm, 1, modality)
         assert a.keys() == b.keys() and len(a) == everything[0], (len(a), len(b))
@@ -164,8 +171,8 @@ def two_ranks(place, manifest):
     calm, run_dir = place.path("ranks"), place.path("ranks-killed")
     place.xdc("run", "-c", write_config(place, manifest, calm, "ranks.yaml"), *sets(options))
     for round_ in (1, 2):
-        kept = [int(log_of(calm, f"trainer-{rank}").split(f"round {round_}: features of ")[1].split()[0]) for rank in (0, 1)]
-        assert sum(kept) == len(trained_in_last_epoch(calm, round_ - 1)) and min(kept) > 0, (round_, kept)
+        kept, clips = zip(*(told(calm, rank, round_) for rank in (0, 1)))
+        assert sum(kept) == len(kept_clips(calm, round_ - 1, sum(clips))) and min(kept) > 0, (round_, kept)
     run = place.start("xdc", "run", "-c", write_config(place, manifest, run_dir, "killed.yaml"), *sets(options))
     place.wait("the last epoch", lambda: (s := place.status("trainer-0")) and
                (s["phase"], s["round"], s["epoch"]) == ("train", 0, 1) and s["done"] >= 8, 120)
