@@ -312,7 +312,7 @@ int fs_free_bytes(const char *path, uint64_t *out, struct err *e)
 
 int fs_check_room(const char *dir, const char *what, uint64_t need, uint64_t reserve_mib, struct err *e)
 {
-    uint64_t available;
+    uint64_t available = 0;
     int rc = fs_free_bytes(dir, &available, e);
     need += reserve_mib << 20;
     if (rc == 0 && available < need)

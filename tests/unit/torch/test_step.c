@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { CROP = 32, N = 6, THREADS = 2 };
+enum { CROP = 32, N = 6, THREADS = 1 };
 
 #include "tests/unit/torch/clips.h"
 
