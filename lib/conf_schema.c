@@ -187,7 +187,7 @@ const struct conf_key conf_schema[] = {
     BOOL(
         "train.harvest", train.harvest, "false", CONF_IDENTITY,
         "the next extraction takes the features that a round's last epoch computes, and decodes and computes "
-        "only the clips without"),
+        "only the clips without: faster, worse labels"),
     INT("train.probe", train.probe, 0, 10000, "0", "clips", 0,
         "after every extraction: 20-nearest-neighbour accuracy on so many clips with truth, for the record "
         "alone; 0: none"),
