@@ -1,7 +1,5 @@
 #include "lib/torch/device.hpp"
 
-#include <cerrno>
-
 #include <ATen/Context.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -22,8 +20,9 @@ at::Device device_open(enum net_device wanted, uint32_t gpu)
 {
     bool there = at::hasCUDA();
     if (wanted == NET_DEVICE_CUDA && !there)
-        throw refusal{-ENODEV, "cuda is asked for, but this libtorch finds no CUDA device: is it the one of "
-                               "install-deps.sh --libtorch cu130, and does nvidia-smi list a GPU?"};
+        throw refusal{XDC_ECONF,
+                      "cuda is asked for, but this libtorch finds no CUDA device: is it the one of "
+                      "install-deps.sh --libtorch cu130, and does nvidia-smi list a GPU?"};
     if (wanted == NET_DEVICE_CPU || !there)
         return at::kCPU;
     const c10::impl::VirtualGuardImpl runtime(c10::DeviceType::CUDA);
@@ -77,7 +76,7 @@ void kernel_graph::replay()
 c10::intrusive_ptr<c10d::ProcessGroup> nccl_group(const c10::intrusive_ptr<c10d::Store> &, int, int,
                                                   std::chrono::milliseconds)
 {
-    throw refusal{-ENODEV, "this libtorch is not for CUDA"};
+    throw refusal{XDC_ECONF, "this libtorch is not for CUDA"};
 }
 
 struct kernel_graph::parts {
@@ -85,7 +84,7 @@ struct kernel_graph::parts {
 
 void kernel_graph::record(const std::function<void()> &)
 {
-    throw refusal{-ENODEV, "this libtorch is not for CUDA"};
+    throw refusal{XDC_ECONF, "this libtorch is not for CUDA"};
 }
 
 void kernel_graph::replay()

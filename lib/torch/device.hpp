@@ -16,7 +16,7 @@
 namespace xdc
 {
 
-/* The device, made the thread's current one. -ENODEV where CUDA is demanded and there is none. */
+/* The device, made the thread's current one. XDC_ECONF where CUDA is demanded and there is none. */
 at::Device device_open(enum net_device wanted, uint32_t gpu);
 
 /* Ranks over NCCL, one GPU each; calls with tensors of the current device. */

@@ -367,6 +367,12 @@ static void bad_arguments_are_refused(void **state)
         assert_int_equal(net_create(&bad[i].spec, &net, &e), -EINVAL);
         assert_non_null(strstr(e.msg, bad[i].word));
     }
+    struct net_spec on_gpu = small;
+    on_gpu.device = NET_DEVICE_CUDA;
+    if (net_gpus() == 0) {
+        assert_int_equal(net_create(&on_gpu, &net, &e), XDC_ECONF);
+        assert_non_null(strstr(e.msg, "finds no CUDA device"));
+    }
     net = create(&small);
     uint64_t before = hash(net);
     struct net_batch b = batch_of(NET_AUDIO), empty = {0, audio};
