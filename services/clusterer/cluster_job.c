@@ -281,6 +281,7 @@ static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, str
         .k = (uint32_t)c->cluster.k,
         .restarts = (uint32_t)c->cluster.restarts,
         .iterations = (uint32_t)c->cluster.iterations,
+        .init = (enum kmeans_start)c->cluster.init,
         .tolerance = c->cluster.tolerance,
         .threads = rows_threads(c->cluster.threads),
         .seed = (uint64_t)c->run.seed,
