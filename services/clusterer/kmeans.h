@@ -28,6 +28,7 @@ struct kmeans_options {
     const float *given;           /* [k, d] with KMEANS_GIVEN, in the space of the rows */
     const atomic_bool *stop;      /* may be NULL; abandons within milliseconds */
     _Atomic uint64_t *row_passes; /* may be NULL; counts rows assigned */
+    _Atomic uint64_t *init_ns;    /* may be NULL; adds up the time that choosing first centroids took */
 };
 
 struct kmeans_result {

@@ -1,4 +1,5 @@
 #include "services/clusterer/kmeans_init.h"
+#include "lib/progress.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/rows.h"
 
@@ -182,8 +183,8 @@ static void random_rows(const float *x, uint64_t n, uint32_t d, uint32_t k, stru
             memcpy(centroids + (size_t)taken++ * d, x + i * d, d * sizeof *centroids);
 }
 
-int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
-                float *centroids, struct err *e)
+static int choose(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
+                  float *centroids, struct err *e)
 {
     bool enough = false;
     int rc = 0;
@@ -201,4 +202,14 @@ int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_opti
         break;
     }
     return rc || enough ? rc : sampled_plusplus(x, n, d, o, r, centroids, e);
+}
+
+int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
+                float *centroids, struct err *e)
+{
+    double start = progress_now_s();
+    int rc = choose(x, n, d, o, r, centroids, e);
+    if (o->init_ns)
+        atomic_fetch_add(o->init_ns, (uint64_t)((progress_now_s() - start) * 1e9));
+    return rc;
 }

@@ -217,10 +217,14 @@ int quality_truth(const uint32_t *labels, const uint32_t *truth, uint64_t n, str
     for (uint64_t i = 0, row = 0; rc == 0 && row < t.rows; row++) {
         uint64_t most = 0;
         for (; i < t.cells && t.cell[i].row == row; i++) {
-            out->entropy += plogp(t.cell[i].weight, t.row_size[row]) / (double)t.rows;
+            out->entropy += plogp(t.cell[i].weight, t.row_size[row]);
             most = t.cell[i].weight > most ? t.cell[i].weight : most;
         }
-        out->purity += (double)most / (double)t.row_size[row] / (double)t.rows;
+        out->purity += (double)most / (double)t.row_size[row];
+    }
+    if (t.rows) {
+        out->entropy /= (double)t.rows;
+        out->purity /= (double)t.rows;
     }
     contingency_close(&t);
     return rc;
