@@ -4,10 +4,33 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int compare_u64(const void *x, const void *y)
+#define DIGITS 256
+
+/* Sorts pairs [n] by their bytes, the lowest first; bytes that are all the same are passed over. Returns
+ * where the result is: `pairs` or `scratch`. */
+static uint64_t *sort_pairs(uint64_t *pairs, uint64_t *scratch, uint64_t n)
 {
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
+    uint64_t varies = 0;
+    for (uint64_t i = 1; i < n; i++)
+        varies |= pairs[i] ^ pairs[0];
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+        uint64_t at[DIGITS] = {0}, sum = 0;
+        if ((varies >> shift & (DIGITS - 1)) == 0)
+            continue;
+        for (uint64_t i = 0; i < n; i++)
+            at[pairs[i] >> shift & (DIGITS - 1)]++;
+        for (unsigned digit = 0; digit < DIGITS; digit++) {
+            uint64_t count = at[digit];
+            at[digit] = sum;
+            sum += count;
+        }
+        for (uint64_t i = 0; i < n; i++)
+            scratch[at[pairs[i] >> shift & (DIGITS - 1)]++] = pairs[i];
+        uint64_t *sorted = scratch;
+        scratch = pairs;
+        pairs = sorted;
+    }
+    return pairs;
 }
 
 void contingency_close(struct contingency *t)
@@ -82,15 +105,15 @@ int contingency_init(struct contingency *t, const uint32_t *a, const uint32_t *b
     *t = (struct contingency){0};
     for (uint64_t i = 0; i < n; i++)
         t->n += a[i] != LABEL_NONE && b[i] != LABEL_NONE;
-    uint64_t *pairs = malloc((t->n + 1) * sizeof *pairs);
-    if (!pairs)
-        return err_sys(e, ENOMEM, "two labelings of %llu clips", (unsigned long long)n);
+    uint64_t *pairs = malloc((t->n + 1) * sizeof *pairs), *scratch = malloc((t->n + 1) * sizeof *scratch);
+    int rc = pairs && scratch ? 0 : -ENOMEM;
     uint64_t at = 0;
-    for (uint64_t i = 0; i < n; i++)
+    for (uint64_t i = 0; rc == 0 && i < n; i++)
         if (a[i] != LABEL_NONE && b[i] != LABEL_NONE)
             pairs[at++] = (uint64_t)a[i] << 32 | b[i];
-    qsort(pairs, t->n, sizeof *pairs, compare_u64);
-    int rc = contingency_fill(t, pairs);
+    if (rc == 0)
+        rc = contingency_fill(t, sort_pairs(pairs, scratch, t->n));
     free(pairs);
+    free(scratch);
     return rc ? err_sys(e, ENOMEM, "two labelings of %llu clips", (unsigned long long)n) : 0;
 }
