@@ -3,6 +3,7 @@
 #pragma once
 #include "lib/conf.h"
 
+int cli_cluster(int argc, char **argv);
 int cli_decode(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_explain(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct {
     {"decode", "decode one clip exactly as a run does", cli_decode},
     {"export", "write an encoder for stock PyTorch", cli_export},
     {"features", "write a round's features as .npy", cli_features},
+    {"cluster", "k-means of the rows of a .npy file", cli_cluster},
     {"labels", "write a round's labels as .csv or .npy", cli_labels},
 };
 

@@ -109,12 +109,20 @@ static bool parse_real(const struct conf_key *k, const char *text, double *out, 
     return true;
 }
 
+size_t conf_choice_length(const char *choices)
+{
+    size_t n = strcspn(choices, "|");
+    while (choices[n] == '|' && choices[n + 1] == '|')
+        n++;
+    return n;
+}
+
 static bool parse_choice(const struct conf_key *k, const char *text, int64_t *out, char *what, size_t size)
 {
     size_t len = strlen(text);
     int64_t index = 0;
     for (const char *p = k->choices; *p; index++) {
-        size_t n = strcspn(p, "|");
+        size_t n = conf_choice_length(p);
         if (n == len && memcmp(p, text, n) == 0) {
             *out = index;
             return true;

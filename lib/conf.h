@@ -58,7 +58,7 @@ struct conf {
         int64_t kind, between_rounds; /* enum net_head, conf_heads */
     } heads;
     struct {
-        int64_t k, restarts, iterations, normalize, pca_dim, scale, threads;
+        int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */
         double tolerance, interval_s;
     } cluster;
     struct {
@@ -113,6 +113,9 @@ struct conf_key {
 
 extern const struct conf_key conf_schema[];
 extern const size_t conf_schema_len;
+
+/* Length of the first of the choices: up to a |, of several in a row the last ("kmeans|||random"). */
+size_t conf_choice_length(const char *choices);
 
 /* One fault a call: `where` is "xdc.yaml:12:3" or "--set train.lr=x". */
 typedef void (*conf_on_fault)(void *arg, const char *where, const char *what);

@@ -38,8 +38,8 @@ static void print_choice(const struct conf_key *k, int64_t index, char *out, siz
 {
     const char *p = k->choices;
     while (index-- > 0)
-        p += strcspn(p, "|") + 1;
-    snprintf(out, size, "%.*s", (int)strcspn(p, "|"), p);
+        p += conf_choice_length(p) + 1;
+    snprintf(out, size, "%.*s", (int)conf_choice_length(p), p);
 }
 
 void conf_print_value(const struct conf *c, const struct conf_key *key, char *out, size_t size)

@@ -96,6 +96,8 @@ const struct conf_key conf_schema[] = {
         "k-means runs; the best one counts"),
     INT("cluster.iterations", cluster.iterations, 1, 10000, "20", NULL, CONF_IDENTITY,
         "Lloyd iterations at most"),
+    CHOICE("cluster.init", cluster.init, "kmeans++|kmeans|||random", "kmeans++", CONF_IDENTITY,
+           "first centroids: k-means++ on a sample, k-means|| on all rows, random rows"),
     REAL("cluster.tolerance", cluster.tolerance, 0, 1, "1e-4", NULL, CONF_IDENTITY,
          "stop when the objective falls by less than this share"),
     CHOICE("cluster.normalize", cluster.normalize, "none|l2|pca-whiten-l2", "none", CONF_IDENTITY,

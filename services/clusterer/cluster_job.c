@@ -10,6 +10,7 @@
 #include "services/clusterer/quality.h"
 #include "services/clusterer/rows.h"
 #include "services/clusterer/source.h"
+#include "services/clusterer/stable_ids.h"
 
 #define SOURCES_MAX 2
 
@@ -176,9 +177,20 @@ static void work_close(struct work *w)
     json_decref(w->json);
 }
 
+/* Fills w->previous with the labels of source `s` in the round before; false where there are none. */
+static bool read_previous(struct work *w, uint32_t s)
+{
+    int column = w->before ? label_table_source(w->before, cluster_source_name(w->conf, s)) : -1;
+    if (column < 0 || label_table_info(w->before)->source[column].k != (uint32_t)w->conf->cluster.k)
+        return false;
+    for (uint64_t i = 0; i < w->info->rows; i++)
+        w->previous[i] = label_table_get(w->before, (uint32_t)column, i);
+    return true;
+}
+
 /* Puts "nmi_<with>", "ami_<with>" (previous round, other modality, truth) where any clip has both labels. */
 static int put_agreement(const struct work *w, json_t *j, const uint32_t *labels, const uint32_t *other,
-                         const char *with, bool churn, struct err *e)
+                         const char *with, struct err *e)
 {
     struct quality_agreement q;
     char key[64];
@@ -189,8 +201,21 @@ static int put_agreement(const struct work *w, json_t *j, const uint32_t *labels
     json_object_set_new(j, key, json_real(q.nmi));
     snprintf(key, sizeof key, "ami_%s", with);
     json_object_set_new(j, key, json_real(q.ami));
-    if (churn)
-        json_object_set_new(j, "churn", json_real(q.churn));
+    return 0;
+}
+
+static int put_truth(const struct work *w, json_t *j, const uint32_t *labels, struct err *e)
+{
+    struct quality_truth q;
+    int rc = put_agreement(w, j, labels, w->truth, "truth", e);
+    if (rc == 0)
+        rc = quality_truth(labels, w->truth, w->info->rows, &q, e);
+    if (rc || q.both == 0)
+        return rc;
+    json_object_set_new(j, "ari_truth", json_real(q.ari));
+    json_object_set_new(j, "accuracy_truth", json_real(q.accuracy));
+    json_object_set_new(j, "entropy_truth", json_real(q.entropy));
+    json_object_set_new(j, "purity_truth", json_real(q.purity));
     return 0;
 }
 
@@ -215,16 +240,16 @@ static int measure(struct work *w, uint32_t s, struct err *e)
     const char *name = cluster_source_name(w->conf, s);
     json_t *j = json_object_get(w->json, name);
     int rc = put_sizes(w, s, j, e);
-    int column = w->before ? label_table_source(w->before, name) : -1;
-    if (rc == 0 && column >= 0) {
-        for (uint64_t i = 0; i < w->info->rows; i++)
-            w->previous[i] = label_table_get(w->before, (uint32_t)column, i);
-        rc = put_agreement(w, j, w->labels[s], w->previous, "previous", true, e);
+    if (rc == 0 && read_previous(w, s)) {
+        rc = put_agreement(w, j, w->labels[s], w->previous, "previous", e);
+        if (json_object_get(j, "ami_previous"))
+            json_object_set_new(j, "churn",
+                                json_real(quality_churn(w->labels[s], w->previous, w->info->rows)));
     }
     if (rc == 0 && w->sources > 1)
-        rc = put_agreement(w, j, w->labels[s], w->labels[1 - s], "other", false, e);
+        rc = put_agreement(w, j, w->labels[s], w->labels[1 - s], "other", e);
     if (rc == 0 && w->truth)
-        rc = put_agreement(w, j, w->labels[s], w->truth, "truth", false, e);
+        rc = put_truth(w, j, w->labels[s], e);
     return rc;
 }
 
@@ -256,6 +281,7 @@ static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, str
         .k = (uint32_t)c->cluster.k,
         .restarts = (uint32_t)c->cluster.restarts,
         .iterations = (uint32_t)c->cluster.iterations,
+        .init = (enum kmeans_start)c->cluster.init,
         .tolerance = c->cluster.tolerance,
         .threads = rows_threads(c->cluster.threads),
         .seed = (uint64_t)c->run.seed,
@@ -271,6 +297,26 @@ static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, str
     for (uint64_t i = 0; rc == 0 && i < rows->held; i++)
         w->labels[s][rows->clips[rows->n + i]] = held[i];
     free(held);
+    return rc;
+}
+
+/* Clusters get the ids of the round before. */
+static int keep_ids(struct work *w, uint32_t s, const struct source *rows, struct kmeans_result *r,
+                    struct err *e)
+{
+    uint32_t k = (uint32_t)w->conf->cluster.k;
+    if (!read_previous(w, s))
+        return 0;
+    uint32_t *id = malloc(k * sizeof *id);
+    int rc = id ? stable_ids_find(w->labels[s], w->previous, w->info->rows, k, id, e)
+                : err_sys(e, ENOMEM, "ids of %u clusters", k);
+    if (rc == 0)
+        rc = stable_ids_move(r->centroids, k, rows->d, id, e);
+    if (rc == 0) {
+        stable_ids_rename(r->labels, rows->n, id);
+        stable_ids_rename(w->labels[s], w->info->rows, id);
+    }
+    free(id);
     return rc;
 }
 
@@ -294,9 +340,11 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     rc = source_normalize(&rows, w->conf, w->job->stop, e);
     if (rc == 0)
         rc = run_kmeans(w, s, &rows, &r, e);
+    for (uint64_t i = 0; rc == 0 && i < rows.n; i++)
+        w->labels[s][rows.clips[i]] = r.labels[i];
+    if (rc == 0)
+        rc = keep_ids(w, s, &rows, &r, e);
     if (rc == 0) {
-        for (uint64_t i = 0; i < rows.n; i++)
-            w->labels[s][rows.clips[i]] = r.labels[i];
         json_t *j = json_pack("{s:I, s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k",
                               (json_int_t)w->conf->cluster.k, "n", (json_int_t)rows.n, "held_out",
                               (json_int_t)rows.held, "dim", (int)rows.d, "objective", r.objective,

@@ -13,6 +13,9 @@
 #define KMEANS_INIT_ROWS_PER_CENTROID 64
 #define KMEANS_INIT_ROWS_MIN 16384
 
+/* In the order of the choices of cluster.init, which has no file of centroids. */
+enum kmeans_start { KMEANS_PLUSPLUS, KMEANS_PARALLEL, KMEANS_RANDOM, KMEANS_GIVEN };
+
 struct kmeans_options {
     uint32_t k;
     uint32_t restarts;   /* at least 1 */
@@ -21,8 +24,11 @@ struct kmeans_options {
     unsigned threads;    /* at least 1 */
     uint64_t seed;       /* with round, source and restart the key of all randomness */
     uint32_t round, source;
+    enum kmeans_start init;       /* how the first centroids are chosen */
+    const float *given;           /* [k, d] with KMEANS_GIVEN, in the space of the rows */
     const atomic_bool *stop;      /* may be NULL; abandons within milliseconds */
     _Atomic uint64_t *row_passes; /* may be NULL; counts rows assigned */
+    _Atomic uint64_t *init_ns;    /* may be NULL; adds up the time that choosing first centroids took */
 };
 
 struct kmeans_result {
@@ -46,9 +52,12 @@ void kmeans_result_close(struct kmeans_result *r);
 int kmeans_nearest(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
                    const float *centroids, uint32_t *labels, struct err *e) WARN_UNUSED;
 
-/* Greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + ln k candidates a step): rows of x as centroids
- * [k, d], drawn from `r`. Where fewer rows than k are distinct the rest are copies. 0, XDC_ESTOPPED or
- * -ENOMEM. */
+/* The first centroids [k, d], by o->init:
+ * KMEANS_PLUSPLUS: greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + ln k candidates a step) over a
+ * sample of the rows; where fewer rows than k are distinct the rest are copies. KMEANS_PARALLEL: k-means||
+ * (Bahmani et al. 2012) over all rows: five passes that each draw about 2 k rows, of which weighted k-means++
+ * chooses. KMEANS_RANDOM: k different rows, all choices equally likely. KMEANS_GIVEN: o->given.
+ * Drawn from `r`. 0, XDC_ESTOPPED or -ENOMEM. */
 int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
                 float *centroids, struct err *e) WARN_UNUSED;
 

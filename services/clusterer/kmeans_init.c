@@ -1,8 +1,11 @@
+#include "services/clusterer/kmeans_init.h"
+#include "lib/progress.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/rows.h"
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +14,8 @@
 #define WORK_PER_THREAD 2000000
 
 struct seeding {
-    const float *x; /* [n, d] */
+    const float *x;       /* [n, d] */
+    const double *weight; /* [n], or NULL: all 1 */
     uint64_t n;
     uint32_t d;
     unsigned candidates;
@@ -35,7 +39,7 @@ static void try_candidates(void *arg, uint64_t chunk, unsigned worker)
             if (dist > s->nearest[i])
                 dist = s->nearest[i];
             s->trial[c * s->n + i] = dist;
-            sum[c] += dist;
+            sum[c] += s->weight ? s->weight[i] * dist : dist;
         }
     for (unsigned c = 0; c < s->candidates; c++)
         s->sums[c * s->chunks + chunk] = sum[c];
@@ -49,7 +53,8 @@ static double candidate_sum(const struct seeding *s, unsigned c)
     return sum;
 }
 
-/* The row at which the running sum of `nearest` passes u * total; only a row with a distance above 0. */
+/* The row at which the running sum of weighted `nearest` passes u * total; only one with a distance above 0.
+ */
 static uint64_t draw_row(const struct seeding *s, double total, double u)
 {
     double at = u * total, sum = 0;
@@ -57,7 +62,7 @@ static uint64_t draw_row(const struct seeding *s, double total, double u)
     for (uint64_t i = 0; i < s->n; i++) {
         if (s->nearest[i] <= 0)
             continue;
-        sum += s->nearest[i];
+        sum += s->weight ? s->weight[i] * s->nearest[i] : s->nearest[i];
         last = i;
         if (sum > at)
             break;
@@ -65,12 +70,27 @@ static uint64_t draw_row(const struct seeding *s, double total, double u)
     return last;
 }
 
+/* Any row, as likely as its weight. */
+static uint64_t draw_any(const struct seeding *s, struct rng *r)
+{
+    if (!s->weight)
+        return rng_below(r, s->n);
+    double total = 0;
+    for (uint64_t i = 0; i < s->n; i++)
+        total += s->weight[i];
+    double at = rng_uniform(r) * total;
+    uint64_t i = 0;
+    while (i + 1 < s->n && at >= s->weight[i])
+        at -= s->weight[i++];
+    return i;
+}
+
 /* Draws the candidates, keeps the one that leaves the least distance; *total becomes that distance. */
 static int seed_next(struct seeding *s, const struct kmeans_options *o, struct rng *r, double *total,
                      uint64_t *out_row)
 {
     for (unsigned c = 0; c < s->candidates; c++)
-        s->row[c] = *total > 0 ? draw_row(s, *total, rng_uniform(r)) : rng_below(r, s->n);
+        s->row[c] = *total > 0 ? draw_row(s, *total, rng_uniform(r)) : draw_any(s, r);
     uint64_t useful = 1 + s->n * s->d * s->candidates / WORK_PER_THREAD;
     unsigned threads = o->threads < useful ? o->threads : (unsigned)useful;
     if (!rows_run(threads, s->chunks, o->stop, try_candidates, s))
@@ -119,32 +139,77 @@ static void sample_rows(const float *x, uint64_t n, uint32_t d, uint64_t m, stru
     }
 }
 
-int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
-                float *centroids, struct err *e)
+int kmeans_plusplus(const float *x, const double *weight, uint64_t n, uint32_t d,
+                    const struct kmeans_options *o, struct rng *r, float *centroids, struct err *e)
 {
-    uint64_t m = (uint64_t)o->k * KMEANS_INIT_ROWS_PER_CENTROID;
-    m = m < KMEANS_INIT_ROWS_MIN ? KMEANS_INIT_ROWS_MIN : m;
-    m = m < n ? m : n;
-    struct seeding s = {.n = m, .d = d, .chunks = rows_chunks(m, ROWS_CHUNK)};
-    float *sample = m < n ? malloc(m * d * sizeof *sample) : NULL;
-    s.nearest = malloc(m * sizeof *s.nearest);
-    s.trial = malloc(m * CANDIDATES_MAX * sizeof *s.trial);
+    struct seeding s = {.x = x, .weight = weight, .n = n, .d = d, .chunks = rows_chunks(n, ROWS_CHUNK)};
+    s.nearest = malloc(n * sizeof *s.nearest);
+    s.trial = malloc(n * CANDIDATES_MAX * sizeof *s.trial);
     s.sums = malloc(s.chunks * CANDIDATES_MAX * sizeof *s.sums);
     int rc;
-    if ((m < n && !sample) || !s.nearest || !s.trial || !s.sums) {
-        rc = err_sys(e, ENOMEM, "k-means: choose %u centroids of %llu rows", o->k, (unsigned long long)m);
-        goto out;
-    }
-    if (sample)
-        sample_rows(x, n, d, m, r, sample);
-    s.x = sample ? sample : x;
-    rc = seed_all(&s, o, r, centroids);
-    if (rc)
+    if (!s.nearest || !s.trial || !s.sums)
+        rc = err_sys(e, ENOMEM, "k-means: choose %u centroids of %llu rows", o->k, (unsigned long long)n);
+    else if ((rc = seed_all(&s, o, r, centroids)))
         err_set(e, rc, "k-means: asked to stop");
-out:
-    free(sample);
     free(s.nearest);
     free(s.trial);
     free(s.sums);
+    return rc;
+}
+
+static int sampled_plusplus(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
+                            struct rng *r, float *centroids, struct err *e)
+{
+    uint64_t m = (uint64_t)o->k * KMEANS_INIT_ROWS_PER_CENTROID;
+    m = m < KMEANS_INIT_ROWS_MIN ? KMEANS_INIT_ROWS_MIN : m;
+    if (m >= n)
+        return kmeans_plusplus(x, NULL, n, d, o, r, centroids, e);
+    float *sample = malloc(m * d * sizeof *sample);
+    if (!sample)
+        return err_sys(e, ENOMEM, "k-means: choose %u centroids of %llu rows", o->k, (unsigned long long)m);
+    sample_rows(x, n, d, m, r, sample);
+    int rc = kmeans_plusplus(sample, NULL, m, d, o, r, centroids, e);
+    free(sample);
+    return rc;
+}
+
+/* Selection sampling (Knuth, algorithm S): each row is taken with the share that is still wanted of those
+ * left. */
+static void random_rows(const float *x, uint64_t n, uint32_t d, uint32_t k, struct rng *r, float *centroids)
+{
+    uint32_t taken = 0;
+    for (uint64_t i = 0; taken < k; i++)
+        if (rng_below(r, n - i) < k - taken)
+            memcpy(centroids + (size_t)taken++ * d, x + i * d, d * sizeof *centroids);
+}
+
+static int choose(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
+                  float *centroids, struct err *e)
+{
+    bool enough = false;
+    int rc = 0;
+    switch (o->init) {
+    case KMEANS_GIVEN:
+        memcpy(centroids, o->given, (size_t)o->k * d * sizeof *centroids);
+        return 0;
+    case KMEANS_RANDOM:
+        random_rows(x, n, d, o->k, r, centroids);
+        return 0;
+    case KMEANS_PARALLEL:
+        rc = kmeans_parallel(x, n, d, o, r, centroids, &enough, e);
+        break;
+    case KMEANS_PLUSPLUS:
+        break;
+    }
+    return rc || enough ? rc : sampled_plusplus(x, n, d, o, r, centroids, e);
+}
+
+int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
+                float *centroids, struct err *e)
+{
+    double start = progress_now_s();
+    int rc = choose(x, n, d, o, r, centroids, e);
+    if (o->init_ns)
+        atomic_fetch_add(o->init_ns, (uint64_t)((progress_now_s() - start) * 1e9));
     return rc;
 }

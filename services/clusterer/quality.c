@@ -1,10 +1,13 @@
 #include "services/clusterer/quality.h"
 #include "lib/label_table.h"
+#include "services/clusterer/contingency.h"
+#include "services/clusterer/match.h"
 #include "services/clusterer/rows.h"
 
 #include <errno.h>
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,104 +48,6 @@ int quality_sizes(const uint32_t *labels, uint64_t n, uint32_t k, struct quality
     return 0;
 }
 
-/* A cell of the contingency table, or a marginal (then only count and one of the keys mean something). */
-struct cell {
-    uint32_t a, b;
-    uint64_t count;
-};
-
-/* Both labelings as sorted cells and the sizes of their clusters, in the order of the labels. */
-struct contingency {
-    uint64_t n;
-    uint64_t cells, rows, columns;
-    struct cell *cell;      /* owned, by (a, b) */
-    uint64_t *row_size;     /* owned */
-    uint64_t *column_size;  /* owned */
-    uint32_t *column_label; /* owned, ascending */
-};
-
-static void contingency_close(struct contingency *t)
-{
-    free(t->cell);
-    free(t->row_size);
-    free(t->column_size);
-    free(t->column_label);
-}
-
-static int compare_u32(const void *x, const void *y)
-{
-    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
-    return (a > b) - (a < b);
-}
-
-static uint64_t column_of(const struct contingency *t, uint32_t label)
-{
-    uint64_t lo = 0, hi = t->columns;
-    while (lo + 1 < hi) {
-        uint64_t mid = (lo + hi) / 2;
-        if (t->column_label[mid] <= label)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-/* Fills cells, rows and columns from the sorted pairs (a << 32 | b). Cells then name rows and columns by
- * index. */
-static int contingency_fill(struct contingency *t, const uint64_t *pairs)
-{
-    for (uint64_t i = 0; i < t->n; i++) {
-        t->cells += i == 0 || pairs[i] != pairs[i - 1];
-        t->rows += i == 0 || pairs[i] >> 32 != pairs[i - 1] >> 32;
-    }
-    t->cell = calloc(t->cells + 1, sizeof *t->cell);
-    t->row_size = calloc(t->rows + 1, sizeof *t->row_size);
-    t->column_label = calloc(t->cells + 1, sizeof *t->column_label);
-    if (!t->cell || !t->row_size || !t->column_label)
-        return -ENOMEM;
-    uint64_t cell = 0, row = 0;
-    for (uint64_t i = 0; i < t->n; i++) {
-        row += i > 0 && pairs[i] >> 32 != pairs[i - 1] >> 32;
-        cell += i > 0 && pairs[i] != pairs[i - 1];
-        t->cell[cell].a = (uint32_t)row;
-        t->cell[cell].b = (uint32_t)pairs[i];
-        t->cell[cell].count++;
-        t->row_size[row]++;
-        t->column_label[cell] = (uint32_t)pairs[i];
-    }
-    qsort(t->column_label, t->cells, sizeof *t->column_label, compare_u32);
-    for (uint64_t i = 0; i < t->cells; i++)
-        if (i == 0 || t->column_label[i] != t->column_label[t->columns - 1])
-            t->column_label[t->columns++] = t->column_label[i];
-    t->column_size = calloc(t->columns + 1, sizeof *t->column_size);
-    if (!t->column_size)
-        return -ENOMEM;
-    for (uint64_t i = 0; i < t->cells; i++) {
-        t->cell[i].b = (uint32_t)column_of(t, t->cell[i].b);
-        t->column_size[t->cell[i].b] += t->cell[i].count;
-    }
-    return 0;
-}
-
-static int contingency_init(struct contingency *t, const uint32_t *a, const uint32_t *b, uint64_t n)
-{
-    *t = (struct contingency){0};
-    for (uint64_t i = 0; i < n; i++)
-        t->n += a[i] != LABEL_NONE && b[i] != LABEL_NONE;
-    uint64_t *pairs = malloc((t->n + 1) * sizeof *pairs);
-    if (!pairs)
-        return -ENOMEM;
-    uint64_t at = 0;
-    for (uint64_t i = 0; i < n; i++)
-        if (a[i] != LABEL_NONE && b[i] != LABEL_NONE)
-            pairs[at++] = (uint64_t)a[i] << 32 | b[i];
-    qsort(pairs, t->n, sizeof *pairs, compare_u64);
-    int rc = contingency_fill(t, pairs);
-    free(pairs);
-    return rc;
-}
-
 static double entropy(const uint64_t *sizes, uint64_t count, uint64_t n)
 {
     double h = 0;
@@ -155,10 +60,10 @@ static double mutual_information(const struct contingency *t)
 {
     double mi = 0, n = (double)t->n;
     for (uint64_t i = 0; i < t->cells; i++) {
-        double c = (double)t->cell[i].count;
-        mi +=
-            c / n *
-            (log(n * c) - log((double)t->row_size[t->cell[i].a]) - log((double)t->column_size[t->cell[i].b]));
+        double c = (double)t->cell[i].weight;
+        mi += c / n *
+              (log(n * c) - log((double)t->row_size[t->cell[i].row]) -
+               log((double)t->column_size[t->cell[i].column]));
     }
     return mi < 0 ? 0 : mi;
 }
@@ -208,7 +113,7 @@ static uint64_t distinct(uint64_t *sizes, uint64_t count, uint64_t *times)
 }
 
 /* Spoils the sizes of `t`. */
-static int expected_information(struct contingency *t, double *out)
+static int expected_information(struct contingency *t, double *out, struct err *e)
 {
     uint64_t *row_times = malloc((t->rows + 1) * sizeof *row_times);
     uint64_t *column_times = malloc((t->columns + 1) * sizeof *column_times);
@@ -221,40 +126,9 @@ static int expected_information(struct contingency *t, double *out)
                 *out += (double)row_times[i] * (double)column_times[j] *
                         expected_cell(t->row_size[i], t->column_size[j], t->n);
     }
-    int rc = row_times && column_times ? 0 : -ENOMEM;
+    int rc = row_times && column_times ? 0 : err_sys(e, ENOMEM, "sizes of clusters");
     free(row_times);
     free(column_times);
-    return rc;
-}
-
-static int compare_overlap(const void *x, const void *y)
-{
-    const struct cell *a = x, *b = y;
-    if (a->count != b->count)
-        return a->count < b->count ? 1 : -1;
-    if (a->a != b->a)
-        return a->a < b->a ? -1 : 1;
-    return (a->b > b->b) - (a->b < b->b);
-}
-
-/* Spoils the order of the cells of `t`. */
-static int churn(struct contingency *t, double *out)
-{
-    bool *row_used = calloc(t->rows + 1, sizeof *row_used),
-         *column_used = calloc(t->columns + 1, sizeof *column_used);
-    uint64_t kept = 0;
-    int rc = row_used && column_used ? 0 : -ENOMEM;
-    qsort(t->cell, t->cells, sizeof *t->cell, compare_overlap);
-    for (uint64_t i = 0; rc == 0 && i < t->cells; i++) {
-        const struct cell *c = &t->cell[i];
-        if (row_used[c->a] || column_used[c->b])
-            continue;
-        row_used[c->a] = column_used[c->b] = true;
-        kept += c->count;
-    }
-    free(row_used);
-    free(column_used);
-    *out = t->n ? (double)(t->n - kept) / (double)t->n : 0;
     return rc;
 }
 
@@ -264,14 +138,12 @@ int quality_agreement(const uint32_t *a, const uint32_t *b, uint64_t n, struct q
     struct contingency t;
     double expected = 0;
     *out = (struct quality_agreement){.nmi = 1, .ami = 1};
-    int rc = contingency_init(&t, a, b, n);
+    int rc = contingency_init(&t, a, b, n, e);
     out->both = t.n;
-    if (rc == 0 && t.n)
-        rc = churn(&t, &out->churn);
     if (rc == 0 && (t.rows > 1 || t.columns > 1)) {
         double mean = (entropy(t.row_size, t.rows, t.n) + entropy(t.column_size, t.columns, t.n)) / 2;
         out->mi = mutual_information(&t);
-        rc = expected_information(&t, &expected);
+        rc = expected_information(&t, &expected, e);
         double above = mean - expected;
         if (fabs(above) < DBL_EPSILON)
             above = above < 0 ? -DBL_EPSILON : DBL_EPSILON;
@@ -280,7 +152,82 @@ int quality_agreement(const uint32_t *a, const uint32_t *b, uint64_t n, struct q
         out->ami = fmin((out->mi - expected) / above, 1);
     }
     contingency_close(&t);
-    return rc ? err_sys(e, -rc, "agreement of two labelings of %llu clips", (unsigned long long)n) : 0;
+    return rc;
+}
+
+double quality_churn(const uint32_t *labels, const uint32_t *previous, uint64_t n)
+{
+    uint64_t both = 0, moved = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        bool counts = labels[i] != LABEL_NONE && previous[i] != LABEL_NONE;
+        both += counts;
+        moved += counts && labels[i] != previous[i];
+    }
+    return both ? (double)moved / (double)both : 0;
+}
+
+static uint64_t pairs(uint64_t n)
+{
+    return n ? n % 2 ? (n - 1) / 2 * n : n / 2 * (n - 1) : 0;
+}
+
+/* Adjusted Rand index out of pairs of clips: together in both labelings, in one, in neither. 128 bits: exact
+ * up to the division. */
+static double rand_index(const struct contingency *t)
+{
+    __int128_t both = 0, a = 0, b = 0;
+    for (uint64_t i = 0; i < t->cells; i++)
+        both += pairs(t->cell[i].weight);
+    for (uint64_t i = 0; i < t->rows; i++)
+        a += pairs(t->row_size[i]);
+    for (uint64_t i = 0; i < t->columns; i++)
+        b += pairs(t->column_size[i]);
+    __int128_t only_a = a - both, only_b = b - both, neither = pairs(t->n) - a - b + both;
+    if (only_a == 0 && only_b == 0)
+        return 1;
+    return 2 * (double)(both * neither - only_a * only_b) /
+           ((double)((both + only_a) * (only_a + neither)) + (double)((both + only_b) * (only_b + neither)));
+}
+
+/* The share of clips that a one-to-one naming of clusters by classes puts right, at its best. */
+static int accuracy(const struct contingency *t, double *out, struct err *e)
+{
+    uint64_t right = 0;
+    uint32_t *column = malloc((t->rows + 1) * sizeof *column);
+    int rc = column ? match_maximum(t->cell, t->cells, (uint32_t)t->rows, (uint32_t)t->columns, column, e)
+                    : err_sys(e, ENOMEM, "assignment of %llu clusters", (unsigned long long)t->rows);
+    for (uint64_t i = 0; rc == 0 && i < t->cells; i++)
+        right += column[t->cell[i].row] == t->cell[i].column ? t->cell[i].weight : 0;
+    *out = t->n ? (double)right / (double)t->n : 0;
+    free(column);
+    return rc;
+}
+
+int quality_truth(const uint32_t *labels, const uint32_t *truth, uint64_t n, struct quality_truth *out,
+                  struct err *e)
+{
+    struct contingency t;
+    *out = (struct quality_truth){.ari = 1};
+    int rc = contingency_init(&t, labels, truth, n, e);
+    out->both = t.n;
+    if (rc == 0 && t.n) {
+        out->ari = rand_index(&t);
+        rc = accuracy(&t, &out->accuracy, e);
+    }
+    for (uint64_t i = 0, row = 0; rc == 0 && row < t.rows; row++) {
+        uint64_t most = 0;
+        for (; i < t.cells && t.cell[i].row == row; i++) {
+            out->entropy += plogp(t.cell[i].weight, t.row_size[row]);
+            most = t.cell[i].weight > most ? t.cell[i].weight : most;
+        }
+        out->purity += (double)most / (double)t.row_size[row];
+    }
+    if (t.rows) {
+        out->entropy /= (double)t.rows;
+        out->purity /= (double)t.rows;
+    }
+    contingency_close(&t);
+    return rc;
 }
 
 int quality_inertia_share(const float *x, uint64_t n, uint32_t d, const uint32_t *labels, uint32_t k,

@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
-"""Golden numbers of tests/unit/clusterer/test_quality.c, from scikit-learn and NumPy.
+"""Golden numbers of tests/unit/clusterer/test_quality.c, from scikit-learn, SciPy and NumPy.
 
     python3 -m venv v && v/bin/pip install scikit-learn && v/bin/python tests/golden/metrics.py
 
-prints the rows of the table `golden` in the test. Made with scikit-learn 1.9.1 and NumPy 2.4.6.
+prints the rows of the table `golden` in the test. Made with the versions that the table names.
 Labels come from one integer hash that both sides compute, so no data file is needed.
 """
 import numpy as np
+import scipy
 import sklearn
-from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score, normalized_mutual_info_score
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import entropy as scipy_entropy
+from sklearn.metrics import (adjusted_mutual_info_score, adjusted_rand_score, mutual_info_score,
+                             normalized_mutual_info_score)
+from sklearn.metrics.cluster import contingency_matrix
 
 
 def mix(i, salt):
@@ -41,7 +46,7 @@ CASES = [
 ]
 
 if __name__ == "__main__":
-    print(f"/* scikit-learn {sklearn.__version__}, NumPy {np.__version__} */")
+    print(f"/* scikit-learn {sklearn.__version__}, SciPy {scipy.__version__}, NumPy {np.__version__} */")
     for case in CASES:
         a, b = labelings(*case)
         counts = np.bincount(a, minlength=case[1])
@@ -51,5 +56,11 @@ if __name__ == "__main__":
         mi = mutual_info_score(a, b)
         nmi = normalized_mutual_info_score(a, b)
         ami = adjusted_mutual_info_score(a, b)
-        print("    {%s, %.15g, %.15g, %.15g, %.15g, %.15g, %d, %d, %.15g}," % (
-            ", ".join(map(str, case)), mi, nmi, ami, entropy, imbalance, counts.min(), counts.max(), np.median(counts)))
+        ari = adjusted_rand_score(b, a)
+        table = contingency_matrix(a, b)
+        accuracy = table[linear_sum_assignment(table, maximize=True)].sum() / len(a)
+        class_entropy = scipy_entropy(table, axis=1).mean()
+        purity = (table.max(axis=1) / table.sum(axis=1)).mean()
+        print("    {%s, %.15g, %.15g, %.15g, %.15g, %.15g, %d, %d, %.15g, %.15g, %.15g, %.15g, %.15g}," % (
+            ", ".join(map(str, case)), mi, nmi, ami, entropy, imbalance, counts.min(), counts.max(),
+            np.median(counts), ari, accuracy, class_entropy, purity))

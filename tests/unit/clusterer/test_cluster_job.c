@@ -249,6 +249,10 @@ static void one_source_per_encoder(void **state)
     assert_true(figure(&job, "video", "ami_truth") > 0.999);
     assert_true(figure(&job, "audio", "nmi_truth") > 0.999);
     assert_true(figure(&job, "audio", "ami_other") > 0.999);
+    assert_true(figure(&job, "video", "ari_truth") > 0.999);
+    assert_true(figure(&job, "video", "accuracy_truth") > 0.999);
+    assert_true(figure(&job, "audio", "purity_truth") > 0.999);
+    assert_true(figure(&job, "audio", "entropy_truth") < 0.001);
     assert_true(fabs(figure(&job, "video", "imbalance") - 1) < 1e-9);
     assert_false(has_figure(&job, "video", "ami_previous"));
     assert_true(job.row_passes == job.row_passes_total);
@@ -414,6 +418,46 @@ static void previous_round(void **state)
     cluster_job_close(&job);
 }
 
+static void read_labels(const struct fixture *f, uint32_t round, uint32_t labels[2][CLIPS])
+{
+    struct label_table *t = open_table(f, round);
+    for (uint32_t s = 0; s < 2; s++)
+        for (uint64_t c = 0; c < CLIPS; c++)
+            labels[s][c] = label_table_get(t, s, c);
+    label_table_close(t);
+}
+
+/* Clusters of the same clips have the same ids in every round, those of the hold-out too, though k-means by
+ * itself gives them others. */
+static void ids_are_stable(void **state)
+{
+    struct fixture *f = *state;
+    static uint32_t first[2][CLIPS], alone[2][CLIPS], now[2][CLIPS];
+    struct cluster_job job;
+    unsigned permuted = 0;
+    f->conf.train.holdout = 0.1;
+    f->conf.train.holdout_min_clips = CLIPS;
+    for (uint32_t round = 15; round >= 10; round--) { /* none has a table before it yet */
+        make_dump(f, &(struct dump){.round = round});
+        run_job(f, round, NULL, &job);
+        assert_int_equal(job.result, 0);
+        assert_false(has_figure(&job, "video", "churn"));
+        cluster_job_close(&job);
+    }
+    read_labels(f, 10, first);
+    for (uint32_t round = 11; round <= 15; round++) {
+        read_labels(f, round, alone);
+        run_job(f, round, NULL, &job);
+        assert_int_equal(job.result, 0);
+        read_labels(f, round, now);
+        permuted += memcmp(alone, first, sizeof first) != 0;
+        assert_memory_equal(now, first, sizeof first);
+        assert_true(figure(&job, "video", "churn") == 0 && figure(&job, "audio", "churn") == 0);
+        cluster_job_close(&job);
+    }
+    assert_true(permuted > 0);
+}
+
 /* A table counts for exactly the dump it was made of; a damaged one is none. */
 static void finds_the_table_of_a_dump(void **state)
 {
@@ -562,6 +606,7 @@ int main(void)
         CASE(same_bytes_again),
         CASE(joint),
         CASE(previous_round),
+        CASE(ids_are_stable),
         CASE(finds_the_table_of_a_dump),
         CASE(refusals),
         CASE(no_dump_and_stop),

@@ -93,7 +93,7 @@ static void defaults(void **state)
     assert_string_equal(c.run.dir, "/r");
 }
 
-/* The words of a choice stand in the order of the C enum. */
+/* The words of a choice stand in the order of the C enum, and are printed as they are read. */
 static void choices_match_enums(void **state)
 {
     (void)state;
@@ -107,6 +107,9 @@ static void choices_match_enums(void **state)
         {"method=cdc", offsetof(struct conf, method), METHOD_CDC},
         {"method=xdc", offsetof(struct conf, method), METHOD_XDC},
         {"method=supervised", offsetof(struct conf, method), METHOD_SUPERVISED},
+        {"cluster.init=kmeans++", offsetof(struct conf, cluster.init), 0},
+        {"cluster.init=kmeans||", offsetof(struct conf, cluster.init), 1},
+        {"cluster.init=random", offsetof(struct conf, cluster.init), 2},
         {"cluster.normalize=none", offsetof(struct conf, cluster.normalize), NORMALIZE_NONE},
         {"cluster.normalize=l2", offsetof(struct conf, cluster.normalize), NORMALIZE_L2},
         {"cluster.normalize=pca-whiten-l2", offsetof(struct conf, cluster.normalize),
@@ -128,6 +131,13 @@ static void choices_match_enums(void **state)
         int64_t got;
         memcpy(&got, (const char *)&c + cases[i].offset, sizeof got);
         assert_int_equal(got, cases[i].want);
+        const char *word = strchr(cases[i].set, '=') + 1;
+        char printed[64] = "";
+        for (size_t k = 0; k < conf_schema_len; k++)
+            if (strncmp(conf_schema[k].key, cases[i].set, (size_t)(word - cases[i].set) - 1) == 0 &&
+                strlen(conf_schema[k].key) == (size_t)(word - cases[i].set) - 1)
+                conf_print_value(&c, &conf_schema[k], printed, sizeof printed);
+        assert_string_equal(printed, word);
     }
 }
 

@@ -1,0 +1,208 @@
+#include "cli/cluster_input.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/half.h"
+#include "lib/label_table.h"
+#include "lib/tensor.h"
+#include "services/clusterer/rows.h"
+
+#define BAD_ROWS_NAMED 5
+
+static const char *dtype_name(enum tensor_dtype d)
+{
+    static const char *const names[] = {"?", "u8", "i32", "u32", "i64", "f16", "f32", "f64"};
+    return names[d];
+}
+
+static const char *shape_text(const struct tensor *t, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "[");
+    for (uint32_t i = 0; i < t->ndim && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s%llu", i ? ", " : "", (unsigned long long)t->shape[i]);
+    if (n < size)
+        snprintf(out + n, size - n, "]");
+    return out;
+}
+
+static int check_table(const char *path, const struct tensor *t, struct err *e)
+{
+    char shape[200];
+    if (t->dtype != TENSOR_F32 && t->dtype != TENSOR_F16)
+        return err_set(e, XDC_EFORMAT,
+                       "%s is of dtype %s, f32 or f16 is needed; save it again with .astype(numpy.float32)",
+                       path, dtype_name(t->dtype));
+    if (t->ndim != 2 || t->shape[0] == 0 || t->shape[1] == 0 || t->shape[1] > INT32_MAX)
+        return err_set(e, XDC_EFORMAT,
+                       "%s has the shape %s, a table [rows, columns] is needed; numpy's reshape makes one",
+                       path, shape_text(t, shape, sizeof shape));
+    return 0;
+}
+
+int cluster_read_table(const char *path, uint64_t extra, float **out, uint64_t *out_rows,
+                       uint32_t *out_columns, struct err *e)
+{
+    struct tensor t;
+    void *data;
+    *out = NULL;
+    int rc = npy_read(path, &t, &data, e);
+    if (rc == 0)
+        rc = check_table(path, &t, e);
+    if (rc) {
+        free(data);
+        return rc;
+    }
+    size_t row = t.shape[1] * sizeof(float), bytes = (t.shape[0] + extra) * row;
+    *out_rows = t.shape[0];
+    *out_columns = (uint32_t)t.shape[1];
+    if (t.dtype == TENSOR_F32) {
+        *out = realloc(data, bytes);
+    } else {
+        *out = malloc(bytes);
+        if (*out)
+            half_to_float(data, *out, t.shape[0] * t.shape[1]);
+    }
+    if (!*out || t.dtype != TENSOR_F32)
+        free(data);
+    return *out ? 0 : err_sys(e, ENOMEM, "%zu bytes of %s", bytes, path);
+}
+
+int cluster_check_finite(const char *path, const float *x, uint64_t n, uint32_t d, unsigned threads,
+                         struct err *e)
+{
+    char rows[BAD_ROWS_NAMED * 24] = "";
+    uint64_t first = 0, bad;
+    unsigned found = 0;
+    size_t at = 0;
+    while (first < n && found <= BAD_ROWS_NAMED &&
+           (bad = rows_first_bad(x + first * d, n - first, d, threads)) != UINT64_MAX) {
+        if (found++ < BAD_ROWS_NAMED)
+            at += (size_t)snprintf(rows + at, sizeof rows - at, "%s%llu", at ? ", " : "",
+                                   (unsigned long long)(first + bad));
+        first += bad + 1;
+    }
+    if (!found)
+        return 0;
+    return err_set(e, XDC_EFORMAT,
+                   "%s: row%s %s%s %s not finite, or too large to square; leave such rows out: "
+                   "f[numpy.isfinite(f).all(axis=1)] (clips without features are rows of NaN)",
+                   path, found > 1 ? "s" : "", rows, found > BAD_ROWS_NAMED ? " and more" : "",
+                   found > 1 ? "are" : "is");
+}
+
+/* FNV-1a over the words of a row; zeros of both signs are one. */
+static uint64_t row_hash(const float *row, uint32_t d)
+{
+    uint64_t h = 14695981039346656037u;
+    for (uint32_t j = 0; j < d; j++) {
+        uint32_t word;
+        memcpy(&word, &row[j], sizeof word);
+        h = (h ^ (row[j] == 0 ? 0 : word)) * 1099511628211u;
+    }
+    return h ^ h >> 32;
+}
+
+static bool same_row(const float *a, const float *b, uint32_t d)
+{
+    uint32_t j = 0;
+    while (j < d && a[j] == b[j])
+        j++;
+    return j == d;
+}
+
+int cluster_check_distinct(const char *path, const float *x, uint64_t n, uint32_t d, uint32_t k,
+                           struct err *e)
+{
+    uint64_t size = 16;
+    uint32_t distinct = 0;
+    while (size < 2 * (uint64_t)k)
+        size *= 2;
+    uint64_t *slot = calloc(size, sizeof *slot); /* row + 1 */
+    if (!slot)
+        return err_sys(e, ENOMEM, "compare the rows of %s", path);
+    for (uint64_t i = 0; i < n && distinct < k; i++) {
+        uint64_t at = row_hash(x + i * d, d) & (size - 1);
+        while (slot[at] && !same_row(x + (slot[at] - 1) * d, x + i * d, d))
+            at = (at + 1) & (size - 1);
+        distinct += slot[at] == 0;
+        slot[at] = slot[at] ? slot[at] : i + 1;
+    }
+    free(slot);
+    if (distinct == k)
+        return 0;
+    return err_set(
+        e, XDC_EFORMAT,
+        "%s: only %u of the %llu rows differ as they are clustered, too few for %u clusters; ask for "
+        "--k %u or less",
+        path, distinct, (unsigned long long)n, k, distinct);
+}
+
+/* A whole number of any type as i64; false for a floating-point one. */
+static bool whole(const struct tensor *t, uint64_t i, int64_t *out)
+{
+    switch (t->dtype) {
+    case TENSOR_U8:
+        *out = ((const uint8_t *)t->data)[i];
+        return true;
+    case TENSOR_I32:
+        *out = ((const int32_t *)t->data)[i];
+        return true;
+    case TENSOR_U32:
+        *out = ((const uint32_t *)t->data)[i];
+        return true;
+    case TENSOR_I64:
+        *out = ((const int64_t *)t->data)[i];
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int fill_truth(const char *path, const struct tensor *t, uint64_t n, uint32_t *out, struct err *e)
+{
+    char shape[200];
+    uint64_t known = 0;
+    int64_t v = 0;
+    if (t->ndim < 1 || t->ndim > 2 || (t->ndim == 2 && t->shape[1] != 1))
+        return err_set(e, XDC_EFORMAT, "%s has the shape %s, one class a row is needed: [rows]", path,
+                       shape_text(t, shape, sizeof shape));
+    if (t->shape[0] != n)
+        return err_set(
+            e, XDC_EFORMAT,
+            "%s has %llu classes where there are %llu rows; give one for every row, -1 for unknown", path,
+            (unsigned long long)t->shape[0], (unsigned long long)n);
+    for (uint64_t i = 0; i < n; i++) {
+        if (!whole(t, i, &v))
+            return err_set(
+                e, XDC_EFORMAT,
+                "%s is of dtype %s, whole numbers are needed; save it again with .astype(numpy.int64)", path,
+                dtype_name(t->dtype));
+        if (v >= LABEL_NONE)
+            return err_set(e, XDC_EFORMAT, "%s: class %lld of row %llu is too large; number them from 0",
+                           path, (long long)v, (unsigned long long)i);
+        out[i] = v < 0 ? LABEL_NONE : (uint32_t)v;
+        known += v >= 0;
+    }
+    return known ? 0 : err_set(e, XDC_EFORMAT, "%s has no class, all are negative; leave --truth out", path);
+}
+
+int cluster_read_truth(const char *path, uint64_t n, uint32_t **out, struct err *e)
+{
+    struct tensor t;
+    void *data;
+    *out = NULL;
+    int rc = npy_read(path, &t, &data, e);
+    if (rc == 0 && !(*out = malloc((n + 1) * sizeof **out)))
+        rc = err_sys(e, ENOMEM, "%s", path);
+    if (rc == 0)
+        rc = fill_truth(path, &t, n, *out, e);
+    if (rc) {
+        free(*out);
+        *out = NULL;
+    }
+    free(data);
+    return rc;
+}

@@ -1,0 +1,395 @@
+/* xdc cluster: the clusterer's k-means on a NumPy file. */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "cli/cluster_input.h"
+#include "lib/progress.h"
+#include "lib/tensor.h"
+#include "services/clusterer/kmeans.h"
+#include "services/clusterer/normalize.h"
+#include "services/clusterer/quality.h"
+#include "services/clusterer/rows.h"
+
+static const char help[] =
+    "examples:\n"
+    "  xdc features run --round last --modality video --out f.npy\n"
+    "  xdc cluster f.npy --k 256 --out labels.npy\n"
+    "  xdc cluster f.npy --k 256 --normalize pca-whiten-l2 --truth classes.npy --out labels.npy --json\n"
+    "  xdc cluster f.npy --k 256 --out labels.npy --centroids c.npy\n"
+    "  xdc cluster g.npy --k 256 --init c.npy --iterations 0 --out nearest.npy     the nearest of given "
+    "centroids\n\n"
+    "usage: xdc cluster F.npy --k K --out L.npy [options]\n\n"
+    "  F.npy             f32 or f16 [rows, columns]; all rows are clustered\n"
+    "  --out L.npy       i32 [rows]: the cluster of each row\n"
+    "  --centroids C.npy f32 [K, columns], in the space of F.npy, or of its normalised rows\n"
+    "  --method M        kmeans (default)\n"
+    "  --init I          kmeans++ (default), 'kmeans||', random, or a .npy file as --centroids writes it\n"
+    "  --iterations N    Lloyd's, at most (20)\n"
+    "  --tolerance T     stop when the objective falls by no more than this share (1e-4)\n"
+    "  --restarts R      the best of so many counts (1)\n"
+    "  --normalize N     none (default), l2, or pca-whiten-l2; of the rows less their mean\n"
+    "  --pca-dim D       columns that pca-whiten-l2 keeps (256)\n"
+    "  --seed S          of all that is random (0)\n"
+    "  --threads T       0 for one per CPU (0); the result is the same\n"
+    "  --truth T.npy     whole numbers [rows], negative for unknown: prints how clusters agree with them\n"
+    "  --json            prints one JSON object: objective, iterations, sizes, truth, seconds of each "
+    "part\n\n"
+    "Labels and centroids are the same bits on any number of threads. Exits 0, 64 for wrong arguments, 65 "
+    "for\n"
+    "files that cannot be clustered (named, with the row), 66 where there is no such file.\n";
+
+struct cluster_options {
+    const char *file, *out, *centroids_out, *truth_file, *init_file, *init_name;
+    uint64_t k, iterations, restarts, pca_dim, seed, threads;
+    double tolerance;
+    int normalize; /* enum conf_normalize */
+    bool json;
+    struct kmeans_options kmeans;
+};
+
+struct seconds {
+    double load, normalize, init, iterations, write;
+};
+
+/* What lives while the command runs. */
+struct clustering {
+    struct cluster_options *o;
+    float *x; /* owned, [n + extra, d]: the rows; not normalised, behind them given centroids and a row of
+                 zeros, which becomes minus the mean */
+    uint64_t n;
+    uint32_t columns, d;
+    float *given;    /* owned: centroids of a file, [k, given_columns] */
+    uint32_t *truth; /* owned, or NULL */
+    struct kmeans_result result;
+    struct seconds seconds;
+};
+
+/* Index of the word in the list, or -1. */
+static int word_index(const char *word, const char *const *list)
+{
+    for (int i = 0; list[i]; i++)
+        if (strcmp(word, list[i]) == 0)
+            return i;
+    return -1;
+}
+
+static bool take_init(struct cluster_options *o)
+{
+    static const char *const words[] = {"kmeans++", "kmeans||", "random", NULL};
+    int i = word_index(optarg, words);
+    o->init_name = optarg;
+    o->init_file = i < 0 ? optarg : NULL;
+    o->kmeans.init = i < 0 ? KMEANS_GIVEN : (enum kmeans_start)i;
+    return true;
+}
+
+/* An option's value; false where it is out of its range. */
+static bool take_value(struct cluster_options *o, int c)
+{
+    static const char *const normalize[] = {"none", "l2", "pca-whiten-l2", NULL};
+    switch (c) {
+    case 'k':
+        return cli_parse_count(optarg, 1, 1000000, &o->k);
+    case 'm':
+        return strcmp(optarg, "kmeans") == 0;
+    case 'i':
+        return take_init(o);
+    case 'n':
+        return cli_parse_count(optarg, 0, 1000000, &o->iterations);
+    case 'e':
+        return cli_parse_real(optarg, 0, 1, &o->tolerance);
+    case 'r':
+        return cli_parse_count(optarg, 1, 1000, &o->restarts);
+    case 'z':
+        return (o->normalize = word_index(optarg, normalize)) >= 0;
+    case 'p':
+        return cli_parse_count(optarg, 1, 65536, &o->pca_dim);
+    case 's':
+        return cli_parse_count(optarg, 0, INT64_MAX, &o->seed);
+    default:
+        return cli_parse_count(optarg, 0, 1024, &o->threads);
+    }
+}
+
+/* -1 to go on, else the exit status. */
+static int check_options(struct cluster_options *o, int argc, char **argv)
+{
+    if (optind + 1 != argc || !o->k || !o->out)
+        return cli_usage("cluster", "needs F.npy, --k and --out");
+    if (o->init_file && o->restarts > 1)
+        return cli_usage("cluster", "--restarts from the same given centroids would all be equal");
+    o->file = argv[optind];
+    o->kmeans.k = (uint32_t)o->k;
+    o->kmeans.restarts = (uint32_t)o->restarts;
+    o->kmeans.iterations = (uint32_t)o->iterations;
+    o->kmeans.tolerance = o->tolerance;
+    o->kmeans.threads = rows_threads((int64_t)o->threads);
+    o->kmeans.seed = o->seed;
+    return -1;
+}
+
+/* -1 to go on, else the exit status. */
+static int parse(int argc, char **argv, struct cluster_options *o)
+{
+    static const struct option options[] = {
+        {"k", required_argument, NULL, 'k'},
+        {"method", required_argument, NULL, 'm'},
+        {"init", required_argument, NULL, 'i'},
+        {"iterations", required_argument, NULL, 'n'},
+        {"tolerance", required_argument, NULL, 'e'},
+        {"restarts", required_argument, NULL, 'r'},
+        {"normalize", required_argument, NULL, 'z'},
+        {"pca-dim", required_argument, NULL, 'p'},
+        {"seed", required_argument, NULL, 's'},
+        {"threads", required_argument, NULL, 't'},
+        {"truth", required_argument, NULL, 'T'},
+        {"out", required_argument, NULL, 'o'},
+        {"centroids", required_argument, NULL, 'C'},
+        {"json", no_argument, NULL, 'J'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int c, at = 0;
+    *o = (struct cluster_options){
+        .init_name = "kmeans++", .iterations = 20, .restarts = 1, .pca_dim = 256, .tolerance = 1e-4};
+    optind = 0;
+    while ((c = getopt_long(argc, argv, "", options, &at)) != -1) {
+        switch (c) {
+        case 'T':
+            o->truth_file = optarg;
+            break;
+        case 'o':
+            o->out = optarg;
+            break;
+        case 'C':
+            o->centroids_out = optarg;
+            break;
+        case 'J':
+            o->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 0;
+        case '?':
+            return cli_usage("cluster", "wrong arguments");
+        default:
+            if (!take_value(o, c))
+                return cli_usage("cluster", "--%s %s: not one of its values", options[at].name, optarg);
+        }
+    }
+    return check_options(o, argc, argv);
+}
+
+/* Centroids to begin from: their number now, their columns once the rows are normalised. */
+static int load_given(struct clustering *w, uint32_t *out_columns, struct err *e)
+{
+    uint64_t rows;
+    const struct cluster_options *o = w->o;
+    int rc = cluster_read_table(o->init_file, 0, &w->given, &rows, out_columns, e);
+    if (rc == -ENOENT)
+        err_wrap(e, "--init is kmeans++, kmeans||, random or a .npy file");
+    if (rc == 0 && rows != o->k)
+        rc = err_set(e, XDC_EFORMAT, "%s holds %llu centroids; ask for --k %llu, or give %llu", o->init_file,
+                     (unsigned long long)rows, (unsigned long long)rows, (unsigned long long)o->k);
+    if (rc == 0)
+        rc = cluster_check_finite(o->init_file, w->given, rows, *out_columns, o->kmeans.threads, e);
+    return rc;
+}
+
+static int load(struct clustering *w, uint32_t *out_given_columns, struct err *e)
+{
+    const struct cluster_options *o = w->o;
+    int rc = o->init_file ? load_given(w, out_given_columns, e) : 0;
+    if (rc == 0)
+        rc = cluster_read_table(o->file, (o->init_file ? o->k : 0) + 1, &w->x, &w->n, &w->columns, e);
+    if (rc == 0 && w->n < o->k)
+        rc = err_set(e, XDC_EFORMAT, "%s has %llu rows, too few for %llu clusters; ask for --k %llu or less",
+                     o->file, (unsigned long long)w->n, (unsigned long long)o->k, (unsigned long long)w->n);
+    if (rc == 0)
+        rc = cluster_check_finite(o->file, w->x, w->n, w->columns, o->kmeans.threads, e);
+    if (rc == 0 && o->truth_file)
+        rc = cluster_read_truth(o->truth_file, w->n, &w->truth, e);
+    w->d = w->columns;
+    return rc;
+}
+
+/* As the clusterer does it: centred, then cluster.normalize. */
+static int normalize_rows(struct clustering *w, uint32_t given_columns, struct err *e)
+{
+    const struct cluster_options *o = w->o;
+    unsigned threads = o->kmeans.threads;
+    uint64_t k = o->init_file ? o->k : 0;
+    bool plain = o->normalize == NORMALIZE_NONE;
+    if (k && o->normalize != NORMALIZE_PCA_WHITEN_L2 && given_columns != w->d)
+        return err_set(e, XDC_EFORMAT, "%s has centroids of %u columns, %s has rows of %u", o->init_file,
+                       given_columns, o->file, w->d);
+    float *behind = w->x + w->n * w->d;
+    if (k && plain)
+        memcpy(behind, w->given, k * w->d * sizeof *behind);
+    if (plain)
+        memset(behind + k * w->d, 0, w->d * sizeof *behind);
+    int rc = normalize_centre(w->x, w->n + (plain ? k + 1 : 0), w->n, w->d, threads, NULL, e);
+    if (rc == 0 && o->normalize == NORMALIZE_PCA_WHITEN_L2)
+        rc = normalize_pca_whiten(w->x, w->n, w->n, w->d, (uint32_t)o->pca_dim, threads, NULL, &w->d, e);
+    if (rc == 0 && !plain)
+        rc = normalize_l2(w->x, w->n, w->d, threads, NULL, e);
+    if (rc == 0 && k && given_columns != w->d)
+        rc = err_set(e, XDC_EFORMAT, "%s has centroids of %u columns, the normalised rows have %u",
+                     o->init_file, given_columns, w->d);
+    if (rc == 0)
+        rc = cluster_check_distinct(o->file, w->x, w->n, w->d, (uint32_t)o->k, e);
+    return rc;
+}
+
+static int run_kmeans(struct clustering *w, struct err *e)
+{
+    struct kmeans_options o = w->o->kmeans;
+    _Atomic uint64_t init_ns = 0;
+    bool plain = w->o->normalize == NORMALIZE_NONE;
+    o.given = plain ? w->x + w->n * w->d : w->given;
+    o.init_ns = &init_ns;
+    double start = progress_now_s();
+    int rc = kmeans_run(w->x, w->n, w->d, &o, &w->result, e);
+    w->seconds.init = (double)atomic_load(&init_ns) * 1e-9;
+    w->seconds.iterations = progress_now_s() - start - w->seconds.init;
+    const float *mean = w->x + (w->n + (w->o->init_file ? o.k : 0)) * w->d; /* less than 0 of it */
+    for (size_t i = 0; rc == 0 && plain && i < (size_t)o.k * w->d; i++)
+        w->result.centroids[i] -= mean[i % w->d];
+    return rc;
+}
+
+static int write_files(const struct clustering *w, struct err *e)
+{
+    const struct cluster_options *o = w->o;
+    struct tensor labels = {.dtype = TENSOR_I32, .ndim = 1, .shape = {w->n}, .data = w->result.labels};
+    struct tensor centroids = {
+        .dtype = TENSOR_F32, .ndim = 2, .shape = {o->k, w->d}, .data = w->result.centroids};
+    int rc = npy_write(o->out, &labels, e);
+    if (rc == 0 && o->centroids_out)
+        rc = npy_write(o->centroids_out, &centroids, e);
+    return rc;
+}
+
+/* Agreement with the truth, or null. */
+static int measure_truth(const struct clustering *w, json_t **out, struct err *e)
+{
+    struct quality_agreement a;
+    struct quality_truth t;
+    *out = NULL;
+    if (!w->truth)
+        return 0;
+    int rc = quality_agreement(w->result.labels, w->truth, w->n, &a, e);
+    if (rc == 0)
+        rc = quality_truth(w->result.labels, w->truth, w->n, &t, e);
+    if (rc == 0)
+        *out =
+            json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "rows", (json_int_t)t.both, "nmi", a.nmi, "ami",
+                      a.ami, "ari", t.ari, "accuracy", t.accuracy, "entropy", t.entropy, "purity", t.purity);
+    return rc;
+}
+
+static void print_json(const struct clustering *w, const struct quality_sizes *q, json_t *truth)
+{
+    static const char *const normalize[] = {"none", "l2", "pca-whiten-l2"};
+    const struct cluster_options *o = w->o;
+    const struct kmeans_result *r = &w->result;
+    const struct seconds *s = &w->seconds;
+    json_t *j = json_pack("{s:s, s:I, s:i, s:i, s:s, s:I, s:s, s:s, s:I, s:i}", "file", o->file, "rows",
+                          (json_int_t)w->n, "columns", (int)w->columns, "dim", (int)w->d, "method", "kmeans",
+                          "k", (json_int_t)o->k, "init", o->init_name, "normalize", normalize[o->normalize],
+                          "seed", (json_int_t)o->seed, "threads", (int)o->kmeans.threads);
+    json_t *found =
+        json_pack("{s:f, s:i, s:i, s:i, s:I, s:f, s:f, s:I, s:{s:I, s:f, s:I}, s:o?}", "objective",
+                  r->objective, "iterations", (int)r->iterations, "restarts", (int)o->restarts, "restart",
+                  (int)r->restart, "empty_splits", (json_int_t)r->empty_splits, "entropy", q->entropy,
+                  "imbalance", q->imbalance, "empty", (json_int_t)q->empty, "sizes", "min",
+                  (json_int_t)q->min, "median", q->median, "max", (json_int_t)q->max, "truth", truth);
+    json_t *seconds = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load", s->load, "normalize", s->normalize,
+                                "init", s->init, "iterations", s->iterations, "write", s->write, "total",
+                                s->load + s->normalize + s->init + s->iterations + s->write);
+    json_object_update(j, found);
+    json_object_set_new(j, "seconds", seconds);
+    json_decref(found);
+    json_dumpf(j, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(j);
+}
+
+static void print_text(const struct clustering *w, const struct quality_sizes *q, const json_t *truth)
+{
+    const struct cluster_options *o = w->o;
+    const struct seconds *s = &w->seconds;
+    printf("%s: %llu rows of %u into %llu clusters\n", o->out, (unsigned long long)w->n, w->d,
+           (unsigned long long)o->k);
+    printf(
+        "objective %.9g after %u iterations; rows in a cluster %llu to %llu, median %g; entropy %.4f of at "
+        "most %.4f\n",
+        w->result.objective, w->result.iterations, (unsigned long long)q->min, (unsigned long long)q->max,
+        q->median, q->entropy, log((double)o->k));
+    const char *name;
+    json_t *value;
+    if (truth)
+        printf("with the truth:");
+    json_object_foreach((json_t *)(uintptr_t)truth, name, value)
+        printf(strcmp(name, "rows") == 0 ? " %s %.0f" : ", %s %.4f", name, json_number_value(value));
+    printf("%sseconds: load %.3f, normalize %.3f, init %.3f, iterations %.3f, write %.3f\n",
+           truth ? "\n" : "", s->load, s->normalize, s->init, s->iterations, s->write);
+}
+
+/* Seconds since *at, which becomes now. */
+static double lap(double *at)
+{
+    double now = progress_now_s(), took = now - *at;
+    *at = now;
+    return took;
+}
+
+static int cluster(struct clustering *w, struct err *e)
+{
+    struct quality_sizes sizes;
+    json_t *truth = NULL;
+    uint32_t given_columns = 0;
+    double at = progress_now_s();
+    int rc = load(w, &given_columns, e);
+    w->seconds.load = lap(&at);
+    if (rc == 0)
+        rc = normalize_rows(w, given_columns, e);
+    w->seconds.normalize = lap(&at);
+    if (rc == 0)
+        rc = run_kmeans(w, e);
+    lap(&at);
+    if (rc == 0)
+        rc = write_files(w, e);
+    w->seconds.write = lap(&at);
+    if (rc == 0)
+        rc = quality_sizes(w->result.labels, w->n, (uint32_t)w->o->k, &sizes, e);
+    if (rc == 0)
+        rc = measure_truth(w, &truth, e);
+    if (rc == 0 && w->o->json)
+        print_json(w, &sizes, json_incref(truth));
+    else if (rc == 0)
+        print_text(w, &sizes, truth);
+    json_decref(truth);
+    return rc;
+}
+
+int cli_cluster(int argc, char **argv)
+{
+    struct cluster_options o;
+    struct err e;
+    int status = parse(argc, argv, &o);
+    if (status >= 0)
+        return status;
+    struct clustering w = {.o = &o};
+    int rc = cluster(&w, &e);
+    free(w.x);
+    free(w.given);
+    free(w.truth);
+    kmeans_result_close(&w.result);
+    return rc < 0 ? cli_fail("cluster", &e) : 0;
+}
