@@ -110,38 +110,72 @@ static int seed_all(struct seeding *s, const struct kmeans_options *o, struct rn
     return 0;
 }
 
-/* One row out of each of `m` equal stretches of the rows. */
-static void sample_rows(const float *x, uint64_t n, uint32_t d, uint64_t m, struct rng *r, float *out)
+/* Which rows to sample, and where they go. */
+struct sampling {
+    const uint64_t *row; /* [m], ascending */
+    uint64_t m;
+    uint32_t d;
+    float *out; /* [m, d] */
+};
+
+static void sample_chunk(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
 {
-    for (uint64_t i = 0; i < m; i++) {
-        uint64_t lo = (uint64_t)((__uint128_t)n * i / m), hi = (uint64_t)((__uint128_t)n * (i + 1) / m);
-        memcpy(out + i * d, x + (lo + rng_below(r, hi - lo)) * d, d * sizeof *out);
+    (void)worker;
+    const struct sampling *s = arg;
+    uint64_t lo = 0, hi = s->m;
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+        if (s->row[mid] < first)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
+    for (; lo < s->m && s->row[lo] < first + rows; lo++)
+        memcpy(s->out + lo * s->d, x + (s->row[lo] - first) * s->d, s->d * sizeof *x);
 }
 
-int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
-                float *centroids, struct err *e)
+/* One row out of each of `m` equal stretches of the rows. */
+static int sample_rows(struct feed *f, const struct kmeans_options *o, uint64_t m, struct rng *r, float *out,
+                       struct err *e)
 {
+    uint64_t *row = malloc(m * sizeof *row);
+    if (!row)
+        return err_sys(e, ENOMEM, "sample %llu rows", (unsigned long long)m);
+    for (uint64_t i = 0; i < m; i++) {
+        uint64_t lo = (uint64_t)((__uint128_t)f->n * i / m);
+        uint64_t hi = (uint64_t)((__uint128_t)f->n * (i + 1) / m);
+        row[i] = m < f->n ? lo + rng_below(r, hi - lo) : i;
+    }
+    struct sampling s = {.row = row, .m = m, .d = f->d, .out = out};
+    int rc = feed_run(f, o->threads, o->stop, FEED_STEP, sample_chunk, &s, e);
+    free(row);
+    return rc;
+}
+
+int kmeans_init(struct feed *f, const struct kmeans_options *o, struct rng *r, float *centroids,
+                struct err *e)
+{
+    if (o->init) {
+        memcpy(centroids, o->init, (size_t)o->k * f->d * sizeof *centroids);
+        return 0;
+    }
     uint64_t m = (uint64_t)o->k * KMEANS_INIT_ROWS_PER_CENTROID;
     m = m < KMEANS_INIT_ROWS_MIN ? KMEANS_INIT_ROWS_MIN : m;
-    m = m < n ? m : n;
-    struct seeding s = {.n = m, .d = d, .chunks = rows_chunks(m, ROWS_CHUNK)};
-    float *sample = m < n ? malloc(m * d * sizeof *sample) : NULL;
+    m = m < f->n ? m : f->n;
+    struct seeding s = {.n = m, .d = f->d, .chunks = rows_chunks(m, ROWS_CHUNK)};
+    bool whole = f->x && m == f->n;
+    float *sample = whole ? NULL : malloc(m * f->d * sizeof *sample);
     s.nearest = malloc(m * sizeof *s.nearest);
     s.trial = malloc(m * CANDIDATES_MAX * sizeof *s.trial);
     s.sums = malloc(s.chunks * CANDIDATES_MAX * sizeof *s.sums);
-    int rc;
-    if ((m < n && !sample) || !s.nearest || !s.trial || !s.sums) {
-        rc = err_sys(e, ENOMEM, "k-means: choose %u centroids of %llu rows", o->k, (unsigned long long)m);
-        goto out;
-    }
-    if (sample)
-        sample_rows(x, n, d, m, r, sample);
-    s.x = sample ? sample : x;
-    rc = seed_all(&s, o, r, centroids);
-    if (rc)
-        err_set(e, rc, "k-means: asked to stop");
-out:
+    s.x = whole ? f->x : sample;
+    int rc = 0;
+    if (!s.x || !s.nearest || !s.trial || !s.sums)
+        rc = err_sys(e, ENOMEM, "choose %u centroids of %llu rows", o->k, (unsigned long long)m);
+    else if (!whole)
+        rc = sample_rows(f, o, m, r, sample, e);
+    if (rc == 0 && (rc = seed_all(&s, o, r, centroids)) != 0)
+        err_set(e, rc, "asked to stop");
     free(sample);
     free(s.nearest);
     free(s.trial);
