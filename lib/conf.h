@@ -58,7 +58,7 @@ struct conf {
         int64_t kind, between_rounds; /* enum net_head, conf_heads */
     } heads;
     struct {
-        int64_t k, restarts, iterations, normalize, pca_dim, scale, threads;
+        int64_t k, restarts, iterations, normalize, pca_dim, scale, threads, memory_mib;
         double tolerance, interval_s;
     } cluster;
     struct {

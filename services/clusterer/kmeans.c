@@ -1,5 +1,6 @@
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/feed.h"
+#include "services/clusterer/kmeans_state.h"
 #include "services/clusterer/nearest.h"
 #include "services/clusterer/rows.h"
 #include "services/clusterer/sums.h"
@@ -8,6 +9,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
 
 /* Rows of a chunk: whole groups of every kernel; packed, they take half of a second-level cache at 512
  * columns. */
@@ -41,6 +45,8 @@ struct lloyd {
     struct sums sums;
     struct nearest_scratch *scratch; /* owned, [threads] */
     uint64_t *counts;                /* owned, [k] */
+    uint64_t key;                    /* of the checkpoint */
+    double saved_s;                  /* when it was written */
     _Atomic uint64_t moved, bad;     /* rows that changed their label; the first unsound row */
     _Atomic uint32_t most;           /* bits of the greatest magnitude of an element */
 };
@@ -138,7 +144,7 @@ static int lloyd_init(struct lloyd *l, struct feed *f, const struct kmeans_optio
         !l->lower || !l->partial || !l->scratch)
         rc = err_sys(e, ENOMEM, "%llu rows, k %u", (unsigned long long)l->n, l->k);
     if (rc == 0)
-        rc = nearest_init(&l->nearest, l->k, l->d, o->block_columns, e);
+        rc = nearest_init(&l->nearest, l->k, l->d, o->block_columns, NULL, e);
     for (unsigned i = 0; rc == 0 && i < o->threads; i++)
         rc = nearest_scratch_init(&l->scratch[i], &l->nearest, l->chunk, e);
     if (rc == 0)
@@ -265,23 +271,46 @@ static uint32_t lloyd_update(struct lloyd *l, struct rng *r)
     return kmeans_split_empty(l->centroids, l->counts, l->k, l->d, r);
 }
 
-/* One restart. `out` gets the figures; labels and centroids stay in `l`. */
-static int lloyd_run(struct lloyd *l, uint32_t restart, struct kmeans_result *out, struct err *e)
+static double now_s(void)
 {
-    struct rng r;
-    rng_init(&r, rng_key(l->o->seed, "kmeans", l->o->round, l->o->source, restart));
-    *out = (struct kmeans_result){.restart = restart};
-    l->bounded = false;
-    sums_clear(&l->sums);
-    int rc = kmeans_init(l->feed, l->o, &r, l->centroids, e);
-    if (rc == 0)
-        rc = lloyd_assign(l, e);
-    if (rc == 0)
-        rc = objective(l, &out->objective, e);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct kmeans_point point_of(const struct kmeans_result *r, const struct rng *rng)
+{
+    return (struct kmeans_point){rng->state, r->empty_splits, r->objective, r->restart, r->iterations};
+}
+
+/* Writes the checkpoint when it is due. */
+static int save(struct lloyd *l, const struct kmeans_result *now, const struct rng *r,
+                const struct kmeans_result *best, struct err *e)
+{
+    if (!l->o->checkpoint || now_s() - l->saved_s < l->o->checkpoint_s)
+        return 0;
+    const struct rng none = {0};
+    struct kmeans_state s = {.key = l->key,
+                             .cells = (size_t)l->k * l->d,
+                             .now = point_of(now, r),
+                             .best = point_of(best, &none),
+                             .centroids = l->centroids,
+                             .best_centroids = best->centroids,
+                             .has_best = best->centroids != NULL};
+    int rc = kmeans_state_save(l->o->checkpoint, &s, e);
+    l->saved_s = now_s();
+    return rc;
+}
+
+/* Updates until the end of a restart whose labels and objective are there. */
+static int lloyd_iterate(struct lloyd *l, struct rng *r, struct kmeans_result *out,
+                         const struct kmeans_result *best, struct err *e)
+{
+    int rc = 0;
     /* At 0 every row is its centroid: fewer rows than k are distinct, and splitting could only do harm. */
     while (rc == 0 && out->objective > 0 && out->iterations < l->o->iterations) {
         double before = out->objective;
-        uint32_t splits = lloyd_update(l, &r);
+        uint32_t splits = lloyd_update(l, r);
         rc = lloyd_assign(l, e);
         if (rc == 0)
             rc = objective(l, &out->objective, e);
@@ -291,34 +320,109 @@ static int lloyd_run(struct lloyd *l, uint32_t restart, struct kmeans_result *ou
             l->moved == 0 || (l->o->tolerance > 0 && before - out->objective <= l->o->tolerance * before);
         if (!splits && settled)
             break;
+        if (rc == 0)
+            rc = save(l, out, r, best, e);
     }
     return rc;
 }
 
+/* One restart, from its beginning or from where `from` stands. `out` gets the figures; labels and centroids
+ * stay in `l`. */
+static int lloyd_run(struct lloyd *l, uint32_t restart, const struct kmeans_point *from,
+                     struct kmeans_result *out, const struct kmeans_result *best, struct err *e)
+{
+    struct rng r;
+    rng_init(&r, rng_key(l->o->seed, "kmeans", l->o->round, l->o->source, restart));
+    *out = (struct kmeans_result){.restart = restart};
+    l->bounded = false;
+    sums_clear(&l->sums);
+    int rc = 0;
+    if (from) {
+        r.state = from->rng;
+        out->iterations = from->iterations;
+        out->empty_splits = from->empty_splits;
+    } else {
+        rc = kmeans_init(l->feed, l->o, &r, l->centroids, e);
+    }
+    if (rc == 0)
+        rc = lloyd_assign(l, e);
+    if (rc == 0)
+        rc = objective(l, &out->objective, e);
+    return rc ? rc : lloyd_iterate(l, &r, out, best, e);
+}
+
 /* Keeps the better run by swapping its arrays with the working ones. */
-static int keep(struct lloyd *l, const struct kmeans_result *run, struct kmeans_result *best, bool last,
-                struct err *e)
+static int keep(struct lloyd *l, const struct kmeans_result *run, struct kmeans_result *best, struct err *e)
 {
     float *centroids = best->centroids;
     uint32_t *labels = best->labels;
     *best = *run;
     best->centroids = l->centroids;
     best->labels = l->labels;
-    l->centroids = centroids;
-    l->labels = labels;
-    if (last)
-        return 0;
-    if (!l->centroids)
-        l->centroids = malloc((size_t)l->k * l->d * sizeof *l->centroids);
-    if (!l->labels)
-        l->labels = malloc(l->n * sizeof *l->labels);
+    l->centroids = centroids ? centroids : malloc((size_t)l->k * l->d * sizeof *centroids);
+    l->labels = labels ? labels : malloc(l->n * sizeof *labels);
     return l->centroids && l->labels ? 0 : err_sys(e, ENOMEM, "%llu rows", (unsigned long long)l->n);
+}
+
+/* What a checkpoint must be of. */
+static uint64_t key_of(const struct lloyd *l)
+{
+    const struct kmeans_options *o = l->o;
+    const uint64_t of[] = {l->n, l->d, o->k, o->restarts, o->iterations, o->seed, o->round, o->source};
+    const double also[] = {l->squares, o->tolerance};
+    return XXH3_64bits_withSeed(also, sizeof also, XXH3_64bits(of, sizeof of));
+}
+
+/* Takes up a checkpoint: the best restart is there again, and the centroids of the one that was cut off. */
+static int resume(struct lloyd *l, struct kmeans_point *out_from, bool *out_found, struct kmeans_result *best,
+                  struct err *e)
+{
+    struct kmeans_state s = {
+        .key = l->key, .cells = (size_t)l->k * l->d, .centroids = l->before, .best_centroids = l->centroids};
+    *out_found = l->o->checkpoint && kmeans_state_load(l->o->checkpoint, &s);
+    if (!*out_found)
+        return 0;
+    *out_from = s.now;
+    float *current = malloc(s.cells * sizeof *current);
+    if (!current)
+        return err_sys(e, ENOMEM, "%u centroids", l->k);
+    memcpy(current, l->before, s.cells * sizeof *current);
+    int rc = s.has_best ? lloyd_assign(l, e) : 0;
+    if (rc == 0 && s.has_best) {
+        struct kmeans_result run = {.objective = s.best.objective,
+                                    .iterations = s.best.iterations,
+                                    .restart = s.best.restart,
+                                    .empty_splits = s.best.empty_splits};
+        rc = keep(l, &run, best, e);
+    }
+    if (rc == 0)
+        memcpy(l->centroids, current, s.cells * sizeof *current);
+    free(current);
+    return rc;
+}
+
+static int run_restarts(struct lloyd *l, struct kmeans_result *best, struct err *e)
+{
+    struct kmeans_point from = {0};
+    struct kmeans_result run;
+    bool found;
+    l->key = key_of(l);
+    l->saved_s = now_s();
+    int rc = resume(l, &from, &found, best, e);
+    for (uint32_t i = from.restart; rc == 0 && i < l->o->restarts; i++) {
+        rc = lloyd_run(l, i, found && i == from.restart ? &from : NULL, &run, best, e);
+        if (rc == 0 && (!best->labels || run.objective < best->objective))
+            rc = keep(l, &run, best, e);
+    }
+    if (rc == 0 && l->o->checkpoint)
+        unlink(l->o->checkpoint);
+    return rc;
 }
 
 int kmeans_run_feed(struct feed *f, const struct kmeans_options *o, struct kmeans_result *out, struct err *e)
 {
     struct lloyd l;
-    struct kmeans_result best = {0}, run;
+    struct kmeans_result best = {0};
     *out = best;
     if (f->n < o->k)
         return err_set(e, XDC_EFORMAT, "k-means: %u clusters need at least as many rows, there are %llu",
@@ -332,11 +436,8 @@ int kmeans_run_feed(struct feed *f, const struct kmeans_options *o, struct kmean
     uint32_t bits = l.most;
     memcpy(&most, &bits, sizeof most);
     rc = sums_init(&l.sums, f->n, o->k, f->d, most * UP, o->threads, e);
-    for (uint32_t i = 0; rc == 0 && i < o->restarts; i++) {
-        rc = lloyd_run(&l, i, &run, e);
-        if (rc == 0 && (i == 0 || run.objective < best.objective))
-            rc = keep(&l, &run, &best, i + 1 == o->restarts, e);
-    }
+    if (rc == 0)
+        rc = run_restarts(&l, &best, e);
     lloyd_close(&l);
     if (rc) {
         err_wrap(e, "k-means");

@@ -24,7 +24,10 @@ struct kmeans_options {
     unsigned threads;    /* at least 1 */
     uint64_t seed;       /* with round, source and restart the key of all randomness */
     uint32_t round, source;
-    const float *init;                  /* the first centroids [k, d]; NULL: k-means++ */
+    const char
+        *checkpoint;     /* NULL, or a file from which a run that was cut off goes on, with the same result */
+    double checkpoint_s; /* between iterations it is written when it is so old; gone after success */
+    const float *init;   /* the first centroids [k, d]; NULL: k-means++ */
     uint32_t block_rows, block_columns; /* shape of what is worked on at a time; 0: the fastest. For tests */
     const atomic_bool *stop;            /* may be NULL; abandons within milliseconds */
     _Atomic uint64_t *row_passes;       /* may be NULL; counts rows assigned */

@@ -30,15 +30,17 @@
 #define TILE_ROWS 4
 #include "services/clusterer/nearest_tile.h"
 
-static struct nearest_kernel kernel_of_cpu(void)
+unsigned nearest_kernels(struct nearest_kernel out[NEAREST_KERNELS_MAX])
 {
+    unsigned n = 0;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f"))
-        return (struct nearest_kernel){14, 16, tile_avx512};
+        out[n++] = (struct nearest_kernel){14, 16, tile_avx512};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return (struct nearest_kernel){6, 8, tile_avx2};
+        out[n++] = (struct nearest_kernel){6, 8, tile_avx2};
 #endif
-    return (struct nearest_kernel){4, 4, tile_any};
+    out[n++] = (struct nearest_kernel){4, 4, tile_any};
+    return n;
 }
 
 static size_t round_up(size_t n, size_t to)
@@ -52,9 +54,13 @@ static void *lines(size_t n, size_t size)
     return aligned_alloc(64, round_up(n * size, 64));
 }
 
-int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block, struct err *e)
+int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
+                 const struct nearest_kernel *kernel, struct err *e)
 {
-    *n = (struct nearest){.k = k, .d = d, .kernel = kernel_of_cpu()};
+    struct nearest_kernel able[NEAREST_KERNELS_MAX];
+    if (!kernel && nearest_kernels(able) > 0)
+        kernel = &able[0];
+    *n = (struct nearest){.k = k, .d = d, .kernel = *kernel};
     uint32_t width = 2 * n->kernel.lanes;
     n->depth = (uint32_t)round_up(d, DEPTH_STEP);
     n->panels = (uint32_t)(round_up(k, width) / width);

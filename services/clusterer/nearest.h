@@ -47,8 +47,14 @@ struct nearest_scratch {
     struct nearest_lanes *lanes; /* owned, [rows rounded up] */
 };
 
-/* block: columns at a time, 0 for as many as the second-level cache takes. -ENOMEM. */
-int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block, struct err *e) WARN_UNUSED;
+#define NEAREST_KERNELS_MAX 3
+/* The kernels that this CPU can run, the fastest first. Returns how many. */
+unsigned nearest_kernels(struct nearest_kernel out[NEAREST_KERNELS_MAX]);
+
+/* block: columns at a time, 0 for as many as the second-level cache takes; kernel: NULL for the fastest.
+ * -ENOMEM. */
+int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
+                 const struct nearest_kernel *kernel, struct err *e) WARN_UNUSED;
 void nearest_close(struct nearest *n);
 /* Takes new centroids [k, d], which must stay until the next ones. */
 void nearest_pack(struct nearest *n, const float *centroids);
