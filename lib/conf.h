@@ -59,6 +59,7 @@ struct conf {
     } heads;
     struct {
         int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */
+        int64_t memory_mib;
         double tolerance, interval_s;
     } cluster;
     struct {

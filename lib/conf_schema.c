@@ -108,6 +108,8 @@ const struct conf_key conf_schema[] = {
            "cdc: how each modality is scaled before concatenation"),
     INT("cluster.threads", cluster.threads, 0, 1024, "0", "threads", 0,
         "0: one per CPU; the result is the same"),
+    INT("cluster.memory_mib", cluster.memory_mib, 0, 1 << 30, "0", "MiB", 0,
+        "rows above it lie in a file in run.dir while they are clustered; 0: a third of the free memory"),
     REAL("cluster.interval_s", cluster.interval_s, 0.05, 3600, "1", "s", 0,
          "how often the feature store is looked at"),
     INT("train.rounds", train.rounds, 1, 1000, "5", "rounds", 0,

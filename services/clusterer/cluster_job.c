@@ -13,6 +13,10 @@
 #include "services/clusterer/stable_ids.h"
 
 #define SOURCES_MAX 2
+/* Most that buffers take of rows which lie in a file. */
+#define READ_BYTES (256ull << 20)
+/* A clusterer that was killed loses no more of a k-means than this. */
+#define CHECKPOINT_S 20
 
 /* What lives while the job runs. */
 struct work {
@@ -272,12 +276,45 @@ static int put_shares(struct work *w, struct source *rows, const struct kmeans_r
     return rc;
 }
 
+/* Rows that lie in a file are read from it block by block. */
+static int cluster_rows(struct source *rows, const struct kmeans_options *o, int64_t memory_mib,
+                        struct kmeans_result *out, struct err *e)
+{
+    struct feed f;
+    *out = (struct kmeans_result){0};
+    feed_array(&f, rows->x, rows->n, rows->d);
+    if (rows->store.fd >= 0) {
+        uint64_t cap = row_store_cap(memory_mib);
+        int rc = feed_reader(&f, rows->n, rows->d, cap < READ_BYTES ? cap : READ_BYTES, row_store_read,
+                             &rows->store, e);
+        if (rc)
+            return rc;
+    }
+    int rc = kmeans_run_feed(&f, o, out, e);
+    feed_close(&f);
+    return rc;
+}
+
+/* Where a source's k-means leaves its state. */
+static int checkpoint_path(const struct work *w, uint32_t s, char out[PATH_MAX], struct err *e)
+{
+    int rc = fs_path(out, e, "%s/labels", w->conf->run.dir);
+    if (rc == 0)
+        rc = fs_mkdirs(out, e);
+    return rc ? rc
+              : fs_path(out, e, "%s/labels/round-%04u.%s.kmeans", w->conf->run.dir, w->info->round,
+                        cluster_source_name(w->conf, s));
+}
+
 /* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
-static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, struct kmeans_result *out,
+static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct kmeans_result *out,
                       struct err *e)
 {
     const struct conf *c = w->conf;
+    char checkpoint[PATH_MAX];
     struct kmeans_options o = {
+        .checkpoint = checkpoint,
+        .checkpoint_s = CHECKPOINT_S,
         .k = (uint32_t)c->cluster.k,
         .restarts = (uint32_t)c->cluster.restarts,
         .iterations = (uint32_t)c->cluster.iterations,
@@ -290,8 +327,11 @@ static int run_kmeans(struct work *w, uint32_t s, const struct source *rows, str
         .stop = w->job->stop,
         .row_passes = &w->job->row_passes,
     };
+    int rc = checkpoint_path(w, s, checkpoint, e);
+    if (rc)
+        return rc;
     uint32_t *held = malloc((rows->held + 1) * sizeof *held);
-    int rc = held ? kmeans_run(rows->x, rows->n, rows->d, &o, out, e) : err_sys(e, ENOMEM, "labels");
+    rc = held ? cluster_rows(rows, &o, c->cluster.memory_mib, out, e) : err_sys(e, ENOMEM, "labels");
     if (rc == 0)
         rc = kmeans_nearest(rows->x + rows->n * rows->d, rows->held, rows->d, &o, out->centroids, held, e);
     for (uint64_t i = 0; rc == 0 && i < rows->held; i++)

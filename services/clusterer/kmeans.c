@@ -1,257 +1,459 @@
 #include "services/clusterer/kmeans.h"
+#include "services/clusterer/feed.h"
+#include "services/clusterer/kmeans_state.h"
+#include "services/clusterer/nearest.h"
 #include "services/clusterer/rows.h"
+#include "services/clusterer/sums.h"
 
 #include <errno.h>
 #include <math.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
 
-/* Columns of one matrix product; wider ones are slower. */
-#define BLOCK 256
+/* Rows of a chunk: whole groups of every kernel; packed, they take half of a second-level cache at 512
+ * columns. */
+#define CHUNK 252
+#define CHUNK_MAX 4096
+/* The objective is made of sums over clusters unless so much of it cancels. */
+#define CANCELLED 1e-4
+/* What pays for rounding in f32. */
+#define UP (1 + 1e-6f)
+#define DOWN (1 - 1e-6f)
 
 struct lloyd {
-    const float *x; /* [n, d] */
-    uint64_t n, chunks;
-    uint32_t d, k,
-        padded; /* centroids, rounded up to whole lanes; those beyond k are zero and infinitely far */
+    struct feed *feed;
+    uint64_t n, checks;
+    uint32_t d, k;
+    size_t chunk;
     const struct kmeans_options *o;
-    float *centroids;   /* owned, [padded, d] */
-    float *offsets;     /* owned, [padded] squared norms of the centroids */
-    uint32_t *labels;   /* owned, [n] */
-    uint64_t *counts;   /* owned, [k] */
-    double *sums;       /* owned, [k, d] */
-    double *objectives; /* owned, [chunks] */
-    float *scratch;     /* owned, [threads, ROWS_CHUNK, block] */
-    uint32_t block;
-    atomic_bool failed; /* a matrix product was refused */
+    float *centroids; /* owned, [k, d] */
+    float *before;    /* owned, [k, d]: of the assignment before */
+    float *drift;     /* owned, [k]: how far each moved since then, rounded up */
+    float far[2];     /* the two greatest drifts */
+    uint32_t fastest; /* the centroid of the greatest */
+    bool bounded;     /* labels and bounds are of `before` */
+    uint32_t *labels; /* owned, [n] */
+    float *norms;     /* owned, [n] */
+    float *upper;     /* owned, [n]: at least the distance to the centroid of the label */
+    float *lower;     /* owned, [n]: at most the distance to any other one */
+    double *partial;  /* owned, [checks] */
+    double squares;   /* sum of all rows' squared norms */
+    struct nearest nearest;
+    struct sums sums;
+    struct nearest_scratch *scratch; /* owned, [threads] */
+    uint64_t *counts;                /* owned, [k] */
+    uint64_t key;                    /* of the checkpoint */
+    double saved_s;                  /* when it was written */
+    _Atomic uint64_t moved, bad;     /* rows that changed their label; the first unsound row */
+    _Atomic uint32_t most;           /* bits of the greatest magnitude of an element */
 };
 
 static void lloyd_close(struct lloyd *l)
 {
     free(l->centroids);
-    free(l->offsets);
+    free(l->before);
+    free(l->drift);
     free(l->labels);
+    free(l->norms);
+    free(l->upper);
+    free(l->lower);
+    free(l->partial);
     free(l->counts);
-    free(l->sums);
-    free(l->objectives);
+    nearest_close(&l->nearest);
+    sums_close(&l->sums);
+    for (unsigned i = 0; l->scratch && i < l->o->threads; i++)
+        nearest_scratch_close(&l->scratch[i]);
     free(l->scratch);
 }
 
-static int lloyd_init(struct lloyd *l, const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
-                      struct err *e)
+/* Greatest of the values so far; bits of floats that are not negative are ordered as they are. */
+static void raise_to(_Atomic uint32_t *most, float x)
 {
-    *l = (struct lloyd){.x = x, .n = n, .d = d, .k = o->k, .o = o, .chunks = rows_chunks(n, ROWS_CHUNK)};
-    l->padded = (o->k + ROWS_LANES - 1) / ROWS_LANES * ROWS_LANES;
-    l->block = l->padded < BLOCK ? l->padded : BLOCK;
-    l->centroids = calloc((size_t)l->padded * d, sizeof *l->centroids);
-    l->offsets = malloc(l->padded * sizeof *l->offsets);
-    l->labels = malloc(n * sizeof *l->labels);
-    l->counts = malloc(l->k * sizeof *l->counts);
-    l->sums = malloc((size_t)l->k * d * sizeof *l->sums);
-    l->objectives = malloc(l->chunks * sizeof *l->objectives);
-    l->scratch = malloc((size_t)o->threads * ROWS_CHUNK * l->block * sizeof *l->scratch);
-    if (l->centroids && l->offsets && l->labels && l->counts && l->sums && l->objectives && l->scratch)
-        return 0;
-    lloyd_close(l);
-    *l = (struct lloyd){0};
-    return err_sys(e, ENOMEM, "k-means of %llu rows, k %u", (unsigned long long)n, o->k);
+    uint32_t bits, seen = atomic_load(most);
+    memcpy(&bits, &x, sizeof bits);
+    while (bits > seen && !atomic_compare_exchange_weak(most, &seen, bits))
+        ;
 }
 
-/* argmin over c of |c|^2 - 2 x.c, the part of |x - c|^2 that depends on c. */
-static void assign_chunk(void *arg, uint64_t chunk, unsigned worker)
+static void check_chunk(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
 {
+    (void)worker;
     struct lloyd *l = arg;
-    uint64_t first = chunk * ROWS_CHUNK;
-    size_t rows = l->n - first < ROWS_CHUNK ? (size_t)(l->n - first) : ROWS_CHUNK;
-    const float *x = l->x + first * l->d;
-    uint32_t *labels = l->labels + first;
-    float *scores = l->scratch + (size_t)worker * ROWS_CHUNK * l->block;
-    float best[ROWS_CHUNK];
+    double sum = 0;
+    float most = 0;
     for (size_t i = 0; i < rows; i++) {
-        best[i] = INFINITY;
-        labels[i] = 0;
-    }
-    for (uint32_t c = 0; c < l->padded; c += l->block) {
-        uint32_t width = l->padded - c < l->block ? l->padded - c : l->block;
-        if (dnnl_sgemm('N', 'T', (dnnl_dim_t)rows, width, l->d, -2.0f, x, l->d,
-                       l->centroids + (size_t)c * l->d, l->d, 0.0f, scores, width) != dnnl_success) {
-            atomic_store(&l->failed, true);
+        double square = rows_norm64(x + i * l->d, l->d);
+        if (!(square < ROWS_NORM_MAX)) { /* true for NaN */
+            uint64_t seen = atomic_load(&l->bad);
+            while (first + i < seen && !atomic_compare_exchange_weak(&l->bad, &seen, first + i))
+                ;
             return;
         }
-        rows_nearest(scores, l->offsets + c, rows, width, c, best, labels);
+        sum += square;
+        l->norms[first + i] = (float)sqrt(square);
+        most = l->norms[first + i] > most ? l->norms[first + i] : most;
     }
-    double objective = 0;
-    for (size_t i = 0; i < rows; i++)
-        objective += rows_distance(x + i * l->d, l->centroids + (size_t)labels[i] * l->d, l->d);
-    l->objectives[chunk] = objective;
+    l->partial[first / FEED_STEP] = sum;
+    raise_to(&l->most, most);
+}
+
+static double partial_sum(const struct lloyd *l)
+{
+    double sum = 0;
+    for (uint64_t i = 0; i < l->checks; i++)
+        sum += l->partial[i];
+    return sum;
+}
+
+/* Norms of all rows; refuses what is not finite. */
+static int check_rows(struct lloyd *l, struct err *e)
+{
+    atomic_store(&l->bad, UINT64_MAX);
+    int rc = feed_run(l->feed, l->o->threads, l->o->stop, FEED_STEP, check_chunk, l, e);
+    if (rc)
+        return rc;
+    if (l->bad != UINT64_MAX)
+        return err_set(e, XDC_EFORMAT, "row %llu is not finite, or too large to square",
+                       (unsigned long long)l->bad);
+    l->squares = partial_sum(l);
+    return 0;
+}
+
+static int lloyd_init(struct lloyd *l, struct feed *f, const struct kmeans_options *o, struct err *e)
+{
+    *l = (struct lloyd){.feed = f, .n = f->n, .d = f->d, .k = o->k, .o = o};
+    size_t cells = (size_t)l->k * l->d;
+    l->checks = rows_chunks(l->n, FEED_STEP);
+    l->chunk = o->block_rows ? o->block_rows : CHUNK;
+    l->chunk = l->chunk > CHUNK_MAX ? CHUNK_MAX : l->chunk;
+    l->centroids = malloc(cells * sizeof *l->centroids);
+    l->before = malloc(cells * sizeof *l->before);
+    l->drift = malloc(l->k * sizeof *l->drift);
+    l->counts = malloc(l->k * sizeof *l->counts);
+    l->labels = malloc(l->n * sizeof *l->labels);
+    l->norms = malloc(l->n * sizeof *l->norms);
+    l->upper = malloc(l->n * sizeof *l->upper);
+    l->lower = malloc(l->n * sizeof *l->lower);
+    l->partial = malloc(l->checks * sizeof *l->partial);
+    l->scratch = calloc(o->threads, sizeof *l->scratch);
+    int rc = 0;
+    if (!l->centroids || !l->before || !l->drift || !l->counts || !l->labels || !l->norms || !l->upper ||
+        !l->lower || !l->partial || !l->scratch)
+        rc = err_sys(e, ENOMEM, "%llu rows, k %u", (unsigned long long)l->n, l->k);
+    if (rc == 0)
+        rc = nearest_init(&l->nearest, l->k, l->d, o->block_columns, NULL, e);
+    for (unsigned i = 0; rc == 0 && i < o->threads; i++)
+        rc = nearest_scratch_init(&l->scratch[i], &l->nearest, l->chunk, e);
+    if (rc == 0)
+        rc = check_rows(l, e);
+    if (rc)
+        lloyd_close(l);
+    return rc;
+}
+
+/* Lists the rows of a chunk whose label may have changed. Where bounds show that no other centroid can be as
+ * near, they are carried over to the new centroids instead. */
+static size_t pick_rows(struct lloyd *l, uint64_t first, size_t rows, uint32_t *pick)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < rows; i++) {
+        uint64_t at = first + i;
+        if (l->bounded) {
+            uint32_t own = l->labels[at];
+            float upper = (l->upper[at] + l->drift[own]) * UP;
+            float lower = (l->lower[at] - l->far[own == l->fastest]) * DOWN;
+            if (upper * UP < lower) {
+                l->upper[at] = upper;
+                l->lower[at] = lower;
+                continue;
+            }
+        }
+        pick[count++] = i;
+    }
+    return count;
+}
+
+static void assign_chunk(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
+{
+    struct lloyd *l = arg;
+    uint32_t pick[CHUNK_MAX], old[CHUNK_MAX], now[CHUNK_MAX];
+    float upper[CHUNK_MAX], lower[CHUNK_MAX];
+    size_t count = pick_rows(l, first, rows, pick);
+    if (count > 0)
+        nearest_rows(&l->nearest, x, pick, count, l->norms + first, &l->scratch[worker], now, upper, lower);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t at = first + pick[i];
+        old[i] = l->bounded ? l->labels[at] : SUMS_NONE;
+        l->labels[at] = now[i];
+        l->upper[at] = upper[i];
+        l->lower[at] = lower[i];
+    }
+    if (l->sums.sum)
+        atomic_fetch_add(&l->moved, sums_move(&l->sums, worker, x, pick, count, old, now));
     if (l->o->row_passes)
         atomic_fetch_add(l->o->row_passes, rows);
 }
 
-/* Labels and objective of the current centroids. */
-static int lloyd_assign(struct lloyd *l, double *out_objective, struct err *e)
-{
-    for (uint32_t c = 0; c < l->padded; c++)
-        l->offsets[c] = c < l->k ? (float)rows_norm(l->centroids + (size_t)c * l->d, l->d) : INFINITY;
-    if (!rows_run(l->o->threads, l->chunks, l->o->stop, assign_chunk, l))
-        return err_set(e, XDC_ESTOPPED, "k-means: asked to stop");
-    if (atomic_load(&l->failed))
-        return err_set(e, -ENOMEM, "k-means: oneDNN refused a product of %u x %u x %u", ROWS_CHUNK, l->block,
-                       l->d);
-    double sum = 0;
-    for (uint64_t i = 0; i < l->chunks; i++)
-        sum += l->objectives[i];
-    *out_objective = sum;
-    return 0;
-}
-
-/* Sums of a slice of the columns, in row order: no partial sums to keep, and no thread count in the result.
- */
-static void sum_slice(void *arg, uint64_t slice, unsigned worker)
+static void distance_chunk(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
 {
     (void)worker;
     struct lloyd *l = arg;
-    size_t first = slice * ROWS_SLICE;
-    size_t width = l->d - first < ROWS_SLICE ? l->d - first : ROWS_SLICE;
-    for (uint32_t c = 0; c < l->k; c++)
-        memset(l->sums + (size_t)c * l->d + first, 0, width * sizeof *l->sums);
-    for (uint64_t i = 0; i < l->n; i++)
-        rows_add(l->sums + (size_t)l->labels[i] * l->d + first, l->x + i * l->d + first, width);
+    double sum = 0;
+    for (size_t i = 0; i < rows; i++)
+        sum += rows_distance64(x + i * l->d, l->centroids + (size_t)l->labels[first + i] * l->d, l->d);
+    l->partial[first / FEED_STEP] = sum;
 }
 
-static int lloyd_update(struct lloyd *l, struct rng *r, uint32_t *out_splits, struct err *e)
+/* sum |x|^2 - 2 sum over clusters of (sum of its rows).c + sum of count |c|^2. */
+static int objective(struct lloyd *l, double *out, struct err *e)
 {
-    if (!rows_run(l->o->threads, rows_chunks(l->d, ROWS_SLICE), l->o->stop, sum_slice, l))
-        return err_set(e, XDC_ESTOPPED, "k-means: asked to stop");
-    memset(l->counts, 0, l->k * sizeof *l->counts);
-    for (uint64_t i = 0; i < l->n; i++)
-        l->counts[l->labels[i]]++;
-    for (uint32_t c = 0; c < l->k; c++)
-        for (uint32_t j = 0; l->counts[c] && j < l->d; j++)
-            l->centroids[(size_t)c * l->d + j] =
-                (float)(l->sums[(size_t)c * l->d + j] / (double)l->counts[c]);
-    *out_splits = kmeans_split_empty(l->centroids, l->counts, l->k, l->d, r);
-    return 0;
-}
-
-/* Weight of a cluster as a donor. */
-static uint64_t spare(const uint64_t *counts, const bool *used, uint32_t c)
-{
-    return counts[c] > 1 && !used[c] ? counts[c] - 1 : 0;
-}
-
-static uint32_t draw_donor(const uint64_t *counts, bool *used, uint32_t k, struct rng *r)
-{
-    uint64_t total = 0;
-    for (uint32_t c = 0; c < k; c++)
-        total += spare(counts, used, c);
-    if (total == 0) { /* every donor has given once: begin again */
-        memset(used, 0, k * sizeof *used);
-        for (uint32_t c = 0; c < k; c++)
-            total += spare(counts, used, c);
+    double sum = l->squares;
+    for (uint32_t c = 0; c < l->k; c++) {
+        const float *v = l->centroids + (size_t)c * l->d;
+        double dot = 0;
+        for (uint32_t j = 0; j < l->d; j++)
+            dot += sums_at(&l->sums, c, j) * (double)v[j];
+        sum += (double)l->sums.count[c] * rows_norm64(v, l->d) - 2 * dot;
     }
-    uint64_t at = rng_below(r, total);
-    uint32_t c = 0;
-    while (at >= spare(counts, used, c))
-        at -= spare(counts, used, c++);
-    return c;
+    *out = sum;
+    if (sum > CANCELLED * l->squares)
+        return 0;
+    int rc = feed_run(l->feed, l->o->threads, l->o->stop, FEED_STEP, distance_chunk, l, e);
+    *out = partial_sum(l);
+    return rc;
 }
 
-uint32_t kmeans_split_empty(float *centroids, uint64_t *counts, uint32_t k, uint32_t d, struct rng *r)
+/* How far the centroids are from those that labels and bounds are of. */
+static void measure_drift(struct lloyd *l)
 {
-    uint32_t filled = 0;
-    bool *used = NULL;
-    for (uint32_t c = 0; c < k; c++) {
-        if (counts[c])
-            continue;
-        if (!used && !(used = calloc(k, sizeof *used)))
-            return filled; /* an empty cluster stays for one more update */
-        uint32_t donor = draw_donor(counts, used, k, r);
-        used[donor] = used[c] = true;
-        float *to = centroids + (size_t)c * d, *from = centroids + (size_t)donor * d;
-        for (uint32_t j = 0; j < d; j++) {
-            float v = from[j], up = v * (1.0f + 1.0f / 1024), down = v * (1.0f - 1.0f / 1024);
-            to[j] = j % 2 ? down : up;
-            from[j] = j % 2 ? up : down;
+    l->far[0] = l->far[1] = 0;
+    l->fastest = 0;
+    for (uint32_t c = 0; c < l->k; c++) {
+        size_t at = (size_t)c * l->d;
+        float drift = (float)(sqrt(rows_distance64(l->centroids + at, l->before + at, l->d)) * (double)UP);
+        l->drift[c] = drift;
+        if (drift > l->far[0]) {
+            l->far[1] = l->far[0];
+            l->far[0] = drift;
+            l->fastest = c;
+        } else if (drift > l->far[1]) {
+            l->far[1] = drift;
         }
-        counts[c] = counts[donor] / 2;
-        counts[donor] -= counts[c];
-        filled++;
     }
-    free(used);
-    return filled;
 }
 
-/* One restart. `out` gets the figures; labels and centroids stay in `l`. */
-static int lloyd_run(struct lloyd *l, uint32_t restart, struct kmeans_result *out, struct err *e)
+/* Labels of the current centroids, and what follows from them. */
+static int lloyd_assign(struct lloyd *l, struct err *e)
 {
-    struct rng r;
-    rng_init(&r, rng_key(l->o->seed, "kmeans", l->o->round, l->o->source, restart));
-    *out = (struct kmeans_result){.restart = restart};
-    int rc = kmeans_init(l->x, l->n, l->d, l->o, &r, l->centroids, e);
-    if (rc == 0)
-        rc = lloyd_assign(l, &out->objective, e);
+    if (l->bounded)
+        measure_drift(l);
+    nearest_pack(&l->nearest, l->centroids);
+    atomic_store(&l->moved, 0);
+    int rc = feed_run(l->feed, l->o->threads, l->o->stop, l->chunk, assign_chunk, l, e);
+    l->bounded = rc == 0;
+    memcpy(l->before, l->centroids, (size_t)l->k * l->d * sizeof *l->before);
+    if (rc == 0 && l->sums.sum)
+        sums_join(&l->sums);
+    return rc;
+}
+
+/* Means of the clusters as centroids. Returns how many empty ones were filled. */
+static uint32_t lloyd_update(struct lloyd *l, struct rng *r)
+{
+    for (uint32_t c = 0; c < l->k; c++) {
+        l->counts[c] = (uint64_t)l->sums.count[c];
+        for (uint32_t j = 0; l->counts[c] && j < l->d; j++)
+            l->centroids[(size_t)c * l->d + j] = (float)(sums_at(&l->sums, c, j) / (double)l->counts[c]);
+    }
+    return kmeans_split_empty(l->centroids, l->counts, l->k, l->d, r);
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct kmeans_point point_of(const struct kmeans_result *r, const struct rng *rng)
+{
+    return (struct kmeans_point){rng->state, r->empty_splits, r->objective, r->restart, r->iterations};
+}
+
+/* Writes the checkpoint when it is due. */
+static int save(struct lloyd *l, const struct kmeans_result *now, const struct rng *r,
+                const struct kmeans_result *best, struct err *e)
+{
+    if (!l->o->checkpoint || now_s() - l->saved_s < l->o->checkpoint_s)
+        return 0;
+    const struct rng none = {0};
+    struct kmeans_state s = {.key = l->key,
+                             .cells = (size_t)l->k * l->d,
+                             .now = point_of(now, r),
+                             .best = point_of(best, &none),
+                             .centroids = l->centroids,
+                             .best_centroids = best->centroids,
+                             .has_best = best->centroids != NULL};
+    int rc = kmeans_state_save(l->o->checkpoint, &s, e);
+    l->saved_s = now_s();
+    return rc;
+}
+
+/* Updates until the end of a restart whose labels and objective are there. */
+static int lloyd_iterate(struct lloyd *l, struct rng *r, struct kmeans_result *out,
+                         const struct kmeans_result *best, struct err *e)
+{
+    int rc = 0;
     /* At 0 every row is its centroid: fewer rows than k are distinct, and splitting could only do harm. */
     while (rc == 0 && out->objective > 0 && out->iterations < l->o->iterations) {
-        uint32_t splits = 0;
         double before = out->objective;
-        rc = lloyd_update(l, &r, &splits, e);
+        uint32_t splits = lloyd_update(l, r);
+        rc = lloyd_assign(l, e);
         if (rc == 0)
-            rc = lloyd_assign(l, &out->objective, e);
+            rc = objective(l, &out->objective, e);
         out->iterations++;
         out->empty_splits += splits;
-        if (!splits && before - out->objective <= l->o->tolerance * before)
+        bool settled =
+            l->moved == 0 || (l->o->tolerance > 0 && before - out->objective <= l->o->tolerance * before);
+        if (!splits && settled)
             break;
+        if (rc == 0)
+            rc = save(l, out, r, best, e);
     }
     return rc;
 }
 
-static int check_rows(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct err *e)
+/* One restart, from its beginning or from where `from` stands. `out` gets the figures; labels and centroids
+ * stay in `l`. */
+static int lloyd_run(struct lloyd *l, uint32_t restart, const struct kmeans_point *from,
+                     struct kmeans_result *out, const struct kmeans_result *best, struct err *e)
 {
-    uint64_t bad = rows_first_bad(x, n, d, o->threads);
-    if (bad != UINT64_MAX)
-        return err_set(e, XDC_EFORMAT, "k-means: row %llu is not finite, or too large to square",
-                       (unsigned long long)bad);
-    return 0;
+    struct rng r;
+    rng_init(&r, rng_key(l->o->seed, "kmeans", l->o->round, l->o->source, restart));
+    *out = (struct kmeans_result){.restart = restart};
+    l->bounded = false;
+    sums_clear(&l->sums);
+    int rc = 0;
+    if (from) {
+        r.state = from->rng;
+        out->iterations = from->iterations;
+        out->empty_splits = from->empty_splits;
+    } else {
+        rc = kmeans_init(l->feed, l->o, &r, l->centroids, e);
+    }
+    if (rc == 0)
+        rc = lloyd_assign(l, e);
+    if (rc == 0)
+        rc = objective(l, &out->objective, e);
+    return rc ? rc : lloyd_iterate(l, &r, out, best, e);
+}
+
+/* Keeps the better run by swapping its arrays with the working ones. */
+static int keep(struct lloyd *l, const struct kmeans_result *run, struct kmeans_result *best, struct err *e)
+{
+    float *centroids = best->centroids;
+    uint32_t *labels = best->labels;
+    *best = *run;
+    best->centroids = l->centroids;
+    best->labels = l->labels;
+    l->centroids = centroids ? centroids : malloc((size_t)l->k * l->d * sizeof *centroids);
+    l->labels = labels ? labels : malloc(l->n * sizeof *labels);
+    return l->centroids && l->labels ? 0 : err_sys(e, ENOMEM, "%llu rows", (unsigned long long)l->n);
+}
+
+/* What a checkpoint must be of. */
+static uint64_t key_of(const struct lloyd *l)
+{
+    const struct kmeans_options *o = l->o;
+    const uint64_t of[] = {l->n,    l->d,     o->k,      o->restarts, o->iterations,
+                           o->seed, o->round, o->source, o->init};
+    const double also[] = {l->squares, o->tolerance};
+    return XXH3_64bits_withSeed(also, sizeof also, XXH3_64bits(of, sizeof of));
+}
+
+/* Takes up a checkpoint: the best restart is there again, and the centroids of the one that was cut off. */
+static int resume(struct lloyd *l, struct kmeans_point *out_from, bool *out_found, struct kmeans_result *best,
+                  struct err *e)
+{
+    struct kmeans_state s = {
+        .key = l->key, .cells = (size_t)l->k * l->d, .centroids = l->before, .best_centroids = l->centroids};
+    *out_found = l->o->checkpoint && kmeans_state_load(l->o->checkpoint, &s);
+    if (!*out_found)
+        return 0;
+    *out_from = s.now;
+    float *current = malloc(s.cells * sizeof *current);
+    if (!current)
+        return err_sys(e, ENOMEM, "%u centroids", l->k);
+    memcpy(current, l->before, s.cells * sizeof *current);
+    int rc = s.has_best ? lloyd_assign(l, e) : 0;
+    if (rc == 0 && s.has_best) {
+        struct kmeans_result run = {.objective = s.best.objective,
+                                    .iterations = s.best.iterations,
+                                    .restart = s.best.restart,
+                                    .empty_splits = s.best.empty_splits};
+        rc = keep(l, &run, best, e);
+    }
+    if (rc == 0)
+        memcpy(l->centroids, current, s.cells * sizeof *current);
+    free(current);
+    return rc;
+}
+
+static int run_restarts(struct lloyd *l, struct kmeans_result *best, struct err *e)
+{
+    struct kmeans_point from = {0};
+    struct kmeans_result run;
+    bool found;
+    l->key = key_of(l);
+    l->saved_s = now_s();
+    int rc = resume(l, &from, &found, best, e);
+    for (uint32_t i = from.restart; rc == 0 && i < l->o->restarts; i++) {
+        rc = lloyd_run(l, i, found && i == from.restart ? &from : NULL, &run, best, e);
+        if (rc == 0 && (!best->labels || run.objective < best->objective))
+            rc = keep(l, &run, best, e);
+    }
+    if (rc == 0 && l->o->checkpoint)
+        unlink(l->o->checkpoint);
+    return rc;
+}
+
+int kmeans_run_feed(struct feed *f, const struct kmeans_options *o, struct kmeans_result *out, struct err *e)
+{
+    struct lloyd l;
+    struct kmeans_result best = {0};
+    *out = best;
+    if (f->n < o->k)
+        return err_set(e, XDC_EFORMAT, "k-means: %u clusters need at least as many rows, there are %llu",
+                       o->k, (unsigned long long)f->n);
+    int rc = lloyd_init(&l, f, o, e);
+    if (rc) {
+        err_wrap(e, "k-means");
+        return rc;
+    }
+    float most;
+    uint32_t bits = l.most;
+    memcpy(&most, &bits, sizeof most);
+    rc = sums_init(&l.sums, f->n, o->k, f->d, most * UP, o->threads, e);
+    if (rc == 0)
+        rc = run_restarts(&l, &best, e);
+    lloyd_close(&l);
+    if (rc) {
+        err_wrap(e, "k-means");
+        kmeans_result_close(&best);
+    }
+    *out = best;
+    return rc;
 }
 
 int kmeans_run(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
                struct kmeans_result *out, struct err *e)
 {
-    struct lloyd l = {0};
-    struct kmeans_result best = {0}, run;
-    *out = best;
-    if (n < o->k)
-        return err_set(e, XDC_EFORMAT, "k-means: %u clusters need at least as many rows, there are %llu",
-                       o->k, (unsigned long long)n);
-    int rc = check_rows(x, n, d, o, e);
-    if (rc == 0)
-        rc = lloyd_init(&l, x, n, d, o, e);
-    for (uint32_t i = 0; rc == 0 && i < o->restarts; i++) {
-        rc = lloyd_run(&l, i, &run, e);
-        if (rc || (i > 0 && run.objective >= best.objective))
-            continue;
-        /* The best arrays are kept by swapping them with the working ones. */
-        run.centroids = l.centroids;
-        run.labels = l.labels;
-        l.centroids = best.centroids;
-        l.labels = best.labels;
-        best = run;
-        if (i + 1 == o->restarts)
-            continue;
-        if (!l.centroids)
-            l.centroids = calloc((size_t)l.padded * d, sizeof *l.centroids);
-        if (!l.labels)
-            l.labels = malloc(n * sizeof *l.labels);
-        if (!l.centroids || !l.labels)
-            rc = err_sys(e, ENOMEM, "k-means of %llu rows, k %u", (unsigned long long)n, o->k);
-    }
-    lloyd_close(&l);
-    if (rc)
-        kmeans_result_close(&best);
-    *out = best;
-    return rc;
+    struct feed f;
+    feed_array(&f, x, n, d);
+    return kmeans_run_feed(&f, o, out, e);
 }
 
 void kmeans_result_close(struct kmeans_result *r)
@@ -261,22 +463,29 @@ void kmeans_result_close(struct kmeans_result *r)
     *r = (struct kmeans_result){0};
 }
 
+int kmeans_nearest_feed(struct feed *f, const struct kmeans_options *o, const float *centroids,
+                        uint32_t *labels, struct err *e)
+{
+    struct lloyd l;
+    if (f->n == 0)
+        return 0;
+    int rc = lloyd_init(&l, f, o, e);
+    if (rc == 0) {
+        memcpy(l.centroids, centroids, (size_t)o->k * f->d * sizeof *centroids);
+        rc = lloyd_assign(&l, e);
+        if (rc == 0)
+            memcpy(labels, l.labels, f->n * sizeof *labels);
+        lloyd_close(&l);
+    }
+    if (rc)
+        err_wrap(e, "k-means");
+    return rc;
+}
+
 int kmeans_nearest(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
                    const float *centroids, uint32_t *labels, struct err *e)
 {
-    struct lloyd l = {0};
-    double objective;
-    if (n == 0)
-        return 0;
-    int rc = check_rows(x, n, d, o, e);
-    if (rc == 0)
-        rc = lloyd_init(&l, x, n, d, o, e);
-    if (rc == 0) {
-        memcpy(l.centroids, centroids, (size_t)o->k * d * sizeof *centroids);
-        rc = lloyd_assign(&l, &objective, e);
-    }
-    if (rc == 0)
-        memcpy(labels, l.labels, n * sizeof *labels);
-    lloyd_close(&l);
-    return rc;
+    struct feed f;
+    feed_array(&f, x, n, d);
+    return kmeans_nearest_feed(&f, o, centroids, labels, e);
 }

@@ -130,13 +130,35 @@ static int seed_all(struct seeding *s, const struct kmeans_options *o, struct rn
     return 0;
 }
 
-/* One row out of each of `m` equal stretches of the rows. */
-static void sample_rows(const float *x, uint64_t n, uint32_t d, uint64_t m, struct rng *r, float *out)
+/* Which rows to sample, and where they go. */
+struct sampling {
+    const uint64_t *row; /* [m], ascending */
+    uint64_t m;
+    uint32_t d;
+    float *out; /* [m, d] */
+};
+
+static void sample_chunk(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
 {
-    for (uint64_t i = 0; i < m; i++) {
-        uint64_t lo = (uint64_t)((__uint128_t)n * i / m), hi = (uint64_t)((__uint128_t)n * (i + 1) / m);
-        memcpy(out + i * d, x + (lo + rng_below(r, hi - lo)) * d, d * sizeof *out);
+    (void)worker;
+    const struct sampling *s = arg;
+    uint64_t lo = 0, hi = s->m;
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+        if (s->row[mid] < first)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
+    for (; lo < s->m && s->row[lo] < first + rows; lo++)
+        memcpy(s->out + lo * s->d, x + (s->row[lo] - first) * s->d, s->d * sizeof *x);
+}
+
+int kmeans_take_rows(struct feed *f, const struct kmeans_options *o, const uint64_t *row, uint64_t m,
+                     float *out, struct err *e)
+{
+    struct sampling s = {.row = row, .m = m, .d = f->d, .out = out};
+    return feed_run(f, o->threads, o->stop, FEED_STEP, sample_chunk, &s, e);
 }
 
 int kmeans_plusplus(const float *x, const double *weight, uint64_t n, uint32_t d,
@@ -148,67 +170,83 @@ int kmeans_plusplus(const float *x, const double *weight, uint64_t n, uint32_t d
     s.sums = malloc(s.chunks * CANDIDATES_MAX * sizeof *s.sums);
     int rc;
     if (!s.nearest || !s.trial || !s.sums)
-        rc = err_sys(e, ENOMEM, "k-means: choose %u centroids of %llu rows", o->k, (unsigned long long)n);
+        rc = err_sys(e, ENOMEM, "choose %u centroids of %llu rows", o->k, (unsigned long long)n);
     else if ((rc = seed_all(&s, o, r, centroids)))
-        err_set(e, rc, "k-means: asked to stop");
+        err_set(e, rc, "asked to stop");
     free(s.nearest);
     free(s.trial);
     free(s.sums);
     return rc;
 }
 
-static int sampled_plusplus(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
-                            struct rng *r, float *centroids, struct err *e)
+/* k-means++ over all rows, or over one out of each of so many equal stretches of them. */
+static int sampled_plusplus(struct feed *f, const struct kmeans_options *o, struct rng *r, float *centroids,
+                            struct err *e)
 {
     uint64_t m = (uint64_t)o->k * KMEANS_INIT_ROWS_PER_CENTROID;
     m = m < KMEANS_INIT_ROWS_MIN ? KMEANS_INIT_ROWS_MIN : m;
-    if (m >= n)
-        return kmeans_plusplus(x, NULL, n, d, o, r, centroids, e);
-    float *sample = malloc(m * d * sizeof *sample);
-    if (!sample)
-        return err_sys(e, ENOMEM, "k-means: choose %u centroids of %llu rows", o->k, (unsigned long long)m);
-    sample_rows(x, n, d, m, r, sample);
-    int rc = kmeans_plusplus(sample, NULL, m, d, o, r, centroids, e);
+    if (m >= f->n && f->x)
+        return kmeans_plusplus(f->x, NULL, f->n, f->d, o, r, centroids, e);
+    m = m < f->n ? m : f->n;
+    uint64_t *row = malloc(m * sizeof *row);
+    float *sample = malloc(m * f->d * sizeof *sample);
+    int rc = row && sample ? 0 : err_sys(e, ENOMEM, "sample %llu rows", (unsigned long long)m);
+    for (uint64_t i = 0; rc == 0 && i < m; i++) {
+        uint64_t lo = (uint64_t)((__uint128_t)f->n * i / m);
+        uint64_t hi = (uint64_t)((__uint128_t)f->n * (i + 1) / m);
+        row[i] = m < f->n ? lo + rng_below(r, hi - lo) : i;
+    }
+    if (rc == 0)
+        rc = kmeans_take_rows(f, o, row, m, sample, e);
+    if (rc == 0)
+        rc = kmeans_plusplus(sample, NULL, m, f->d, o, r, centroids, e);
+    free(row);
     free(sample);
     return rc;
 }
 
 /* Selection sampling (Knuth, algorithm S): each row is taken with the share that is still wanted of those
  * left. */
-static void random_rows(const float *x, uint64_t n, uint32_t d, uint32_t k, struct rng *r, float *centroids)
+static int random_rows(struct feed *f, const struct kmeans_options *o, struct rng *r, float *centroids,
+                       struct err *e)
 {
+    uint64_t *row = malloc(o->k * sizeof *row);
     uint32_t taken = 0;
-    for (uint64_t i = 0; taken < k; i++)
-        if (rng_below(r, n - i) < k - taken)
-            memcpy(centroids + (size_t)taken++ * d, x + i * d, d * sizeof *centroids);
+    if (!row)
+        return err_sys(e, ENOMEM, "choose %u centroids", o->k);
+    for (uint64_t i = 0; taken < o->k; i++)
+        if (rng_below(r, f->n - i) < o->k - taken)
+            row[taken++] = i;
+    int rc = kmeans_take_rows(f, o, row, o->k, centroids, e);
+    free(row);
+    return rc;
 }
 
-static int choose(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
-                  float *centroids, struct err *e)
+static int choose(struct feed *f, const struct kmeans_options *o, struct rng *r, float *centroids,
+                  struct err *e)
 {
     bool enough = false;
     int rc = 0;
     switch (o->init) {
     case KMEANS_GIVEN:
-        memcpy(centroids, o->given, (size_t)o->k * d * sizeof *centroids);
+        memcpy(centroids, o->given, (size_t)o->k * f->d * sizeof *centroids);
         return 0;
     case KMEANS_RANDOM:
-        random_rows(x, n, d, o->k, r, centroids);
-        return 0;
+        return random_rows(f, o, r, centroids, e);
     case KMEANS_PARALLEL:
-        rc = kmeans_parallel(x, n, d, o, r, centroids, &enough, e);
+        rc = kmeans_parallel(f, o, r, centroids, &enough, e);
         break;
     case KMEANS_PLUSPLUS:
         break;
     }
-    return rc || enough ? rc : sampled_plusplus(x, n, d, o, r, centroids, e);
+    return rc || enough ? rc : sampled_plusplus(f, o, r, centroids, e);
 }
 
-int kmeans_init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
-                float *centroids, struct err *e)
+int kmeans_init(struct feed *f, const struct kmeans_options *o, struct rng *r, float *centroids,
+                struct err *e)
 {
     double start = progress_now_s();
-    int rc = choose(x, n, d, o, r, centroids, e);
+    int rc = choose(f, o, r, centroids, e);
     if (o->init_ns)
         atomic_fetch_add(o->init_ns, (uint64_t)((progress_now_s() - start) * 1e9));
     return rc;

@@ -13,17 +13,18 @@
 #define OVERSAMPLING 2 /* candidates of a pass, in k */
 
 struct parallel {
-    const float *x; /* [n, d] */
+    struct feed *feed;
     uint64_t n, chunks;
     uint32_t d;
     const struct kmeans_options *o;
-    float *candidates; /* owned, [room, d] */
-    uint32_t count, room;
-    uint32_t before;  /* candidates that `nearest` knows already */
-    double *nearest;  /* owned, [n]: squared distance to the nearest candidate */
-    double *sums;     /* owned, [chunks] of it */
-    uint32_t *owner;  /* owned, [n]: that candidate */
-    uint32_t *labels; /* owned, [n]: the nearest of the new ones */
+    float *candidates; /* owned, [count, d] */
+    uint64_t *drawn;   /* owned, [room]: rows of the newest pass */
+    uint64_t newest, room;
+    uint32_t count, before; /* candidates, and those that `nearest` knows already */
+    double *nearest;        /* owned, [n]: squared distance to the nearest candidate */
+    double *sums;           /* owned, [chunks] of it */
+    uint32_t *owner;        /* owned, [n]: that candidate */
+    uint32_t *labels;       /* owned, [n]: the nearest of the new ones */
 };
 
 static int no_memory(const struct parallel *p, struct err *e)
@@ -32,47 +33,61 @@ static int no_memory(const struct parallel *p, struct err *e)
                    (unsigned long long)p->n);
 }
 
-static int add_candidate(struct parallel *p, uint64_t row, struct err *e)
+static int draw(struct parallel *p, uint64_t row, struct err *e)
 {
-    if (p->count == p->room) {
-        uint32_t room = p->room ? 2 * p->room : 1024;
-        float *candidates = realloc(p->candidates, (size_t)room * p->d * sizeof *candidates);
-        if (!candidates)
+    if (p->newest == p->room) {
+        uint64_t room = p->room ? 2 * p->room : 1024;
+        uint64_t *drawn = realloc(p->drawn, room * sizeof *drawn);
+        if (!drawn)
             return no_memory(p, e);
-        p->candidates = candidates;
+        p->drawn = drawn;
         p->room = room;
     }
-    memcpy(p->candidates + (size_t)p->count++ * p->d, p->x + row * p->d, p->d * sizeof *p->x);
+    p->drawn[p->newest++] = row;
     return 0;
 }
 
-static void take_nearer(void *arg, uint64_t chunk, unsigned worker)
+/* The rows that were drawn become candidates. */
+static int add_candidates(struct parallel *p, struct err *e)
+{
+    float *candidates = realloc(p->candidates, (size_t)(p->count + p->newest) * p->d * sizeof *candidates);
+    if (!candidates)
+        return no_memory(p, e);
+    p->candidates = candidates;
+    int rc = kmeans_take_rows(p->feed, p->o, p->drawn, p->newest, candidates + (size_t)p->count * p->d, e);
+    p->count += (uint32_t)p->newest;
+    p->newest = 0;
+    return rc;
+}
+
+static void take_nearer(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
 {
     (void)worker;
     struct parallel *p = arg;
-    uint64_t end = (chunk + 1) * ROWS_CHUNK < p->n ? (chunk + 1) * ROWS_CHUNK : p->n;
     double sum = 0;
-    for (uint64_t i = chunk * ROWS_CHUNK; i < end; i++) {
-        uint32_t candidate = p->before + p->labels[i];
-        double distance = rows_distance(p->x + i * p->d, p->candidates + (size_t)candidate * p->d, p->d);
-        if (distance < p->nearest[i]) {
-            p->nearest[i] = distance;
-            p->owner[i] = candidate;
+    for (size_t i = 0; i < rows; i++) {
+        uint32_t candidate = p->before + p->labels[first + i];
+        double distance = rows_distance(x + i * p->d, p->candidates + (size_t)candidate * p->d, p->d);
+        if (distance < p->nearest[first + i]) {
+            p->nearest[first + i] = distance;
+            p->owner[first + i] = candidate;
         }
-        sum += p->nearest[i];
+        sum += p->nearest[first + i];
     }
-    p->sums[chunk] = sum;
+    p->sums[first / FEED_STEP] = sum;
 }
 
-/* Holds all rows against the new candidates; *out_total: the sum of the distances. */
+/* Takes what was drawn and holds all rows against it; *out_total: the sum of the distances. */
 static int take_candidates(struct parallel *p, double *out_total, struct err *e)
 {
     struct kmeans_options o = *p->o;
+    int rc = add_candidates(p, e);
     o.k = p->count - p->before;
     o.row_passes = NULL;
-    int rc = kmeans_nearest(p->x, p->n, p->d, &o, p->candidates + (size_t)p->before * p->d, p->labels, e);
-    if (rc == 0 && !rows_run(o.threads, p->chunks, o.stop, take_nearer, p))
-        rc = err_set(e, XDC_ESTOPPED, "k-means: asked to stop");
+    if (rc == 0)
+        rc = kmeans_nearest_feed(p->feed, &o, p->candidates + (size_t)p->before * p->d, p->labels, e);
+    if (rc == 0)
+        rc = feed_run(p->feed, o.threads, o.stop, FEED_STEP, take_nearer, p, e);
     p->before = p->count;
     *out_total = 0;
     for (uint64_t i = 0; rc == 0 && i < p->chunks; i++)
@@ -85,14 +100,14 @@ static int draw_candidates(struct parallel *p, struct rng *r, struct err *e)
     double total, wanted = OVERSAMPLING * (double)p->o->k;
     for (uint64_t i = 0; i < p->n; i++)
         p->nearest[i] = INFINITY;
-    int rc = add_candidate(p, rng_below(r, p->n), e);
+    int rc = draw(p, rng_below(r, p->n), e);
     if (rc == 0)
         rc = take_candidates(p, &total, e);
     for (unsigned pass = 0; rc == 0 && pass < PASSES && total > 0; pass++) {
         for (uint64_t i = 0; rc == 0 && i < p->n; i++)
             if (rng_uniform(r) * total < wanted * p->nearest[i])
-                rc = add_candidate(p, i, e);
-        if (rc == 0 && p->count > p->before)
+                rc = draw(p, i, e);
+        if (rc == 0 && p->newest > 0)
             rc = take_candidates(p, &total, e);
     }
     return rc;
@@ -110,19 +125,20 @@ static int choose(struct parallel *p, struct rng *r, float *centroids, struct er
     return rc;
 }
 
-int kmeans_parallel(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
-                    float *centroids, bool *out_enough, struct err *e)
+int kmeans_parallel(struct feed *f, const struct kmeans_options *o, struct rng *r, float *centroids,
+                    bool *out_enough, struct err *e)
 {
-    struct parallel p = {.x = x, .n = n, .d = d, .o = o, .chunks = rows_chunks(n, ROWS_CHUNK)};
-    p.nearest = malloc(n * sizeof *p.nearest);
+    struct parallel p = {.feed = f, .n = f->n, .d = f->d, .o = o, .chunks = rows_chunks(f->n, FEED_STEP)};
+    p.nearest = malloc(p.n * sizeof *p.nearest);
     p.sums = malloc(p.chunks * sizeof *p.sums);
-    p.owner = malloc(n * sizeof *p.owner);
-    p.labels = malloc(n * sizeof *p.labels);
+    p.owner = malloc(p.n * sizeof *p.owner);
+    p.labels = malloc(p.n * sizeof *p.labels);
     int rc = p.nearest && p.sums && p.owner && p.labels ? draw_candidates(&p, r, e) : no_memory(&p, e);
     *out_enough = rc == 0 && p.count >= o->k;
     if (*out_enough)
         rc = choose(&p, r, centroids, e);
     free(p.candidates);
+    free(p.drawn);
     free(p.nearest);
     free(p.sums);
     free(p.owner);

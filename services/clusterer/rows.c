@@ -3,11 +3,10 @@
 #include <math.h>
 #include <omp.h>
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
 
 #define THREADS_MAX 1024
-/* Above this squared norm f32 scores would overflow. */
-#define NORM_MAX 1e30
 
 struct run {
     uint64_t chunks;
@@ -62,21 +61,27 @@ bool rows_run(unsigned threads, uint64_t chunks, const atomic_bool *stop, rows_w
     return !atomic_load(&r.stopped);
 }
 
-/* The loops are compiled twice; no multiplication is fused with an addition (-ffp-contract=off), so both give
- * the same bits. */
+/* The loops are compiled for several vector units; no multiplication is fused with an addition
+ * (-ffp-contract=off), so all give the same bits. */
 #define BODY static inline __attribute__((always_inline))
 #if defined(__x86_64__)
-#define DISPATCH(name, params, args)                               \
-    __attribute__((target("avx2"))) static void name##_avx2 params \
-    {                                                              \
-        name##_body args;                                          \
-    }                                                              \
-    static void name##_any params                                  \
-    {                                                              \
-        if (__builtin_cpu_supports("avx2"))                        \
-            name##_avx2 args;                                      \
-        else                                                       \
-            name##_body args;                                      \
+#define DISPATCH(name, params, args)                                                                     \
+    __attribute__((target("avx512f,avx512dq,prefer-vector-width=512"))) static void name##_avx512 params \
+    {                                                                                                    \
+        name##_body args;                                                                                \
+    }                                                                                                    \
+    __attribute__((target("avx2"))) static void name##_avx2 params                                       \
+    {                                                                                                    \
+        name##_body args;                                                                                \
+    }                                                                                                    \
+    static void name##_any params                                                                        \
+    {                                                                                                    \
+        if (__builtin_cpu_supports("avx512dq"))                                                          \
+            name##_avx512 args;                                                                          \
+        else if (__builtin_cpu_supports("avx2"))                                                         \
+            name##_avx2 args;                                                                            \
+        else                                                                                             \
+            name##_body args;                                                                            \
     }
 #else
 #define DISPATCH(name, params, args) \
@@ -164,43 +169,91 @@ void rows_axpy4(double *y, const double a[4], const double *x, size_t stride, si
     axpy4_any(y, a, x, stride, n);
 }
 
-BODY void nearest_body(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
-                       float *best, uint32_t *labels)
+BODY void distance64_body(const float *a, const float *b, size_t d, double *out)
 {
-    for (size_t r = 0; r < rows; r++) {
-        const float *s = scores + r * width;
-        float low[ROWS_LANES];
-        uint32_t at[ROWS_LANES];
+    double lane[ROWS_LANES] = {0};
+    size_t i = 0;
+    for (; i + ROWS_LANES <= d; i += ROWS_LANES)
         for (size_t l = 0; l < ROWS_LANES; l++) {
-            low[l] = s[l] + offsets[l];
-            at[l] = (uint32_t)l;
+            double t = (double)a[i + l] - (double)b[i + l];
+            lane[l] += t * t;
         }
-        for (size_t j = ROWS_LANES; j < width; j += ROWS_LANES)
-            for (size_t l = 0; l < ROWS_LANES; l++) {
-                float v = s[j + l] + offsets[j + l];
-                bool less = v < low[l];
-                low[l] = less ? v : low[l];
-                at[l] = less ? (uint32_t)(j + l) : at[l];
-            }
-        size_t m = 0;
-        for (size_t l = 1; l < ROWS_LANES; l++)
-            if (low[l] < low[m] || (low[l] == low[m] && at[l] < at[m]))
-                m = l;
-        if (low[m] < best[r]) {
-            best[r] = low[m];
-            labels[r] = base + at[m];
-        }
+    for (size_t l = 0; i < d; i++, l++) {
+        double t = (double)a[i] - (double)b[i];
+        lane[l] += t * t;
+    }
+    double s = 0;
+    for (size_t l = 0; l < ROWS_LANES; l++)
+        s += lane[l];
+    *out = s;
+}
+DISPATCH(distance64, (const float *a, const float *b, size_t d, double *out), (a, b, d, out))
+
+double rows_distance64(const float *a, const float *b, size_t d)
+{
+    double out;
+    distance64_any(a, b, d, &out);
+    return out;
+}
+
+BODY void norm64_body(const float *a, size_t d, double *out)
+{
+    double lane[ROWS_LANES] = {0};
+    size_t i = 0;
+    for (; i + ROWS_LANES <= d; i += ROWS_LANES)
+        for (size_t l = 0; l < ROWS_LANES; l++)
+            lane[l] += (double)a[i + l] * (double)a[i + l];
+    for (size_t l = 0; i < d; i++, l++)
+        lane[l] += (double)a[i] * (double)a[i];
+    double s = 0;
+    for (size_t l = 0; l < ROWS_LANES; l++)
+        s += lane[l];
+    *out = s;
+}
+DISPATCH(norm64, (const float *a, size_t d, double *out), (a, d, out))
+
+double rows_norm64(const float *a, size_t d)
+{
+    double out;
+    norm64_any(a, d, &out);
+    return out;
+}
+
+BODY uint64_t fixed(float x, double scale)
+{
+    double v = (double)x * scale + ROWS_FIXED_ZERO; /* the sum's low bits hold the product's integer part */
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+BODY void fixed_add_body(uint64_t *restrict sum, const float *restrict x, double scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += fixed(x[i], scale);
+}
+DISPATCH(fixed_add, (uint64_t * sum, const float *x, double scale, size_t n), (sum, x, scale, n))
+
+void rows_fixed_add(uint64_t *sum, const float *x, double scale, size_t n)
+{
+    fixed_add_any(sum, x, scale, n);
+}
+
+BODY void fixed_move_body(uint64_t *restrict from, uint64_t *restrict to, const float *restrict x,
+                          double scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v = fixed(x[i], scale);
+        from[i] -= v;
+        to[i] += v;
     }
 }
-DISPATCH(nearest,
-         (const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base, float *best,
-          uint32_t *labels),
-         (scores, offsets, rows, width, base, best, labels))
+DISPATCH(fixed_move, (uint64_t * from, uint64_t *to, const float *x, double scale, size_t n),
+         (from, to, x, scale, n))
 
-void rows_nearest(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
-                  float *best, uint32_t *labels)
+void rows_fixed_move(uint64_t *from, uint64_t *to, const float *x, double scale, size_t n)
 {
-    nearest_any(scores, offsets, rows, width, base, best, labels);
+    fixed_move_any(from, to, x, scale, n);
 }
 
 struct finite_check {
@@ -216,7 +269,7 @@ static void check_chunk(void *arg, uint64_t chunk, unsigned worker)
     struct finite_check *f = arg;
     uint64_t end = (chunk + 1) * ROWS_CHUNK < f->n ? (chunk + 1) * ROWS_CHUNK : f->n;
     for (uint64_t i = chunk * ROWS_CHUNK; i < end; i++) {
-        if (rows_norm(f->x + i * f->d, f->d) < NORM_MAX) /* false for NaN */
+        if (rows_norm(f->x + i * f->d, f->d) < ROWS_NORM_MAX) /* false for NaN */
             continue;
         uint64_t seen = atomic_load(&f->first_bad);
         while (i < seen && !atomic_compare_exchange_weak(&f->first_bad, &seen, i))

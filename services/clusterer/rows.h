@@ -10,7 +10,10 @@
 
 #define ROWS_CHUNK 1024 /* rows of a chunk */
 #define ROWS_SLICE 64   /* columns of a slice, for work that is split over columns */
-#define ROWS_LANES 16   /* widths given to rows_nearest are multiples of this */
+#define ROWS_LANES 16   /* sums that a row's sum is made of */
+
+/* Above this squared norm f32 scores would overflow. */
+#define ROWS_NORM_MAX 1e30
 
 typedef void (*rows_work)(void *arg, uint64_t chunk, unsigned worker);
 
@@ -35,10 +38,17 @@ void rows_add(double *sum, const float *x, size_t n);
 /* y [n] += a[0] x0 + a[1] x1 + a[2] x2 + a[3] x3, x0..x3 at x, x + stride, ... */
 void rows_axpy4(double *y, const double a[4], const double *x, size_t stride, size_t n);
 
-/* For every row the smallest of scores [rows, width] + offsets [width], where it is below best[row]; then
- * labels[row] = base + its column, the lowest of equal ones. */
-void rows_nearest(const float *scores, const float *offsets, size_t rows, size_t width, uint32_t base,
-                  float *best, uint32_t *labels);
+/* The same in f64, off by less than d 2^-52 of itself. */
+double rows_distance64(const float *a, const float *b, size_t d);
+double rows_norm64(const float *a, size_t d);
+
+/* Sums of f32 that have no order: each x becomes the integer nearest to x * scale, |x * scale| < 2^51, plus
+ * the bits of ROWS_FIXED_ZERO, and is added modulo 2^64. */
+#define ROWS_FIXED_ZERO 0x1.8p52
+/* sum [n] += x [n]. */
+void rows_fixed_add(uint64_t *sum, const float *x, double scale, size_t n);
+/* from [n] -= x [n], to [n] += x [n]; the two differ. */
+void rows_fixed_move(uint64_t *from, uint64_t *to, const float *x, double scale, size_t n);
 
 /* The first row of x [n, d] that is not finite or whose squared norm f32 cannot work with; UINT64_MAX when
  * all are sound. */

@@ -99,15 +99,15 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
 {
     uint32_t dim = feature_dump_info(dump)->encoder[encoder].dim;
     uint64_t all = s->n + s->held;
-    float *part = malloc((all * dim + 1) * sizeof *part);
-    int rc = part ? 0 : err_sys(e, ENOMEM, "read %llu features", (unsigned long long)all);
+    struct row_store part;
+    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
     if (rc == 0)
-        rc = read_rows(s, dump, encoder, part, rows_threads(c->cluster.threads), stop, e);
+        rc = read_rows(s, dump, encoder, part.x, rows_threads(c->cluster.threads), stop, e);
     if (rc == 0)
-        rc = scale(s, part, dim, c, stop, e);
+        rc = scale(s, part.x, dim, c, stop, e);
     for (uint64_t i = 0; rc == 0 && i < all; i++)
-        memcpy(s->x + i * s->d + column, part + i * dim, dim * sizeof *part);
-    free(part);
+        memcpy(s->x + i * s->d + column, part.x + i * dim, dim * sizeof *part.x);
+    row_store_close(&part);
     return rc;
 }
 
@@ -120,8 +120,9 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
         s->d += info->encoder[encoders[i]].dim;
     int rc = list_clips(s, dump, encoders, n_encoders, c, e);
     uint64_t all = s->n + s->held;
-    if (rc == 0 && !(s->x = malloc((all * s->d + 1) * sizeof *s->x)))
-        rc = err_sys(e, ENOMEM, "read %llu features", (unsigned long long)all);
+    if (rc == 0)
+        rc = row_store_open(&s->store, all, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+    s->x = s->store.x;
     if (rc == 0 && n_encoders == 1)
         rc = read_rows(s, dump, encoders[0], s->x, rows_threads(c->cluster.threads), stop, e);
     uint32_t column = 0;
@@ -143,12 +144,13 @@ int source_normalize(struct source *s, const struct conf *c, const atomic_bool *
                                   stop, &s->d, e);
     if (rc == 0 && c->cluster.normalize != NORMALIZE_NONE)
         rc = normalize_l2(s->x, s->n + s->held, s->d, threads, stop, e);
+    s->store.d = s->d;
     return rc;
 }
 
 void source_close(struct source *s)
 {
-    free(s->x);
+    row_store_close(&s->store);
     free(s->clips);
     *s = (struct source){0};
 }

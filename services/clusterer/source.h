@@ -7,11 +7,13 @@
 #include <stdint.h>
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
+#include "services/clusterer/row_store.h"
 
 struct source {
-    float *x;         /* owned, [n + held, d], centred */
-    uint64_t *clips;  /* owned, [n + held], ascending in each part: the clip of each row */
-    uint64_t n, held; /* rows that are clustered; behind them: of the hold-out */
+    struct row_store store; /* owned; of x */
+    float *x;               /* [n + held, d], centred */
+    uint64_t *clips;        /* owned, [n + held], ascending in each part: the clip of each row */
+    uint64_t n, held;       /* rows that are clustered; behind them: of the hold-out */
     uint32_t d;
     uint32_t split; /* columns of the first encoder */
 };

@@ -22,6 +22,7 @@
 #define PER_VIDEO 2
 #define CLIPS (VIDEOS * PER_VIDEO)
 #define CLASSES 4
+#define DIM_MAX 512
 
 struct fixture {
     char dir[64];
@@ -99,6 +100,7 @@ struct dump {
     uint64_t bad_clip;      /* too large video features; 0: none */
     uint64_t rows;          /* 0: CLIPS */
     uint64_t border;        /* 0: one shard; else two, the second from this clip on */
+    uint32_t dim;           /* of video features; 0: 8 */
     unsigned move; /* > 0: clips of the hold-out lie far out, in the direction of so many classes on */
 };
 
@@ -127,7 +129,7 @@ static uint32_t create_shards(const struct fixture *f, const struct dump *d, str
         .ranks = d->border ? 2 : 1,
         .dtype = FEATURE_F32,
         .encoders = 2,
-        .encoder = {{.name = "video", .dim = 8}, {.dim = 5}},
+        .encoder = {{.name = "video", .dim = d->dim ? d->dim : 8}, {.dim = 5}},
     };
     char dir[PATH_MAX], path[PATH_MAX + 16];
     snprintf(info.encoder[1].name, sizeof info.encoder[1].name, "%s", d->second ? d->second : "audio");
@@ -153,11 +155,11 @@ static uint64_t make_dump(const struct fixture *f, const struct dump *d)
     for (uint64_t i = 0; i < rows; i++) {
         struct feature_store *s = shards[ranks == 2 && i >= d->border];
         unsigned class = (unsigned)(i / PER_VIDEO) % CLASSES;
-        float x[8], scale = (float)(d->audio_scale > 0 ? d->audio_scale : 1);
+        float x[DIM_MAX], scale = (float)(d->audio_scale > 0 ? d->audio_scale : 1);
         bool moved = d->move > 0 && is_held(f, i);
         float far = moved ? 5000 : 10;
         class = (class + (moved ? d->move : 0)) % CLASSES;
-        for (unsigned j = 0; j < 8; j++)
+        for (unsigned j = 0; j < (d->dim ? d->dim : 8); j++)
             x[j] = (float)(100 + (j % CLASSES == class ? far : 0) + rng_normal(&r));
         if (d->bad_clip && i == d->bad_clip)
             x[2] = 3e38f;
@@ -257,6 +259,34 @@ static void one_source_per_encoder(void **state)
     assert_false(has_figure(&job, "video", "ami_previous"));
     assert_true(job.row_passes == job.row_passes_total);
     cluster_job_close(&job);
+}
+
+/* Rows that do not fit the configured memory lie in a file meanwhile: the table has the same bytes, with all
+ * methods that read them in their own way, and nothing is left behind. */
+static void same_bytes_from_a_file(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const methods[] = {"xdc", "cdc", "cdc"};
+    static const char *const normalize[] = {"none", "none", "pca-whiten-l2"};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct cluster_job job;
+        uint64_t table = 0;
+        char command[128];
+        configure(f, methods[i], "4", normalize[i], "variance");
+        make_dump(f, &(struct dump){.round = i, .dim = DIM_MAX}); /* 1.17 MiB */
+        for (int64_t mib = 2; mib > 0; mib--) {
+            f->conf.cluster.memory_mib = mib;
+            run_job(f, i, NULL, &job);
+            if (job.result)
+                fail_msg("%s", job.err.msg);
+            if (mib == 1)
+                assert_true(job.table == table);
+            table = job.table;
+            cluster_job_close(&job);
+        }
+        snprintf(command, sizeof command, "ls %s/run | grep -q rows-", f->dir);
+        assert_int_not_equal(system(command), 0);
+    }
 }
 
 /* Any number of threads, and a second run after a first, give the same bytes. */
@@ -604,6 +634,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(one_source_per_encoder),
         CASE(same_bytes_again),
+        CASE(same_bytes_from_a_file),
         CASE(joint),
         CASE(previous_round),
         CASE(ids_are_stable),

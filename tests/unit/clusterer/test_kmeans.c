@@ -1,4 +1,5 @@
 /* kmeans: the promises of its header on small data, with brute force as the reference. */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "services/clusterer/kmeans.h"
 
@@ -325,6 +327,207 @@ static void counts_passes(void **state)
     free(x);
 }
 
+/* Rows of an array, as a reader gives them; fails at the read that reaches row `fail`, or after `reads`. */
+struct reader {
+    const float *x;
+    uint32_t d;
+    uint64_t fail, reads;
+};
+
+static int read_rows(void *arg, uint64_t first, uint64_t n, float *out, struct err *e)
+{
+    struct reader *r = arg;
+    if (first + n > r->fail || r->reads-- == 0)
+        return err_set(e, -EIO, "row %llu is lost", (unsigned long long)r->fail);
+    memcpy(out, r->x + first * r->d, n * r->d * sizeof *out);
+    return 0;
+}
+
+/* Labels of the result are a whole search's in f64, the lowest of equal ones. */
+static void assert_exact(const float *x, uint64_t n, uint32_t d, uint32_t k, const struct kmeans_result *r)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t best = 0;
+        double least = INFINITY;
+        for (uint32_t c = 0; c < k; c++) {
+            double dist = distance(x + i * d, r->centroids + (size_t)c * d, d);
+            best = dist < least ? c : best;
+            least = dist < least ? dist : least;
+        }
+        assert_int_equal(r->labels[i], best);
+    }
+}
+
+static void assert_same(const struct kmeans_result *a, const struct kmeans_result *b, uint64_t n,
+                        size_t cells)
+{
+    assert_memory_equal(a->labels, b->labels, n * sizeof *a->labels);
+    assert_memory_equal(a->centroids, b->centroids, cells * sizeof *a->centroids);
+    assert_true(a->objective == b->objective);
+    assert_int_equal(a->iterations, b->iterations);
+    assert_int_equal(a->empty_splits, b->empty_splits);
+}
+
+/* On 1 and 2 threads, with blocks of any shape, from memory and from a reader that gives a few rows at a time
+ * the result is the same bits, and its labels are exact. */
+static void same_in_any_way(const float *x, uint64_t n, uint32_t d, struct kmeans_options o)
+{
+    const uint32_t blocks[][2] = {{0, 0}, {256, 256}, {4096, 4096}, {256, 4096}, {17, 32}};
+    struct kmeans_result first, r;
+    assert_int_equal(kmeans_run(x, n, d, &o, &first, NULL), 0);
+    assert_exact(x, n, d, o.k, &first);
+    for (unsigned i = 0; i < 20; i++) {
+        struct reader from = {x, d, UINT64_MAX, UINT64_MAX};
+        struct feed f;
+        o.threads = 1 + i % 2;
+        o.block_rows = blocks[i / 4][0];
+        o.block_columns = blocks[i / 4][1];
+        if (i / 2 % 2)
+            assert_int_equal(feed_reader(&f, n, d, 0, read_rows, &from, NULL), 0);
+        else
+            feed_array(&f, x, n, d);
+        assert_int_equal(kmeans_run_feed(&f, &o, &r, NULL), 0);
+        assert_same(&r, &first, n, (size_t)o.k * d);
+        kmeans_result_close(&r);
+        feed_close(&f);
+    }
+    kmeans_result_close(&first);
+}
+
+static void same_on_random_rows(void **state)
+{
+    (void)state;
+    struct kmeans_options o = options(290);
+    float *x = clouds(5000, 40, 60, 0.6);
+    o.iterations = 6;
+    same_in_any_way(x, 5000, 40, o);
+    free(x);
+}
+
+/* Every row is there many times over, and more clusters are asked for than rows are distinct. */
+static void same_on_duplicates(void **state)
+{
+    (void)state;
+    struct kmeans_options o = options(64);
+    float *x = clouds(3000, 9, 20, 0.5);
+    o.iterations = 4;
+    for (uint64_t i = 150; i < 3000; i++)
+        memcpy(x + i * 9, x + i % 150 * 9, 9 * sizeof *x);
+    same_in_any_way(x, 3000, 9, o);
+    o.k = 200;
+    same_in_any_way(x, 3000, 9, o);
+    free(x);
+}
+
+/* Points of a grid and centroids between them: most rows are as near to several centroids. */
+static void same_on_ties(void **state)
+{
+    (void)state;
+    const uint64_t n = 4096;
+    struct kmeans_options o = options(64);
+    float x[4096 * 3], centroids[64 * 3];
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < 3; j++)
+            x[i * 3 + j] = (float)(i >> (4 * j) & 15) - 7.5f;
+    for (uint32_t i = 0; i < 64; i++)
+        for (uint32_t j = 0; j < 3; j++)
+            centroids[i * 3 + j] = (float)(4 * (i >> (2 * j) & 3)) - 6.5f;
+    o.init = KMEANS_GIVEN;
+    o.given = centroids;
+    for (o.iterations = 0; o.iterations < 4; o.iterations++)
+        same_in_any_way(x, n, 3, o);
+}
+
+/* Centroids may be given; bounds that spare work change nothing: each iteration is that of a run begun where
+ * the one before ended. */
+static void bounds_change_nothing(void **state)
+{
+    (void)state;
+    const uint64_t n = 6000;
+    const uint32_t d = 24, k = 40;
+    float *x = clouds(n, d, 40, 0.25);
+    struct kmeans_options o = options(k);
+    struct kmeans_result step, whole;
+    float *centroids = malloc((size_t)k * d * sizeof *centroids);
+    memcpy(centroids, x, (size_t)k * d * sizeof *centroids);
+    for (uint32_t i = 1; i < 12; i++) {
+        o.iterations = 1;
+        o.init = KMEANS_GIVEN;
+        o.given = centroids;
+        assert_int_equal(kmeans_run(x, n, d, &o, &step, NULL), 0);
+        o.iterations = i;
+        o.init = KMEANS_GIVEN;
+        o.given = x;
+        assert_int_equal(kmeans_run(x, n, d, &o, &whole, NULL), 0);
+        if (whole.iterations == i)
+            assert_memory_equal(step.centroids, whole.centroids, (size_t)k * d * sizeof *centroids);
+        assert_exact(x, n, d, k, &whole);
+        memcpy(centroids, step.centroids, (size_t)k * d * sizeof *centroids);
+        kmeans_result_close(&step);
+        kmeans_result_close(&whole);
+    }
+    free(centroids);
+    free(x);
+}
+
+/* What a reader fails with is what the run fails with. */
+static void reader_fails(void **state)
+{
+    (void)state;
+    float *x = clouds(5000, 4, 5, 0.5);
+    struct kmeans_options o = options(10);
+    for (uint64_t fail = 0; fail < 5000; fail += 1500) {
+        struct reader from = {x, 4, fail, UINT64_MAX};
+        struct kmeans_result r;
+        struct feed f;
+        struct err e;
+        assert_int_equal(feed_reader(&f, 5000, 4, 0, read_rows, &from, &e), 0);
+        assert_int_equal(kmeans_run_feed(&f, &o, &r, &e), -EIO);
+        assert_non_null(strstr(e.msg, "is lost"));
+        assert_null(r.labels);
+        feed_close(&f);
+    }
+    free(x);
+}
+
+/* A run that is cut off again and again goes on from its checkpoint, through restarts too, and ends as one
+ * that was not; the file is gone then. One of other data, or damaged, is as none. */
+static void goes_on_from_a_checkpoint(void **state)
+{
+    (void)state;
+    const uint64_t n = 3000; /* three reads a pass */
+    const uint32_t d = 8, k = 30;
+    float *x = clouds(n, d, 50, 0.4);
+    char path[] = "/tmp/test_kmeans.XXXXXX";
+    int fd = mkstemp(path), rc = -EIO;
+    struct kmeans_options o = options(k);
+    struct kmeans_result whole, r;
+    uint32_t cut = 0;
+    assert_true(fd >= 0);
+    o.restarts = 3;
+    assert_int_equal(kmeans_run(x, n, d, &o, &whole, NULL), 0);
+    assert_true(whole.iterations > 5);
+    o.checkpoint = path;
+    assert_int_equal(write(fd, "damaged", 7), 7);
+    close(fd);
+    while (rc) { /* 12 passes: check and sample, at most two to take it up, the rest goes on */
+        struct reader from = {x, d, UINT64_MAX, 36};
+        struct feed f;
+        assert_int_equal(feed_reader(&f, n, d, 0, read_rows, &from, NULL), 0);
+        rc = kmeans_run_feed(&f, &o, &r, NULL);
+        feed_close(&f);
+        assert_true(rc == 0 || rc == -EIO);
+        assert_true(++cut < 100);
+    }
+    assert_true(cut > 2);
+    assert_same(&r, &whole, n, (size_t)k * d);
+    assert_int_equal(r.restart, whole.restart);
+    assert_int_equal(access(path, F_OK), -1);
+    kmeans_result_close(&r);
+    kmeans_result_close(&whole);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,7 +536,10 @@ int main(void)
         cmocka_unit_test(tolerance_and_restarts), cmocka_unit_test(ties_go_to_the_lowest),
         cmocka_unit_test(duplicates_do_not_hang), cmocka_unit_test(splits_empty_clusters),
         cmocka_unit_test(splits_in_a_run),        cmocka_unit_test(refusals),
-        cmocka_unit_test(counts_passes),
+        cmocka_unit_test(counts_passes),          cmocka_unit_test(same_on_random_rows),
+        cmocka_unit_test(same_on_duplicates),     cmocka_unit_test(same_on_ties),
+        cmocka_unit_test(bounds_change_nothing),  cmocka_unit_test(goes_on_from_a_checkpoint),
+        cmocka_unit_test(reader_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,14 @@ static struct kmeans_options options(uint32_t k, enum kmeans_start init)
         .k = k, .init = init, .restarts = 1, .iterations = 50, .threads = 2, .seed = 7};
 }
 
+static int init(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o, struct rng *r,
+                float *centroids, struct err *e)
+{
+    struct feed f;
+    feed_array(&f, x, n, d);
+    return kmeans_init(&f, o, r, centroids, e);
+}
+
 /* `groups` small clouds around random places far apart. */
 static float *clouds(uint64_t n, uint32_t d, uint32_t groups)
 {
@@ -65,7 +73,7 @@ static void random_is_uniform(void **state)
     float centroids[2];
     rng_init(&r, 5);
     for (unsigned i = 0; i < DRAWS; i++) {
-        assert_int_equal(kmeans_init(x, N, 1, &o, &r, centroids, NULL), 0);
+        assert_int_equal(init(x, N, 1, &o, &r, centroids, NULL), 0);
         pairs[(int)centroids[0]][(int)centroids[1]]++;
     }
     for (unsigned a = 0; a < N; a++)
@@ -73,7 +81,7 @@ static void random_is_uniform(void **state)
             assert_true(a < b ? abs((int)pairs[a][b] - 2000) < 220 : pairs[a][b] == 0);
     o.k = N;
     float all[N];
-    assert_int_equal(kmeans_init(x, N, 1, &o, &r, all, NULL), 0);
+    assert_int_equal(init(x, N, 1, &o, &r, all, NULL), 0);
     assert_memory_equal(all, x, sizeof x);
 }
 
@@ -88,7 +96,7 @@ static void given_are_taken(void **state)
     float centroids[2];
     o.given = given;
     rng_init(&rng, 1);
-    assert_int_equal(kmeans_init(x, 6, 1, &o, &rng, centroids, NULL), 0);
+    assert_int_equal(init(x, 6, 1, &o, &rng, centroids, NULL), 0);
     assert_memory_equal(centroids, given, sizeof given);
     o.restarts = 2;
     assert_int_equal(kmeans_run(x, 6, 1, &o, &r, NULL), 0);
@@ -113,7 +121,7 @@ static void parallel_is_good(void **state)
         bool met[40] = {false};
         rng_init(&r, 11);
         o.threads = threads[i];
-        assert_int_equal(kmeans_init(x, n, d, &o, &r, centroids, NULL), 0);
+        assert_int_equal(init(x, n, d, &o, &r, centroids, NULL), 0);
         if (i == 0)
             memcpy(first, centroids, sizeof first);
         assert_memory_equal(centroids, first, sizeof first);
@@ -132,7 +140,7 @@ static void parallel_is_good(void **state)
             struct rng r;
             rng_init(&r, seed);
             o = options(k, i ? KMEANS_RANDOM : KMEANS_PARALLEL);
-            assert_int_equal(kmeans_init(x, n, 2, &o, &r, centroids, NULL), 0);
+            assert_int_equal(init(x, n, 2, &o, &r, centroids, NULL), 0);
             sum[i] += objective(x, n, 2, centroids, k);
         }
     assert_true(sum[0] < 0.9 * sum[1]);
@@ -169,7 +177,7 @@ static void few_rows(void **state)
     struct rng r;
     float centroids[4];
     rng_init(&r, 1);
-    assert_int_equal(kmeans_init(x, 6, 1, &o, &r, centroids, NULL), 0);
+    assert_int_equal(init(x, 6, 1, &o, &r, centroids, NULL), 0);
     unsigned fours = 0, nines = 0;
     for (unsigned c = 0; c < 4; c++) {
         fours += centroids[c] == 4;
@@ -190,7 +198,7 @@ static void stops(void **state)
         struct rng r;
         rng_init(&r, 1);
         o.stop = &stop;
-        assert_int_equal(kmeans_init(x, 5000, 4, &o, &r, centroids, NULL), XDC_ESTOPPED);
+        assert_int_equal(init(x, 5000, 4, &o, &r, centroids, NULL), XDC_ESTOPPED);
     }
     free(x);
 }

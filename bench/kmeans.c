@@ -1,0 +1,116 @@
+/* kmeans: seconds of a k-means pass over the rows of a file, and of nothing but its matrix product by
+ * dnnl_sgemm in the same shape and on as many threads, in turns, as one JSON line. Usage: bench_kmeans
+ * ROWS.f32 N D K PASSES THREADS ROUNDS [BLOCK_ROWS BLOCK_COLUMNS]; the first K rows are the first centroids.
+ * bench/kmeans.py makes the file and compares. */
+#include <oneapi/dnnl/dnnl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "services/clusterer/kmeans.h"
+#include "services/clusterer/rows.h"
+
+enum { ROWS = 1024, COLUMNS = 256, ROUNDS_MAX = 64 };
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *allocate(size_t size)
+{
+    void *p = malloc(size);
+    if (!p)
+        abort();
+    return p;
+}
+
+static float *read_rows(const char *path, size_t n)
+{
+    float *x = allocate(n * sizeof *x);
+    FILE *f = fopen(path, "rb");
+    if (!f || fread(x, sizeof *x, n, f) != n) {
+        fprintf(stderr, "kmeans: %s does not hold %zu numbers\n", path, n);
+        exit(66);
+    }
+    fclose(f);
+    return x;
+}
+
+struct product {
+    const float *x;
+    float *scores; /* [threads, ROWS, COLUMNS] */
+    int64_t d, k;
+};
+
+static void multiply(void *arg, uint64_t chunk, unsigned worker)
+{
+    const struct product *p = arg;
+    float *scores = p->scores + (size_t)worker * ROWS * COLUMNS;
+    for (int64_t c = 0; c < p->k; c += COLUMNS) {
+        int64_t width = p->k - c < COLUMNS ? p->k - c : COLUMNS;
+        if (dnnl_sgemm('N', 'T', ROWS, width, p->d, 1.0f, p->x + chunk * ROWS * (size_t)p->d, p->d,
+                       p->x + c * p->d, p->d, 0.0f, scores, width) != dnnl_success)
+            abort();
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, ascending);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 8)
+        return 64;
+    uint64_t v[9] = {0};
+    for (int i = 2; i < argc && i < 10; i++)
+        v[i - 2] = strtoull(argv[i], NULL, 10);
+    uint64_t n = v[0], chunks = n / ROWS;
+    int rounds = (int)(v[5] < 1 ? 1 : v[5] > ROUNDS_MAX ? ROUNDS_MAX : v[5]);
+    float *x = read_rows(argv[1], n * v[1]);
+    struct kmeans_options o = {.k = (uint32_t)v[2],
+                               .restarts = 1,
+                               .iterations = (uint32_t)v[3] - 1,
+                               .threads = (unsigned)v[4],
+                               .init = KMEANS_GIVEN,
+                               .given = x,
+                               .block_rows = (uint32_t)v[6],
+                               .block_columns = (uint32_t)v[7]};
+    struct product p = {x, allocate(o.threads * ROWS * COLUMNS * sizeof(float)), (int64_t)v[1], o.k};
+    double product[ROUNDS_MAX], pass[ROUNDS_MAX], ratio[ROUNDS_MAX], objective = 0;
+    uint32_t passes = 0;
+    struct err e;
+    for (int i = 0; i < rounds; i++) {
+        struct kmeans_result r;
+        double start = now_s();
+        rows_run(o.threads, chunks, NULL, multiply, &p);
+        product[i] = (now_s() - start) * (double)n / (double)(chunks * ROWS);
+        start = now_s();
+        if (kmeans_run(x, n, (uint32_t)v[1], &o, &r, &e) < 0) {
+            fprintf(stderr, "kmeans: %s\n", e.msg);
+            return err_exit_status(e.code);
+        }
+        passes = r.iterations + 1;
+        pass[i] = (now_s() - start) / passes;
+        ratio[i] = product[i] / pass[i];
+        objective = r.objective;
+        kmeans_result_close(&r);
+    }
+    printf("{\"pass_s\": %.6f, \"product_s\": %.6f, \"of_product\": %.4f, \"passes\": %u, \"objective\": "
+           "%.9g}\n",
+           median(pass, rounds), median(product, rounds), median(ratio, rounds), passes, objective);
+    free(p.scores);
+    free(x);
+    return 0;
+}

@@ -1,0 +1,238 @@
+#include "services/clusterer/nearest.h"
+#include "services/clusterer/rows.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEPTH_STEP 16 /* columns of a row that lie together in a packed group */
+#define AHEAD 16      /* steps by which the kernels fetch centroids ahead */
+/* Centroids of one block: half of a second-level cache of 1 MiB; the rows of a chunk pass through the rest.
+ */
+#define BLOCK_BYTES (512 * 1024)
+
+#if defined(__x86_64__)
+#define TILE(name) name##_avx512
+#define TILE_TARGET __attribute__((target("avx512f,prefer-vector-width=512")))
+#define TILE_LANES 16
+#define TILE_ROWS 14
+#include "services/clusterer/nearest_tile.h"
+#define TILE(name) name##_avx2
+#define TILE_TARGET __attribute__((target("avx2,fma")))
+#define TILE_LANES 8
+#define TILE_ROWS 6
+#include "services/clusterer/nearest_tile.h"
+#endif
+#define TILE(name) name##_any
+#define TILE_TARGET
+#define TILE_LANES 4
+#define TILE_ROWS 4
+#include "services/clusterer/nearest_tile.h"
+
+unsigned nearest_kernels(struct nearest_kernel out[NEAREST_KERNELS_MAX])
+{
+    unsigned n = 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        out[n++] = (struct nearest_kernel){14, 16, tile_avx512};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        out[n++] = (struct nearest_kernel){6, 8, tile_avx2};
+#endif
+    out[n++] = (struct nearest_kernel){4, 4, tile_any};
+    return n;
+}
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* On a cache line; NULL for no memory. */
+static void *lines(size_t n, size_t size)
+{
+    return aligned_alloc(64, round_up(n * size, 64));
+}
+
+int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
+                 const struct nearest_kernel *kernel, struct err *e)
+{
+    struct nearest_kernel able[NEAREST_KERNELS_MAX];
+    if (!kernel && nearest_kernels(able) > 0)
+        kernel = &able[0];
+    *n = (struct nearest){.k = k, .d = d, .kernel = *kernel};
+    uint32_t width = 2 * n->kernel.lanes;
+    n->depth = (uint32_t)round_up(d, DEPTH_STEP);
+    n->panels = (uint32_t)(round_up(k, width) / width);
+    size_t fit = BLOCK_BYTES / (sizeof(float) * n->depth);
+    n->block = (block ? block : (uint32_t)fit) / width;
+    n->block = n->block < 1 ? 1 : n->block;
+    n->panel = lines((size_t)n->panels * width * n->depth, sizeof *n->panel);
+    n->offset = lines((size_t)n->panels * width, sizeof *n->offset);
+    if (n->panel && n->offset)
+        return 0;
+    nearest_close(n);
+    return err_sys(e, ENOMEM, "%u centroids of %u columns", k, d);
+}
+
+void nearest_close(struct nearest *n)
+{
+    free(n->panel);
+    free(n->offset);
+    n->panel = n->offset = NULL;
+}
+
+void nearest_pack(struct nearest *n, const float *centroids)
+{
+    size_t width = 2 * n->kernel.lanes, columns = n->panels * width;
+    double most = 0;
+    n->centroids = centroids;
+    memset(n->panel, 0, columns * n->depth * sizeof *n->panel);
+    for (size_t c = 0; c < columns; c++) {
+        n->offset[c] = INFINITY;
+        if (c >= n->k)
+            continue;
+        const float *from = centroids + c * n->d;
+        float *to = n->panel + c / width * width * n->depth + c % width;
+        for (size_t j = 0; j < n->d; j++)
+            to[j * width] = -2.0f * from[j];
+        double norm = rows_norm64(from, n->d);
+        n->offset[c] = (float)norm;
+        most = norm > most ? norm : most;
+    }
+    n->norm = sqrt(most);
+}
+
+int nearest_scratch_init(struct nearest_scratch *s, const struct nearest *n, size_t rows, struct err *e)
+{
+    size_t whole = round_up(rows, n->kernel.rows);
+    s->rows = lines(whole * n->depth, sizeof *s->rows);
+    s->lanes = lines(whole, sizeof *s->lanes);
+    if (s->rows && s->lanes) {
+        memset(s->rows, 0, whole * n->depth * sizeof *s->rows); /* what pads groups and depth */
+        return 0;
+    }
+    nearest_scratch_close(s);
+    return err_sys(e, ENOMEM, "%zu rows of %u columns", rows, n->d);
+}
+
+void nearest_scratch_close(struct nearest_scratch *s)
+{
+    free(s->rows);
+    free(s->lanes);
+    *s = (struct nearest_scratch){0};
+}
+
+/* Lays a group of rows out as the kernel reads it: [depth / DEPTH_STEP, rows, DEPTH_STEP]. */
+static void pack_group(const struct nearest *n, const float *x, const uint32_t *pick, size_t rows, float *out)
+{
+    size_t whole = n->d / DEPTH_STEP, rest = n->d % DEPTH_STEP, stride = n->kernel.rows * DEPTH_STEP;
+    for (size_t i = 0; i < rows; i++) {
+        const float *from = x + (size_t)pick[i] * n->d;
+        float *to = out + i * DEPTH_STEP;
+        for (size_t k = 0; k < whole; k++, from += DEPTH_STEP, to += stride)
+            memcpy(to, from, DEPTH_STEP * sizeof *to);
+        if (rest)
+            memcpy(to, from, rest * sizeof *to);
+    }
+}
+
+static void clear_lanes(struct nearest_lanes *lanes, size_t rows)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t l = 0; l < NEAREST_LANES; l++) {
+            lanes[i].best[l] = lanes[i].second[l] = INFINITY;
+            lanes[i].at[l] = 0;
+        }
+}
+
+/* Fills the lanes of all rows. */
+static void score_rows(const struct nearest *n, const float *x, const uint32_t *pick, size_t count,
+                       struct nearest_scratch *s)
+{
+    size_t group = n->kernel.rows, width = 2 * n->kernel.lanes, blocks = n->depth / DEPTH_STEP;
+    clear_lanes(s->lanes, round_up(count, group));
+    for (size_t p = 0; p < n->panels; p += n->block) {
+        size_t end = p + n->block < n->panels ? p + n->block : n->panels;
+        for (size_t i = 0; i < count; i += group) {
+            float *a = s->rows + i * n->depth;
+            if (p == 0)
+                pack_group(n, x, pick + i, count - i < group ? count - i : group, a);
+            /* The rows to pack next come into the cache while the first panel is worked on. */
+            bool ahead = p == 0 && i + group < count;
+            const char *next = (const char *)(ahead ? x + (size_t)pick[i + group] * n->d : a);
+            for (size_t q = p; q < end; q++)
+                n->kernel.tile(a, n->panel + q * width * n->depth, blocks, n->offset + q * width,
+                               (uint32_t)(q * width), s->lanes + i, next, ahead && q == p ? 64 : 0);
+        }
+    }
+}
+
+/* The nearest of the centroids that may be, by f64. */
+static uint32_t decide(const struct nearest *n, const float *row, const struct nearest_lanes *l, float within)
+{
+    uint32_t lanes = n->kernel.lanes, label = UINT32_MAX;
+    double least = INFINITY;
+    for (uint32_t i = 0; i < lanes; i++) {
+        if (!(l->best[i] <= within))
+            continue;
+        /* Of a lane's columns only the least is known; when its second may be nearest, all are looked at. */
+        bool all = l->second[i] <= within;
+        uint32_t first = all ? i : (uint32_t)l->at[i] + i, end = all ? n->k : first + 1;
+        for (uint32_t c = first; c < end; c += lanes) {
+            double dist = rows_distance64(row, n->centroids + (size_t)c * n->d, n->d);
+            if (dist < least || (dist == least && c < label)) {
+                least = dist;
+                label = c;
+            }
+        }
+    }
+    return label;
+}
+
+struct row_best {
+    float best, second;
+    uint32_t label;
+};
+
+static struct row_best reduce(const struct nearest_lanes *l, uint32_t lanes)
+{
+    struct row_best r = {l->best[0], l->second[0], 0};
+    for (uint32_t i = 1; i < lanes; i++) {
+        bool less = l->best[i] < r.best;
+        float other = less ? r.best : l->best[i], own = less ? l->second[i] : r.second;
+        r.second = other < own ? other : own;
+        r.label = less ? i : r.label;
+        r.best = less ? l->best[i] : r.best;
+    }
+    r.label += (uint32_t)l->at[r.label];
+    return r;
+}
+
+void nearest_rows(const struct nearest *n, const float *x, const uint32_t *pick, size_t count,
+                  const float *norms, struct nearest_scratch *s, uint32_t *labels, float *upper, float *lower)
+{
+    const double u = ldexp(1, -24), d = n->d, c = n->norm;
+    const double g = d * u / (1 - d * u), up = 1 + 1e-6; /* pays for what is rounded from here on */
+    const double per_norm = 2 * (g + 2 * u) * c, per_square = 4 * d * ldexp(1, -53);
+    const double constant = 3 * u * c * c + d * ldexp(1, -147) + per_square * c * c;
+    score_rows(n, x, pick, count, s);
+    for (size_t i = 0; i < count; i++) {
+        struct row_best r = reduce(&s->lanes[i], n->kernel.lanes);
+        double norm = (double)norms[pick[i]] * up, square = norm * norm;
+        double error = (per_norm * norm + per_square * square + constant) * up;
+        double within = (double)r.best + 2 * error;
+        labels[i] = r.label;
+        lower[i] = 0;
+        if ((double)r.second <= within) {
+            float bound = nextafterf((float)within, INFINITY);
+            labels[i] = decide(n, x + (size_t)pick[i] * n->d, &s->lanes[i], bound);
+            error *= 3; /* the one that f64 chose scores at most 2 E above the least */
+        } else {
+            double d2 = square * (1 - 4e-6) + (double)r.second - error;
+            lower[i] = d2 > 0 ? (float)(sqrt(d2) * (1 - 1e-6)) : 0;
+        }
+        double d1 = square + (double)r.best + error;
+        upper[i] = d1 > 0 ? (float)(sqrt(d1) * up) : 0;
+    }
+}

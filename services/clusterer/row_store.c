@@ -1,0 +1,88 @@
+#include "services/clusterer/row_store.h"
+#include "lib/fsutil.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int map_file(struct row_store *s, const char *dir, struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = fs_path(path, e, "%s/rows-XXXXXX", dir);
+    if (rc)
+        return rc;
+    s->fd = mkostemp(path, O_CLOEXEC);
+    if (s->fd < 0)
+        return err_sys(e, errno, "make %s", path);
+    unlink(path);
+    /* The room is taken now: a full disk would kill whoever writes through the mapping. */
+    rc = posix_fallocate(s->fd, 0, (off_t)s->bytes);
+    void *at = rc ? MAP_FAILED : mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+    if (at == MAP_FAILED) {
+        rc = rc ? rc : errno;
+        close(s->fd);
+        return err_sys(e, rc, "%" PRIu64 " MiB of rows in %s", s->bytes >> 20, dir);
+    }
+    s->x = at;
+    return 0;
+}
+
+int row_store_open(struct row_store *s, uint64_t n, uint32_t d, uint64_t cap, const char *dir, struct err *e)
+{
+    *s = (struct row_store){.bytes = n * d * sizeof *s->x, .fd = -1, .d = d};
+    int rc = 0;
+    if (s->bytes > cap)
+        rc = map_file(s, dir, e);
+    else if (!(s->x = malloc(s->bytes + 1)))
+        rc = err_sys(e, ENOMEM, "%" PRIu64 " rows", n);
+    if (rc)
+        *s = (struct row_store){0};
+    return rc;
+}
+
+void row_store_close(struct row_store *s)
+{
+    if (s->x && s->fd >= 0) {
+        munmap(s->x, s->bytes);
+        close(s->fd);
+    } else {
+        free(s->x);
+    }
+    *s = (struct row_store){0};
+}
+
+int row_store_read(void *arg, uint64_t first, uint64_t n, float *out, struct err *e)
+{
+    const struct row_store *s = arg;
+    uint64_t row = s->d * sizeof *out, at = first * row, left = n * row;
+    for (char *to = (char *)out; left > 0;) {
+        ssize_t got = pread(s->fd, to, left, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return err_sys(e, got < 0 ? errno : EIO, "read rows from %" PRIu64 " on", first);
+        to += got;
+        at += (uint64_t)got;
+        left -= (uint64_t)got;
+    }
+    return 0;
+}
+
+uint64_t row_store_cap(int64_t configured)
+{
+    uint64_t kib = 0;
+    char line[128];
+    if (configured > 0)
+        return (uint64_t)configured << 20;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
+        ;
+    if (f)
+        fclose(f);
+    /* Where the system does not say, rows lie in memory as they always did. */
+    return kib ? kib * 1024 / 3 : UINT64_MAX;
+}
