@@ -321,6 +321,38 @@ static void same_bytes_again(void **state)
     free(first);
 }
 
+static void read_labels(const struct fixture *f, uint32_t round, uint32_t labels[2][CLIPS])
+{
+    struct label_table *t = open_table(f, round);
+    for (uint32_t s = 0; s < 2; s++)
+        for (uint64_t c = 0; c < CLIPS; c++)
+            labels[s][c] = label_table_get(t, s, c);
+    label_table_close(t);
+}
+
+/* cluster.init is heeded: from other first centroids the clusters are others. */
+static void first_centroids(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t labels[3][2][CLIPS];
+    configure(f, "xdc", "23", "none", "none");
+    for (int64_t init = 0; init < 3; init++) {
+        struct cluster_job job;
+        char dir[PATH_MAX];
+        f->conf.cluster.init = init; /* part of the run's identity, which the dump bears */
+        make_dump(f, &(struct dump){.round = 8});
+        run_job(f, 8, NULL, &job);
+        assert_int_equal(job.result, 0);
+        read_labels(f, 8, labels[init]);
+        cluster_job_close(&job);
+        dump_dir(f, 8, dir);
+        assert_int_equal(fs_remove_tree(dir, NULL), 0);
+    }
+    assert_memory_not_equal(labels[0], labels[1], sizeof labels[0]);
+    assert_memory_not_equal(labels[1], labels[2], sizeof labels[0]);
+    assert_memory_not_equal(labels[0], labels[2], sizeof labels[0]);
+}
+
 /* The same rows in two shards, cut at any place, give the same labels and figures, bit for bit; the table
  * names the dump that it was made of. */
 static void two_shards(void **state)
@@ -446,15 +478,6 @@ static void previous_round(void **state)
     assert_int_equal(job.result, 0);
     assert_false(has_figure(&job, "video", "ami_previous"));
     cluster_job_close(&job);
-}
-
-static void read_labels(const struct fixture *f, uint32_t round, uint32_t labels[2][CLIPS])
-{
-    struct label_table *t = open_table(f, round);
-    for (uint32_t s = 0; s < 2; s++)
-        for (uint64_t c = 0; c < CLIPS; c++)
-            labels[s][c] = label_table_get(t, s, c);
-    label_table_close(t);
 }
 
 /* Clusters of the same clips have the same ids in every round, those of the hold-out too, though k-means by
@@ -641,6 +664,7 @@ int main(void)
         CASE(finds_the_table_of_a_dump),
         CASE(refusals),
         CASE(no_dump_and_stop),
+        CASE(first_centroids),
         CASE(two_shards),
         CASE(incomplete_dump),
         CASE(held_out_rows_are_labelled_only),
