@@ -11,7 +11,7 @@ import numpy as np
 def with_faiss(x, k, passes, threads):
     import faiss
     faiss.omp_set_num_threads(threads)
-    km = faiss.Kmeans(x.shape[1], k, niter=passes, nredo=1, max_points_per_centroid=1 << 40, min_points_per_centroid=1)
+    km = faiss.Kmeans(x.shape[1], k, niter=passes, nredo=1, max_points_per_centroid=(1 << 31) - 1, min_points_per_centroid=1)
     start = time.monotonic()
     km.train(x, init_centroids=x[:k].copy())
     return time.monotonic() - start, passes, float(km.obj[-1]), faiss.__version__
