@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Figure K1: seconds of an exact k-means pass (labels, sums, objective) of ours, of its matrix product alone, of faiss as shipped
 and tuned, and of scikit-learn, in turns on the same rows and first centroids; medians as Markdown.
-usage: kmeans.py BIN_DIR PYTHON FILE [N [D [PASSES [ROUNDS [K,K,...]]]]]   (FILE is made here and removed)"""
+The ratios of CPU time stand where other work runs beside. usage: kmeans.py BIN_DIR PYTHON FILE [N [D [PASSES [ROUNDS [THREADS
+[K,K,...]]]]]]   (FILE is made here and removed)"""
 import json
 import os
 import statistics
@@ -30,7 +31,7 @@ def measure(command, env=None):
     return json.loads(subprocess.run([str(a) for a in command], check=True, stdout=subprocess.PIPE, env=env).stdout)
 
 
-def compare(bin_dir, python, path, n, d, k, passes, rounds, threads=2):
+def compare(bin_dir, python, path, n, d, k, passes, rounds, threads):
     shape = [path, n, d, k, passes, threads]
     jobs = {"ours": ([os.path.join(bin_dir, "bench_kmeans"), *shape, 1], None),
             "faiss": ([python, PEER, "faiss", *shape], None),
@@ -45,21 +46,24 @@ def compare(bin_dir, python, path, n, d, k, passes, rounds, threads=2):
 
 def main():
     bin_dir, python, path = sys.argv[1:4]
-    n, d, passes, rounds = (int(a) for a in (sys.argv[4:8] + ["500000", "512", "10", "3"][len(sys.argv[4:8]):]))
-    ks = [int(k) for k in (sys.argv[8] if len(sys.argv) > 8 else "64,256,1024").split(",")]
+    default = ["500000", "512", "10", "3", "2", "64,256,1024"]
+    given = sys.argv[4:] + default[len(sys.argv) - 4:]
+    n, d, passes, rounds, threads = (int(a) for a in given[:5])
+    ks = [int(k) for k in given[5].split(",")]
     try:
         for data, spread in DATA.items():
             make(path, n, d, spread)
-            print(f"\n{data}, {n} x {d}, {passes} passes, median of {rounds}\n\n| k | who | s a pass | GFLOP/s | of the product | "
-                  "ours over it | objective over ours - 1 |\n|---|---|---|---|---|---|---|")
+            print(f"\n{data}, {n} x {d}, {passes} passes, {threads} threads, median of {rounds}\n\n| k | who | s a pass | GFLOP/s | "
+                  "of the product | ours over it | in CPU time | objective over ours - 1 |\n|---|---|---|---|---|---|---|---|")
             for k in ks:
-                seen = compare(bin_dir, python, path, n, d, k, passes, rounds)
+                seen = compare(bin_dir, python, path, n, d, k, passes, rounds, threads)
                 ours = seen["ours"]
                 for name, results in seen.items():
                     s = statistics.median(r["pass_s"] for r in results)
                     over = statistics.median(r["pass_s"] / o["pass_s"] for r, o in zip(results, ours))
+                    cpu = statistics.median(r["cpu_s"] / o["cpu_s"] for r, o in zip(results, ours))
                     product = f"{statistics.median(r['of_product'] for r in results):.2f}" if name == "ours" else ""
-                    print(f"| {k} | {name} {results[0].get('version', '')} | {s:.3f} | {2e-9 * n * d * k / s:.0f} | {product} | {over:.2f} | "
+                    print(f"| {k} | {name} {results[0].get('version', '')} | {s:.3f} | {2e-9 * n * d * k / s:.0f} | {product} | {over:.2f} | {cpu:.2f} | "
                           f"{results[0]['objective'] / ours[0]['objective'] - 1:.1e} |", flush=True)
     finally:
         if os.path.exists(path):
