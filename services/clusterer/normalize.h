@@ -1,7 +1,7 @@
 /* normalize: what is done to features before k-means: centring, L2, PCA with whitening (algorithms.md 5).
- * Used by cluster_job. Blocking; any thread; runs on threads of its own. Works in place; owns nothing.
- * The same bits on any number of threads. On failure the rows are in no defined state. Means and directions
- * are those of the first `fit` rows of x [n, d], fit <= n; all n are changed by them. */
+ * Used by cluster_job and `xdc cluster`. Blocking; any thread; runs on threads of its own. Works in place;
+ * owns nothing. The same bits on any number of threads. On failure the rows are in no defined state. Means
+ * and directions are those of the first `fit` rows of x [n, d], fit <= n; all n are changed by them. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
