@@ -147,6 +147,46 @@ static void parallel_is_good(void **state)
     free(x);
 }
 
+struct rows_of {
+    const float *x;
+    uint32_t d;
+};
+
+static int read_rows(void *arg, uint64_t first, uint64_t n, float *out, struct err *e)
+{
+    const struct rows_of *from = arg;
+    (void)e;
+    memcpy(out, from->x + first * from->d, n * from->d * sizeof *out);
+    return 0;
+}
+
+/* Rows that are read block by block give the centroids of those in memory, by every choice; those are rows.
+ */
+static void same_from_a_reader(void **state)
+{
+    (void)state;
+    const uint64_t n = 20000; /* more than k-means++ samples */
+    const uint32_t d = 3, k = 20;
+    const enum kmeans_start starts[] = {KMEANS_PLUSPLUS, KMEANS_PARALLEL, KMEANS_RANDOM};
+    float *x = clouds(n, d, 30), whole[20 * 3], read[20 * 3];
+    for (size_t i = 0; i < 3; i++) {
+        struct kmeans_options o = options(k, starts[i]);
+        struct rows_of from = {x, d};
+        struct feed f;
+        struct rng r;
+        rng_init(&r, 4);
+        assert_int_equal(init(x, n, d, &o, &r, whole, NULL), 0);
+        rng_init(&r, 4);
+        assert_int_equal(feed_reader(&f, n, d, 0, read_rows, &from, NULL), 0);
+        assert_int_equal(kmeans_init(&f, &o, &r, read, NULL), 0);
+        feed_close(&f);
+        assert_memory_equal(read, whole, sizeof whole);
+        for (uint32_t c = 0; c < k; c++)
+            assert_true(row_of(x, n, d, whole + c * d) < n);
+    }
+    free(x);
+}
+
 /* Weighted k-means++ never takes a row that counts for nothing, and begins with any of the others in the
  * share of its weight. */
 static void weights_count(void **state)
@@ -206,9 +246,13 @@ static void stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_is_uniform), cmocka_unit_test(given_are_taken),
-        cmocka_unit_test(parallel_is_good),  cmocka_unit_test(weights_count),
-        cmocka_unit_test(few_rows),          cmocka_unit_test(stops),
+        cmocka_unit_test(random_is_uniform),
+        cmocka_unit_test(given_are_taken),
+        cmocka_unit_test(parallel_is_good),
+        cmocka_unit_test(same_from_a_reader),
+        cmocka_unit_test(weights_count),
+        cmocka_unit_test(few_rows),
+        cmocka_unit_test(stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
