@@ -74,29 +74,31 @@ static uint64_t rows_from(const struct feed *f, uint64_t first)
 int feed_run(struct feed *f, unsigned threads, const atomic_bool *stop, size_t chunk, feed_work work,
              void *arg, struct err *e)
 {
-    struct reading r = {.f = f, .rows = rows_from(f, 0), .out = f->buffer[0]};
+    struct reading r = {.f = f, .rows = rows_from(f, 0), .out = f->buffer[f->front]};
     struct working w = {.x = f->x, .rows = r.rows, .d = f->d, .chunk = chunk, .work = work, .arg = arg};
-    bool done = true;
-    if (!f->x && f->n > 0)
+    bool done = true, more = !f->x && r.rows < f->n;
+    if (!f->x && f->n > 0 && !f->primed)
         read_block(&r);
     for (uint64_t at = 0; done && r.rc == 0 && at < f->n; at += w.rows) {
         pthread_t reader;
         bool ahead = false;
         w.first = at;
         w.rows = rows_from(f, at);
-        if (!f->x) {
-            w.x = r.out;
-            r.first = at + w.rows;
+        w.x = f->x ? f->x : r.out;
+        if (more) { /* behind the last block comes the next pass's first */
+            r.first = at + w.rows < f->n ? at + w.rows : 0;
             r.rows = rows_from(f, r.first);
-            r.out = f->buffer[w.x == f->buffer[0]];
-            ahead = r.rows > 0 && pthread_create(&reader, NULL, read_block, &r) == 0;
+            r.out = f->buffer[r.out == f->buffer[0]];
+            ahead = pthread_create(&reader, NULL, read_block, &r) == 0;
         }
         done = rows_run(threads, rows_chunks(w.rows, chunk), stop, work_chunk, &w);
         if (ahead)
             pthread_join(reader, NULL);
-        else if (!f->x && done && r.rows > 0)
+        else if (more && done)
             read_block(&r);
     }
+    f->primed = !f->x && done && r.rc == 0;
+    f->front = r.out == f->buffer[1];
     if (r.rc) {
         if (e)
             *e = r.err;

@@ -3,13 +3,15 @@
  * two buffers that it owns. */
 #pragma once
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "lib/err.h"
 
 /* Rows of a block are a multiple of this, so that chunks which divide it are the same from either. */
 #define FEED_STEP 1024
 
-/* out [n, d] becomes rows first .. first + n; called from one thread at a time, rows ascending within a pass.
+/* out [n, d] becomes rows first .. first + n; called from one thread at a time, the blocks of a pass in
+ * order, then the first one again for the next pass.
  * 0, or a code with *e set. */
 typedef int (*feed_read)(void *arg, uint64_t first, uint64_t n, float *out, struct err *e);
 
@@ -21,6 +23,8 @@ struct feed {
     void *arg;
     uint64_t block;   /* rows of a buffer */
     float *buffer[2]; /* owned */
+    bool primed;      /* buffer[front] holds the first block */
+    bool front;
 };
 
 /* Works on rows first .. first + rows, x [rows, d]. */
