@@ -14,7 +14,7 @@
 
 #if defined(__x86_64__)
 #define TILE(name) name##_avx512
-#define TILE_TARGET __attribute__((target("avx512f,prefer-vector-width=512")))
+#define TILE_TARGET __attribute__((target("avx512f")))
 #define TILE_LANES 16
 #define TILE_ROWS 14
 #include "services/clusterer/nearest_tile.h"
@@ -35,11 +35,11 @@ unsigned nearest_kernels(struct nearest_kernel out[NEAREST_KERNELS_MAX])
     unsigned n = 0;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f"))
-        out[n++] = (struct nearest_kernel){14, 16, tile_avx512};
+        out[n++] = (struct nearest_kernel){14, 16, pack_avx512, tile_avx512};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        out[n++] = (struct nearest_kernel){6, 8, tile_avx2};
+        out[n++] = (struct nearest_kernel){6, 8, pack_avx2, tile_avx2};
 #endif
-    out[n++] = (struct nearest_kernel){4, 4, tile_any};
+    out[n++] = (struct nearest_kernel){4, 4, pack_any, tile_any};
     return n;
 }
 
@@ -129,11 +129,9 @@ static void pack_group(const struct nearest *n, const float *x, const uint32_t *
     size_t whole = n->d / DEPTH_STEP, rest = n->d % DEPTH_STEP, stride = n->kernel.rows * DEPTH_STEP;
     for (size_t i = 0; i < rows; i++) {
         const float *from = x + (size_t)pick[i] * n->d;
-        float *to = out + i * DEPTH_STEP;
-        for (size_t k = 0; k < whole; k++, from += DEPTH_STEP, to += stride)
-            memcpy(to, from, DEPTH_STEP * sizeof *to);
+        n->kernel.pack(from, whole, out + i * DEPTH_STEP);
         if (rest)
-            memcpy(to, from, rest * sizeof *to);
+            memcpy(out + i * DEPTH_STEP + whole * stride, from + whole * DEPTH_STEP, rest * sizeof *out);
     }
 }
 

@@ -26,6 +26,7 @@ struct nearest_lanes {
 
 struct nearest_kernel {
     uint32_t rows, lanes;
+    void (*pack)(const float *from, size_t steps, float *to);
     void (*tile)(const float *a, const float *b, size_t blocks, const float *offset, uint32_t base,
                  struct nearest_lanes *out, const char *next, size_t stride);
 };

@@ -1,9 +1,20 @@
-/* nearest_tile: the inner loop of nearest.c, which includes this file once for every kind of vector unit with
- * TILE(name), TILE_TARGET, TILE_LANES and TILE_ROWS set: TILE_ROWS rows times two vectors of columns, whose
- * sums stay in registers. */
+/* nearest_tile: the inner loops of nearest.c, which includes this file once for every kind of vector unit
+ * with TILE(name), TILE_TARGET, TILE_LANES and TILE_ROWS set: TILE_ROWS rows times two vectors of columns,
+ * whose sums stay in registers. */
 #define TILE_WIDTH (2 * TILE_LANES)
 typedef float TILE(floats) __attribute__((vector_size(4 * TILE_LANES)));
 typedef int32_t TILE(ints) __attribute__((vector_size(4 * TILE_LANES)));
+
+typedef float TILE(loose) __attribute__((vector_size(4 * TILE_LANES), aligned(4)));
+
+/* Lays the first `steps` steps of a row out in its group. */
+TILE_TARGET static void TILE(pack)(const float *from, size_t steps, float *to)
+{
+    for (size_t k = 0; k < steps; k++, from += DEPTH_STEP, to += TILE_ROWS * DEPTH_STEP)
+#pragma GCC unroll 4
+        for (size_t s = 0; s < DEPTH_STEP; s += TILE_LANES)
+            *(TILE(floats) *)(to + s) = *(const TILE(loose) *)(from + s);
+}
 
 /* a [blocks, TILE_ROWS, DEPTH_STEP], b [blocks * DEPTH_STEP, TILE_WIDTH], offset [TILE_WIDTH] of the columns
  * from `base` on; `next` is fetched ahead of its use, `stride` bytes a step. */

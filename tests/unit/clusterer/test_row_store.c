@@ -1,0 +1,66 @@
+/* row_store: rows in memory and in a file, and the file's failures. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "services/clusterer/row_store.h"
+
+/* At the cap rows lie in memory, above it in a file, from which any stretch of them is read back. */
+static void both_sides_of_the_cap(void **state)
+{
+    (void)state;
+    const uint64_t n = 1000;
+    const uint32_t d = 7;
+    struct row_store s;
+    float out[20 * 7];
+    assert_int_equal(row_store_open(&s, n, d, n * d * sizeof(float), "/tmp", NULL), 0);
+    assert_int_equal(s.fd, -1);
+    row_store_close(&s);
+    assert_int_equal(row_store_open(&s, n, d, n * d * sizeof(float) - 1, "/tmp", NULL), 0);
+    assert_true(s.fd >= 0);
+    for (uint64_t i = 0; i < n * d; i++)
+        s.x[i] = (float)i;
+    for (uint64_t first = 0; first <= n - 20; first += 98) {
+        assert_int_equal(row_store_read(&s, first, 20, out, NULL), 0);
+        assert_memory_equal(out, s.x + first * d, sizeof out);
+    }
+    struct err e;
+    assert_int_equal(row_store_read(&s, n - 10, 20, out, &e), -EIO); /* behind the end */
+    row_store_close(&s);
+    assert_null(s.x);
+    row_store_close(&s);
+}
+
+/* No folder, and more room than there is, are refused before a row is written. */
+static void refusals(void **state)
+{
+    (void)state;
+    struct row_store s;
+    struct err e;
+    assert_int_equal(row_store_open(&s, 10, 10, 0, "/tmp/no such folder", &e), -ENOENT);
+    assert_null(s.x);
+    assert_true(row_store_open(&s, 1ull << 36, 1024, 0, "/tmp", &e) < 0); /* 256 TiB */
+    assert_non_null(strstr(e.msg, "MiB of rows in /tmp"));
+    row_store_close(&s);
+}
+
+/* A configured cap is taken as it is; else it follows what is free. */
+static void caps(void **state)
+{
+    (void)state;
+    assert_true(row_store_cap(3) == 3ull << 20);
+    assert_true(row_store_cap(0) > 1 << 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_sides_of_the_cap),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(caps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
