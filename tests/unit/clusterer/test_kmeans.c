@@ -417,7 +417,8 @@ static void same_on_duplicates(void **state)
         memcpy(x + i * 9, x + i % 150 * 9, 9 * sizeof *x);
     same_in_any_way(x, 3000, 9, o);
     o.k = 160;
-    o.init = x;
+    o.init = KMEANS_GIVEN;
+    o.given = x;
     same_in_any_way(x, 3000, 9, o);
     free(x);
 }
