@@ -69,6 +69,9 @@ struct clustering {
     struct seconds seconds;
 };
 
+/* In the order of enum conf_normalize. */
+static const char *const normalizations[] = {"none", "l2", "pca-whiten-l2", NULL};
+
 /* Index of the word in the list, or -1. */
 static int word_index(const char *word, const char *const *list)
 {
@@ -91,7 +94,6 @@ static bool take_init(struct cluster_options *o)
 /* An option's value; false where it is out of its range. */
 static bool take_value(struct cluster_options *o, int c)
 {
-    static const char *const normalize[] = {"none", "l2", "pca-whiten-l2", NULL};
     switch (c) {
     case 'k':
         return cli_parse_count(optarg, 1, 1000000, &o->k);
@@ -106,7 +108,7 @@ static bool take_value(struct cluster_options *o, int c)
     case 'r':
         return cli_parse_count(optarg, 1, 1000, &o->restarts);
     case 'z':
-        return (o->normalize = word_index(optarg, normalize)) >= 0;
+        return (o->normalize = word_index(optarg, normalizations)) >= 0;
     case 'p':
         return cli_parse_count(optarg, 1, 65536, &o->pca_dim);
     case 's':
@@ -295,14 +297,14 @@ static int measure_truth(const struct clustering *w, json_t **out, struct err *e
 
 static void print_json(const struct clustering *w, const struct quality_sizes *q, json_t *truth)
 {
-    static const char *const normalize[] = {"none", "l2", "pca-whiten-l2"};
     const struct cluster_options *o = w->o;
     const struct kmeans_result *r = &w->result;
     const struct seconds *s = &w->seconds;
-    json_t *j = json_pack("{s:s, s:I, s:i, s:i, s:s, s:I, s:s, s:s, s:I, s:i}", "file", o->file, "rows",
-                          (json_int_t)w->n, "columns", (int)w->columns, "dim", (int)w->d, "method", "kmeans",
-                          "k", (json_int_t)o->k, "init", o->init_name, "normalize", normalize[o->normalize],
-                          "seed", (json_int_t)o->seed, "threads", (int)o->kmeans.threads);
+    json_t *j =
+        json_pack("{s:s, s:I, s:i, s:i, s:s, s:I, s:s, s:s, s:I, s:i}", "file", o->file, "rows",
+                  (json_int_t)w->n, "columns", (int)w->columns, "dim", (int)w->d, "method", "kmeans", "k",
+                  (json_int_t)o->k, "init", o->init_name, "normalize", normalizations[o->normalize], "seed",
+                  (json_int_t)o->seed, "threads", (int)o->kmeans.threads);
     json_t *found =
         json_pack("{s:f, s:i, s:i, s:i, s:I, s:f, s:f, s:I, s:{s:I, s:f, s:I}, s:o?}", "objective",
                   r->objective, "iterations", (int)r->iterations, "restarts", (int)o->restarts, "restart",

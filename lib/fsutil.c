@@ -122,6 +122,21 @@ int fs_write_all(int fd, const void *data, size_t size, const char *what, struct
     return 0;
 }
 
+int fs_read_at(int fd, void *out, size_t size, uint64_t at, const char *what, struct err *e)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = pread(fd, (char *)out + done, size - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(e, errno, "read %s", what);
+        if (n == 0)
+            return err_set(e, XDC_EFORMAT, "%s: ends too early", what);
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 int fs_append(int fd, const void *data, size_t size, const char *what, struct err *e)
 {
     struct stat st;

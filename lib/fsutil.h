@@ -28,6 +28,9 @@ int fs_write_all(int fd, const void *data, size_t size, const char *what, struct
  * of the bytes is cut off again. */
 int fs_append(int fd, const void *data, size_t size, const char *what, struct err *e) WARN_UNUSED;
 
+/* Reads all `size` bytes from offset `at` on; XDC_EFORMAT where the file ends before. */
+int fs_read_at(int fd, void *out, size_t size, uint64_t at, const char *what, struct err *e) WARN_UNUSED;
+
 /* fsync of the directory `path`. */
 int fs_sync_dir(const char *path, struct err *e) WARN_UNUSED;
 

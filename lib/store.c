@@ -136,21 +136,6 @@ out:
     return rc;
 }
 
-static int read_at(const char *path, int fd, void *out, size_t size, uint64_t at, struct err *e)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pread(fd, (char *)out + done, size - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_sys(e, errno, "read %s", path);
-        if (n == 0)
-            return err_set(e, XDC_EFORMAT, "%s: ends too early", path);
-        done += (size_t)n;
-    }
-    return 0;
-}
-
 /* Hashes every page of the file but the inner ones of large values, whose bytes the features' own hash
  * covers: cheap on a dump of any size, and after it nothing in the file can lead LMDB astray. The first page
  * of such a value gives its header, the last is taken whole, since it ends in unused bytes. */
@@ -168,7 +153,7 @@ static int hash_structure(const char *path, int fd, uint64_t bytes, uint32_t pag
         if (at < base || at + page > base + len) {
             base = at;
             len = bytes - at < window ? bytes - at : window;
-            rc = read_at(path, fd, buf, len, at, e);
+            rc = fs_read_at(fd, buf, len, at, path, e);
             if (rc < 0)
                 break;
         }
@@ -185,7 +170,7 @@ static int hash_structure(const char *path, int fd, uint64_t bytes, uint32_t pag
         }
         XXH3_64bits_update(h, p, PAGE_HEADER_BYTES);
         at += ((pages < left ? pages : left) - 1) * page;
-        rc = read_at(path, fd, buf, page, at, e);
+        rc = fs_read_at(fd, buf, page, at, path, e);
         if (rc == 0)
             XXH3_64bits_update(h, buf, page);
         len = 0;
@@ -207,7 +192,7 @@ static int check_seal(const char *path, int fd, uint64_t check_bytes, struct err
     uint64_t size = (uint64_t)st.st_size;
     if (!S_ISREG(st.st_mode) || size < sizeof seal)
         return err_set(e, XDC_EFORMAT, "%s: not a sealed LMDB file", path);
-    int rc = read_at(path, fd, &seal, sizeof seal, size - sizeof seal, e);
+    int rc = fs_read_at(fd, &seal, sizeof seal, size - sizeof seal, path, e);
     if (rc < 0)
         return rc;
     if (memcmp(seal.magic, seal_magic, sizeof seal.magic) != 0)

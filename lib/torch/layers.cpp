@@ -14,16 +14,6 @@ namespace
 
 thread_local double multiply_adds = 0;
 
-/* Runs a 2-D convolution on [B, Y, X, C] maps. */
-at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias,
-                    at::IntArrayRef stride, at::IntArrayRef pad)
-{
-    return at::conv2d(x.permute({0, 3, 1, 2}), weight.contiguous(at::MemoryFormat::ChannelsLast), bias,
-                      stride, pad)
-        .permute({0, 2, 3, 1})
-        .contiguous();
-}
-
 at::Tensor clips_of(const maps &x)
 {
     return x.data.view({x.n, x.t, x.data.size(1), x.data.size(2), x.data.size(3)});
@@ -177,6 +167,15 @@ void builder::align(layer &first, layer &second) const
 {
     int64_t n = (first.c.out + how.multiple - 1) / how.multiple * how.multiple;
     first.c.out = second.c.in = n;
+}
+
+at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias,
+                    at::IntArrayRef stride, at::IntArrayRef pad)
+{
+    return at::conv2d(x.permute({0, 3, 1, 2}), weight.contiguous(at::MemoryFormat::ChannelsLast), bias,
+                      stride, pad)
+        .permute({0, 2, 3, 1})
+        .contiguous();
 }
 
 maps conv_apply(const maps &x, const conv &c)

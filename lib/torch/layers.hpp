@@ -86,6 +86,9 @@ class builder
     conv_options how;
 };
 
+/* A 2-D convolution of [B, Y, X, C] maps; bias may be undefined. */
+at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &bias,
+                    at::IntArrayRef stride, at::IntArrayRef pad);
 /* f32, but bfloat16 where c.bf16 on a GPU. */
 maps conv_apply(const maps &x, const conv &c);
 /* act(norm(conv(x)) + residual); residual may be undefined. */

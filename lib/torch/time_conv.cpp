@@ -5,6 +5,8 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "lib/torch/layers.hpp"
+
 #if defined(XDC_DNNL)
 #include <dnnl.h>
 #endif
@@ -71,22 +73,13 @@ at::Tensor weight_gradient(const at::Tensor &x, const at::Tensor &dy, int64_t ta
     return g.permute({0, 4, 1, 2, 3});
 }
 
-/* As a 2-D convolution over [T, M]. */
-at::Tensor flat(const at::Tensor &x, const at::Tensor &w, int64_t stride, int64_t pad)
-{
-    return at::conv2d(x.permute({0, 3, 1, 2}), w.contiguous(at::MemoryFormat::ChannelsLast), {}, {stride, 1},
-                      {pad, 0})
-        .permute({0, 2, 3, 1})
-        .contiguous();
-}
-
 /* The gradient of the input: with stride 1 it is a convolution too, with the taps in reverse. */
 at::Tensor input_gradient(const at::Tensor &x, const at::Tensor &weight, const at::Tensor &dy, int64_t stride,
                           int64_t pad)
 {
     at::Tensor w = weight.select(4, 0);
     if (stride == 1)
-        return flat(dy, w.flip({2}).transpose(0, 1), 1, weight.size(2) - 1 - pad);
+        return convolve(dy, w.flip({2}).transpose(0, 1), {}, {1, 1}, {weight.size(2) - 1 - pad, 0});
     auto grads = at::convolution_backward(
         dy.permute({0, 3, 1, 2}), x.permute({0, 3, 1, 2}), w.contiguous(at::MemoryFormat::ChannelsLast),
         c10::nullopt, {stride, 1}, {pad, 0}, {1, 1}, false, {0, 0}, 1, {true, false, false});
@@ -100,7 +93,7 @@ struct function : torch::autograd::Function<function> {
         ctx->save_for_backward({x, weight});
         ctx->saved_data["stride"] = stride;
         ctx->saved_data["pad"] = pad;
-        return flat(x, weight.select(4, 0), stride, pad);
+        return convolve(x, weight.select(4, 0), {}, {stride, 1}, {pad, 0});
     }
 
     static variable_list backward(AutogradContext *ctx, variable_list grads)

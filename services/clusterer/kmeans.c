@@ -1,4 +1,5 @@
 #include "services/clusterer/kmeans.h"
+#include "lib/progress.h"
 #include "services/clusterer/feed.h"
 #include "services/clusterer/kmeans_state.h"
 #include "services/clusterer/nearest.h"
@@ -9,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -271,13 +271,6 @@ static uint32_t lloyd_update(struct lloyd *l, struct rng *r)
     return kmeans_split_empty(l->centroids, l->counts, l->k, l->d, r);
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static struct kmeans_point point_of(const struct kmeans_result *r, const struct rng *rng)
 {
     return (struct kmeans_point){rng->state, r->empty_splits, r->objective, r->restart, r->iterations};
@@ -287,7 +280,7 @@ static struct kmeans_point point_of(const struct kmeans_result *r, const struct 
 static int save(struct lloyd *l, const struct kmeans_result *now, const struct rng *r,
                 const struct kmeans_result *best, struct err *e)
 {
-    if (!l->o->checkpoint || now_s() - l->saved_s < l->o->checkpoint_s)
+    if (!l->o->checkpoint || progress_now_s() - l->saved_s < l->o->checkpoint_s)
         return 0;
     const struct rng none = {0};
     struct kmeans_state s = {.key = l->key,
@@ -298,7 +291,7 @@ static int save(struct lloyd *l, const struct kmeans_result *now, const struct r
                              .best_centroids = best->centroids,
                              .has_best = best->centroids != NULL};
     int rc = kmeans_state_save(l->o->checkpoint, &s, e);
-    l->saved_s = now_s();
+    l->saved_s = progress_now_s();
     return rc;
 }
 
@@ -408,7 +401,7 @@ static int run_restarts(struct lloyd *l, struct kmeans_result *best, struct err 
     struct kmeans_result run;
     bool found;
     l->key = key_of(l);
-    l->saved_s = now_s();
+    l->saved_s = progress_now_s();
     int rc = resume(l, &from, &found, best, e);
     for (uint32_t i = from.restart; rc == 0 && i < l->o->restarts; i++) {
         rc = lloyd_run(l, i, found && i == from.restart ? &from : NULL, &run, best, e);

@@ -1,13 +1,13 @@
 #include "services/clusterer/row_store.h"
-#include "lib/fsutil.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "lib/fsutil.h"
+#include "lib/memory.h"
 
 static int map_file(struct row_store *s, const char *dir, struct err *e)
 {
@@ -58,31 +58,14 @@ void row_store_close(struct row_store *s)
 int row_store_read(void *arg, uint64_t first, uint64_t n, float *out, struct err *e)
 {
     const struct row_store *s = arg;
-    uint64_t row = s->d * sizeof *out, at = first * row, left = n * row;
-    for (char *to = (char *)out; left > 0;) {
-        ssize_t got = pread(s->fd, to, left, (off_t)at);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return err_sys(e, got < 0 ? errno : EIO, "read rows from %" PRIu64 " on", first);
-        to += got;
-        at += (uint64_t)got;
-        left -= (uint64_t)got;
-    }
-    return 0;
+    uint64_t row = s->d * sizeof *out;
+    return fs_read_at(s->fd, out, n * row, first * row, "the rows that are clustered", e);
 }
 
 uint64_t row_store_cap(int64_t configured)
 {
-    uint64_t kib = 0;
-    char line[128];
     if (configured > 0)
         return (uint64_t)configured << 20;
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
-        ;
-    if (f)
-        fclose(f);
-    /* Where the system does not say, rows lie in memory as they always did. */
-    return kib ? kib * 1024 / 3 : UINT64_MAX;
+    double available = memory_free();
+    return available > 0 ? (uint64_t)(available / 3) : UINT64_MAX;
 }

@@ -21,5 +21,6 @@ void row_store_close(struct row_store *s);
  * closer. */
 int row_store_read(void *arg, uint64_t first, uint64_t n, float *out, struct err *e);
 
-/* Bytes for `configured` MiB; for 0 a third of the memory that is available now. */
+/* Bytes for `configured` MiB; for 0 a third of the memory that is free now, or all where the system does not
+ * say. */
 uint64_t row_store_cap(int64_t configured);

@@ -136,15 +136,9 @@ int harvest_sync(struct harvest *h, struct err *e)
 int harvest_get(struct harvest *h, uint64_t clip, const float **out, struct err *e)
 {
     uint64_t tag;
-    size_t done = 0;
-    while (done < row_size(h)) {
-        ssize_t n = pread(h->fd, h->row + done, row_size(h) - done, (off_t)(clip * row_size(h) + done));
-        if (n == 0)
-            return 0; /* the file ends before the row does */
-        if (n < 0 && errno != EINTR)
-            return err_sys(e, errno, "read %s", h->path);
-        done += n < 0 ? 0 : (size_t)n;
-    }
+    int rc = fs_read_at(h->fd, h->row, row_size(h), clip * row_size(h), h->path, e);
+    if (rc < 0)
+        return rc == XDC_EFORMAT ? 0 : rc; /* the file may end before the row does */
     memcpy(&tag, h->row + h->values, sizeof tag);
     if (tag != tag_of(h, clip))
         return 0;

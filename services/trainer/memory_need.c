@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/media/media.h"
+#include "lib/memory.h"
 #include "services/trainer/batcher.h"
 
 #define CERTAIN 0.5 /* of the estimate: less is not needed by any step */
@@ -257,63 +257,6 @@ void memory_need(const struct conf *c, const struct net_spec *spec, struct memor
     out->samples =
         BATCHER_DEPTH * (double)c->train.batch * (clip + sizeof(float) * (double)MEDIA_AUDIO_FLOATS);
     out->total = out->activations + out->weights + out->checkpoint + out->samples;
-}
-
-/* The number behind `key` in a text of lines, or -1; without a key the text's own. */
-static double number_in(const char *path, const char *key)
-{
-    char *text = NULL;
-    size_t size;
-    struct err e;
-    if (fs_read(path, 1 << 20, &text, &size, &e) < 0) {
-        free(text);
-        return -1;
-    }
-    const char *at = *key ? strstr(text, key) : text;
-    char *end = NULL;
-    double v = at ? strtod(at + strlen(key), &end) : -1;
-    bool good = at && end != at + strlen(key);
-    free(text);
-    return good ? v : -1;
-}
-
-/* What a control group and those above it leave, or INFINITY. Files in their caches give way. */
-static double group_free(char *dir, size_t root)
-{
-    char path[PATH_MAX];
-    double least = INFINITY;
-    for (;;) {
-        double max = -1, current = -1, files = -1;
-        if (fs_path(path, NULL, "%s/memory.max", dir) == 0)
-            max = number_in(path, "");
-        if (fs_path(path, NULL, "%s/memory.current", dir) == 0)
-            current = number_in(path, "");
-        if (fs_path(path, NULL, "%s/memory.stat", dir) == 0)
-            files = number_in(path, "\ninactive_file ");
-        if (max >= 0 && current >= 0)
-            least = fmin(least, fmax(0, max - current + fmax(0, files)));
-        char *slash = strrchr(dir, '/');
-        if (strlen(dir) <= root || !slash)
-            return least;
-        *slash = '\0';
-    }
-}
-
-double memory_free(void)
-{
-    static const char root[] = "/sys/fs/cgroup";
-    double kib = number_in("/proc/meminfo", "\nMemAvailable:"), least = kib >= 0 ? 1024 * kib : INFINITY;
-    char *text = NULL, dir[PATH_MAX];
-    size_t size;
-    struct err e;
-    if (fs_read("/proc/self/cgroup", 1 << 20, &text, &size, &e) == 0) {
-        const char *line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
-        const char *at = line ? strchr(line, '/') : NULL;
-        if (at && fs_path(dir, NULL, "%s%.*s", root, (int)strcspn(at, "\n"), at) == 0)
-            least = fmin(least, group_free(dir, strlen(root)));
-    }
-    free(text);
-    return isinf(least) ? 0 : least;
 }
 
 int memory_check(const struct conf *c, const struct net_spec *spec, struct err *e)

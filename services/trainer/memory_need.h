@@ -29,10 +29,6 @@ struct memory_need {
 
 void memory_need(const struct conf *c, const struct net_spec *spec, struct memory_need *out);
 
-/* Bytes that this process may still take: MemAvailable, or what the tightest of its control groups leaves. 0
- * where the system does not say. */
-double memory_free(void);
-
 /* Warns when the need is more than what is free, and refuses (XDC_ECONF) when it is so by far that no error
  * of the estimate explains it; both with the figures and what to change. */
 int memory_check(const struct conf *c, const struct net_spec *spec, struct err *e) WARN_UNUSED;

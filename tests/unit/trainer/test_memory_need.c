@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "lib/memory.h"
 #include "services/trainer/memory_need.h"
 
 #define SPEC(kind, flavour_, depth, width, stem, a_depth, a_width, t, p)                                    \
