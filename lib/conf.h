@@ -12,12 +12,22 @@
 #define CONF_STRING_MAX 512
 #define CONF_RANKS_MAX 64
 
-enum conf_method { METHOD_SDC, METHOD_MDC, METHOD_CDC, METHOD_XDC, METHOD_SUPERVISED };
+enum conf_method {
+    METHOD_SDC,
+    METHOD_MDC,
+    METHOD_CDC,
+    METHOD_XDC,
+    METHOD_SUPERVISED,
+    METHOD_SAME_MODALITY,
+    METHOD_SELAVI
+};
+enum conf_modality { MODALITY_VIDEO, MODALITY_AUDIO };
+enum conf_marginals { MARGINALS_GAUSSIAN, MARGINALS_UNIFORM, MARGINALS_ZIPF };
 enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
 enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
 enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
 enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
-enum conf_heads { HEADS_FRESH, HEADS_KEEP };
+enum conf_heads { HEADS_FRESH, HEADS_KEEP, HEADS_AUTO };
 enum conf_update { UPDATE_ALL, UPDATE_FC };
 enum conf_schedule { SCHEDULE_COSINE, SCHEDULE_STEP };
 enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
@@ -39,6 +49,19 @@ struct conf {
     } data;
     int64_t method;
     struct {
+        int64_t modality; /* enum conf_modality */
+    } same;
+    struct {
+        char labels[CONF_STRING_MAX], features[CONF_STRING_MAX];
+    } init;
+    struct {
+        char from[CONF_STRING_MAX];
+    } labels;
+    struct {
+        int64_t heads, groups, iterations, marginals, align, compat; /* marginals: enum conf_marginals */
+        double lambda, tolerance, marginal_sd, zipf_exponent;
+    } selavi;
+    struct {
         int64_t frames, resize, crop, scaling; /* enum media_scaling */
         double fps;
     } video;
@@ -55,7 +78,7 @@ struct conf {
         char init_video[CONF_STRING_MAX], init_audio[CONF_STRING_MAX];
     } net;
     struct {
-        int64_t kind, between_rounds; /* enum net_head, conf_heads */
+        int64_t kind, between_rounds; /* enum net_head or 2: auto, enum conf_heads */
     } heads;
     struct {
         int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */

@@ -97,6 +97,7 @@ static int check_identities(const struct feature_dump *d, uint32_t rank, struct 
         {"manifest", a->manifest, b->manifest},
         {"round", a->round, b->round},
         {"weights", a->weights, b->weights},
+        {"heads", a->heads, b->heads},
         {"ranks", a->ranks, b->ranks},
         {"dtype", a->dtype, b->dtype},
         {"encoders", a->encoders, b->encoders},

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { VERSION = 2, BLOCK_BYTES_MAX = 256 << 20 };
+enum { VERSION = 3, BLOCK_BYTES_MAX = 256 << 20 };
 #define ROWS_MAX ((uint64_t)1 << 40)
 
 static const char magic[8] = "XDCFEAT\n";
@@ -50,6 +50,7 @@ void feature_record_fill(const struct feature_info *info, const uint64_t hashes[
     r->manifest = info->manifest;
     r->run = info->run;
     r->weights = info->weights;
+    r->heads = info->heads;
     r->rows = info->rows;
     r->first = info->first;
     r->total = info->total;
@@ -74,6 +75,7 @@ static void copy_fields(const struct feature_record *r, struct feature_info *out
         .manifest = r->manifest,
         .run = r->run,
         .weights = r->weights,
+        .heads = r->heads,
         .rows = r->rows,
         .first = r->first,
         .total = r->total,

@@ -19,14 +19,14 @@ struct feature_record {
     char magic[8];
     uint32_t version;
     uint32_t block_rows;
-    uint64_t manifest, run, weights, rows, first, total;
+    uint64_t manifest, run, weights, heads, rows, first, total;
     uint32_t round, rank, ranks, dtype;
     uint32_t encoders;
     uint32_t zero;
     struct feature_record_encoder encoder[FEATURE_ENCODERS_MAX];
     uint64_t hash; /* XXH3 of all before it */
 };
-_Static_assert(sizeof(struct feature_record) == 88 + 32 * 56 + 8, "no padding");
+_Static_assert(sizeof(struct feature_record) == 96 + 32 * 56 + 8, "no padding");
 
 /* Bounds of what a caller and a file may say; 0 or `code`. */
 int feature_info_check(const char *dir, const struct feature_info *info, int code, struct err *e) WARN_UNUSED;

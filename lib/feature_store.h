@@ -24,6 +24,7 @@ struct feature_info {
     uint64_t manifest; /* identity */
     uint64_t run;      /* identity of the run */
     uint64_t weights;  /* hash of the weights that made the features */
+    uint64_t heads;    /* XXH3 of rank 0's heads.safetensors beside it, 0: none */
     uint64_t rows;     /* clips of this shard, present or not */
     uint64_t first;    /* clip id of its first row */
     uint64_t total;    /* rows of all shards together: the run's clips */
