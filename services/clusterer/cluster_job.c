@@ -33,9 +33,14 @@ struct work {
     json_t *json;                   /* owned: of every source by name */
 };
 
+static const char *encoder_name(const struct conf *c, uint32_t encoder)
+{
+    return net_encoder_name(conf_pair(c), (enum net_encoder)encoder);
+}
+
 const char *cluster_source_name(const struct conf *c, uint32_t source)
 {
-    return c->method == METHOD_CDC ? "joint" : source == 0 ? "video" : "audio";
+    return c->method == METHOD_CDC ? "joint" : encoder_name(c, source);
 }
 
 int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64_t manifest,
@@ -89,18 +94,18 @@ int cluster_table_find(const struct conf *c, const struct feature_info *dump, ui
 
 static int find_encoders(struct work *w, struct err *e)
 {
-    static const char *const names[SOURCES_MAX] = {"video", "audio"};
     if (w->conf->method == METHOD_SUPERVISED)
         return err_set(e, XDC_EMISMATCH,
                        "the method supervised takes its labels from the manifest and is not clustered");
     w->sources = w->conf->method == METHOD_CDC ? 1 : 2;
     for (uint32_t n = 0; n < SOURCES_MAX; n++) {
         uint32_t i = 0;
-        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, names[n]) != 0)
+        const char *name = encoder_name(w->conf, n);
+        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, name) != 0)
             i++;
         if (i == w->info->encoders)
             return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s",
-                           w->info->round, names[n]);
+                           w->info->round, name);
         w->encoders[n] = i;
     }
     return 0;
@@ -412,7 +417,8 @@ static int write_table(struct work *w, struct err *e)
     };
     char dir[PATH_MAX], path[PATH_MAX];
     const uint32_t *labels[SOURCES_MAX] = {w->labels[0], w->labels[1]};
-    static const char *const methods[] = {"sdc", "mdc", "cdc", "xdc", "supervised"};
+    static const char *const methods[] = {"sdc",        "mdc",           "cdc",   "xdc",
+                                          "supervised", "same-modality", "selavi"};
     for (uint32_t s = 0; s < w->sources; s++) {
         snprintf(info.source[s].name, sizeof info.source[s].name, "%s", cluster_source_name(w->conf, s));
         info.source[s].k = (uint32_t)w->conf->cluster.k;
