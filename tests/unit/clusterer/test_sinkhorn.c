@@ -170,7 +170,7 @@ static void against_plain(void **state)
     }
 }
 
-/* Probabilities far below what f64 holds: the transport still meets its sizes, where p^(lambda / 2) is 0. */
+/* Probabilities far below what f64 holds, where p^(lambda / 2) is 0: the same steps as by logarithms throughout. */
 static void beyond_f64(void **state)
 {
     (void)state;
@@ -178,22 +178,19 @@ static void beyond_f64(void **state)
     const uint32_t k = 10;
     float *m = make_rows(n, k, 100, 60, 3);
     double *r = uneven_sizes(k);
-    struct sinkhorn_options o = {.lambda = 100, .tolerance = 0.05, .iterations = 3000, .threads = 2};
+    struct sinkhorn_options o = {.lambda = 100, .tolerance = 0, .iterations = 40, .threads = 2};
     struct sinkhorn_result got;
+    struct plain want;
     unsigned vanished = 0;
     for (uint64_t i = 0; i < n * k; i++)
         vanished += exp((double)m[i]) == 0;
     assert_true(vanished > n * k / 2);
+    plain_run(m, n, k, r, 0, false, 40, &want);
     run(m, n, k, r, &o, &got);
-    assert_true(got.iterations > 1 && got.error < 1.0);
     for (uint32_t j = 0; j < k; j++)
-        assert_true(isfinite(got.log_alpha[j]));
-    unsigned count[10] = {0};
-    for (uint64_t i = 0; i < n; i++)
-        count[got.labels[i]]++;
-    for (uint32_t j = 0; j < k; j++)
-        assert_true(fabs(count[j] - r[j] * (double)n) < 0.2 * r[j] * (double)n + 3);
+        assert_true(fabs(got.log_alpha[j] / want.log_alpha[j] - 1) < 1e-9);
     sinkhorn_result_close(&got);
+    plain_close(&want);
     free(m);
     free(r);
 }
