@@ -102,6 +102,7 @@ static void on_worked(uv_work_t *work, int status)
         c->tables++;
         log_table(c);
         labels_out_publish(&c->labels, entry);
+        features_pull_clean(&c->features.pull, entry->round);
     }
     cluster_job_close(&c->job);
     clusterer_look(c);
@@ -292,10 +293,27 @@ static void on_tick(uv_timer_t *timer)
     clusterer_look(c);
 }
 
+/* From here on the clusterer's own directory is where dumps and tables are. */
+static int choose_dir(struct clusterer *c, struct err *e)
+{
+    c->pulls = c->conf.cluster.dir[0] != '\0';
+    if (c->pulls && (!c->conf.endpoints.features[0] || !c->conf.endpoints.labels[0]))
+        return err_set(
+            e, XDC_ECONF,
+            "cluster.dir: a clusterer with a directory of its own is reached by endpoints alone: set "
+            "endpoints.features and endpoints.labels");
+    if (c->pulls)
+        memcpy(c->conf.run.dir, c->conf.cluster.dir, sizeof c->conf.run.dir);
+    return 0;
+}
+
 static int read_identities(struct clusterer *c, struct err *e)
 {
     struct manifest *m;
-    int rc = manifest_open(c->conf.data.manifest, &m, e);
+    int rc = choose_dir(c, e);
+    if (rc)
+        return rc;
+    rc = manifest_open(c->conf.data.manifest, &m, e);
     if (rc)
         return rc;
     c->manifest = manifest_identity(m);
@@ -328,7 +346,7 @@ int clusterer_open(struct clusterer *c, const struct conf *conf, struct err *e)
 static void on_deadline(uv_timer_t *timer)
 {
     struct clusterer *c = timer->data;
-    c->abandoned = c->working;
+    c->abandoned = c->working || features_pull_busy(&c->features.pull);
     uv_stop(&c->loop);
 }
 
@@ -339,7 +357,7 @@ void clusterer_stop(void *clusterer)
         return;
     c->stopping = true;
     atomic_store(&c->stop, true);
-    if (c->working)
+    if (c->working || features_pull_busy(&c->features.pull))
         uv_timer_start(&c->deadline, on_deadline, STOP_MS, 0);
     else
         uv_stop(&c->loop);
@@ -364,6 +382,7 @@ void clusterer_close(struct clusterer *c)
     uv_close((uv_handle_t *)&c->tick, NULL);
     uv_close((uv_handle_t *)&c->deadline, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);
+    features_pull_close(&c->features.pull);
     if (uv_loop_close(&c->loop))
         log_warn("a handle of the event loop was left open");
     wire_context_destroy(c->wires);
