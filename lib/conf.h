@@ -83,7 +83,7 @@ struct conf {
     struct {
         int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */
         int64_t memory_mib;
-        double tolerance, interval_s;
+        double tolerance, interval_s, checkpoint_s;
         char dir[CONF_STRING_MAX];
     } cluster;
     struct {

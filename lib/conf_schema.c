@@ -144,6 +144,8 @@ const struct conf_key conf_schema[] = {
         "rows above it lie in a file in run.dir while they are clustered; 0: a third of the free memory"),
     REAL("cluster.interval_s", cluster.interval_s, 0.05, 3600, "1", "s", 0,
          "how often the feature store is looked at"),
+    REAL("cluster.checkpoint_s", cluster.checkpoint_s, 0.05, 86400, "20", "s", 0,
+         "a k-means that is killed loses no more than this"),
     STR("cluster.dir", cluster.dir, "", CONF_PATH,
         "of a clusterer on another host: its replicas of dumps and the tables it makes; empty: run.dir"),
     INT("train.rounds", train.rounds, 1, 1000, "5", "rounds", 0,

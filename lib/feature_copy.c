@@ -41,12 +41,12 @@ static size_t value_bytes(const struct feature_info *info)
     return info->dtype == FEATURE_F32 ? 4 : 2;
 }
 
-uint64_t feature_block_count(const struct feature_info *info)
+uint64_t feature_copy_blocks(const struct feature_info *info)
 {
     return (info->rows + FEATURE_BLOCK_ROWS - 1) / FEATURE_BLOCK_ROWS;
 }
 
-size_t feature_block_size(const struct feature_info *info, uint32_t encoder, uint64_t block)
+size_t feature_copy_block_bytes(const struct feature_info *info, uint32_t encoder, uint64_t block)
 {
     uint64_t left = info->rows - block * FEATURE_BLOCK_ROWS;
     uint64_t rows = left < FEATURE_BLOCK_ROWS ? left : FEATURE_BLOCK_ROWS;
@@ -58,22 +58,22 @@ uint64_t feature_copy_size(const struct feature_info *info)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < info->encoders; i++)
-        bytes += feature_block_count(info) *
+        bytes += feature_copy_blocks(info) *
                  (FEATURE_BLOCK_ROWS * info->encoder[i].dim * value_bytes(info) + 2 * PAGE_BYTES);
     return bytes;
 }
 
-static void hash_block(XXH3_state_t *h, uint64_t index, const struct feature_block *b)
+static void hash_block(XXH3_state_t *h, uint64_t index, const struct feature_raw *b)
 {
     XXH3_64bits_update(h, &index, sizeof index);
-    XXH3_64bits_update(h, b->present, FEATURE_BITMAP_BYTES);
+    XXH3_64bits_update(h, b->present, FEATURE_RAW_BITMAP);
     XXH3_64bits_update(h, b->values, b->size);
 }
 
-uint64_t feature_block_check(uint64_t index, const struct feature_block *b)
+uint64_t feature_raw_check(uint64_t index, const struct feature_raw *b)
 {
     return b->values ? XXH3_64bits_withSeed(b->values, b->size,
-                                            XXH3_64bits_withSeed(b->present, FEATURE_BITMAP_BYTES, index))
+                                            XXH3_64bits_withSeed(b->present, FEATURE_RAW_BITMAP, index))
                      : 0;
 }
 
@@ -157,12 +157,12 @@ const void *feature_origin_record(const struct feature_origin *o, size_t *out_si
 }
 
 int feature_origin_block(const struct feature_origin *o, uint32_t encoder, uint64_t block,
-                         struct feature_block *out, struct err *e)
+                         struct feature_raw *out, struct err *e)
 {
     const void *bits;
     size_t bits_size;
-    *out = (struct feature_block){0};
-    if (encoder >= o->info.encoders || block >= feature_block_count(&o->info))
+    *out = (struct feature_raw){0};
+    if (encoder >= o->info.encoders || block >= feature_copy_blocks(&o->info))
         return err_set(e, -EINVAL, "%s: there is no block %llu of encoder %u", o->dir,
                        (unsigned long long)block, encoder);
     const struct column *c = &o->column[encoder];
@@ -173,8 +173,8 @@ int feature_origin_block(const struct feature_origin *o, uint32_t encoder, uint6
         rc = store_get(&o->store, c->valid_db, block, &bits, &bits_size, e);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    if (rc < 0 || bits_size != FEATURE_BITMAP_BYTES ||
-        out->size != feature_block_size(&o->info, encoder, block))
+    if (rc < 0 || bits_size != FEATURE_RAW_BITMAP ||
+        out->size != feature_copy_block_bytes(&o->info, encoder, block))
         return err_set(e, XDC_EFORMAT, "%s: block %llu of %s does not have its size", o->dir,
                        (unsigned long long)block, o->info.encoder[encoder].name);
     out->present = bits;
@@ -211,13 +211,13 @@ static bool is_of_this_boot(const char *tmp)
 static uint64_t count_bits(const uint8_t *bits)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < FEATURE_BITMAP_BYTES; i++)
+    for (uint32_t i = 0; i < FEATURE_RAW_BITMAP; i++)
         sum += (uint64_t)__builtin_popcount(bits[i]);
     return sum;
 }
 
 static void count_block(struct feature_replica *r, struct column *c, uint64_t block,
-                        const struct feature_block *b)
+                        const struct feature_raw *b)
 {
     if (b->values) {
         hash_block(c->hash, block, b);
@@ -231,14 +231,14 @@ static void count_block(struct feature_replica *r, struct column *c, uint64_t bl
 static int take_stored(struct feature_replica *r, uint32_t encoder, struct err *e)
 {
     struct column *c = &r->of.column[encoder];
-    uint64_t stored, bitmaps, seen = 0, blocks = feature_block_count(&r->of.info);
+    uint64_t stored, bitmaps, seen = 0, blocks = feature_copy_blocks(&r->of.info);
     int rc = store_count(&r->of.store, c->rows_db, &stored, e);
     if (rc == 0)
         rc = store_count(&r->of.store, c->valid_db, &bitmaps, e);
     if (rc == 0 && (stored != bitmaps || stored > blocks))
         return err_set(e, XDC_EFORMAT, "%s: bitmaps and blocks differ", r->of.dir);
     for (uint64_t b = 0; rc == 0 && seen < stored && b < blocks; b++) {
-        struct feature_block block;
+        struct feature_raw block;
         rc = feature_origin_block(&r->of, encoder, b, &block, e);
         if (rc == 0 && block.values) {
             seen++;
@@ -382,7 +382,7 @@ const struct feature_info *feature_replica_info(const struct feature_replica *r)
 
 bool feature_replica_next(const struct feature_replica *r, uint32_t *encoder, uint64_t *block)
 {
-    uint64_t blocks = feature_block_count(&r->of.info);
+    uint64_t blocks = feature_copy_blocks(&r->of.info);
     for (uint32_t i = 0; i < r->of.info.encoders; i++)
         if (r->of.column[i].next < blocks) {
             *encoder = i;
@@ -403,7 +403,7 @@ uint64_t feature_replica_done(const struct feature_replica *r)
 }
 
 int feature_replica_put(struct feature_replica *r, uint32_t encoder, uint64_t block,
-                        const struct feature_block *b, struct err *e)
+                        const struct feature_raw *b, struct err *e)
 {
     uint32_t wanted = 0;
     uint64_t next = 0;
@@ -411,16 +411,16 @@ int feature_replica_put(struct feature_replica *r, uint32_t encoder, uint64_t bl
     if (!feature_replica_next(r, &wanted, &next) || wanted != encoder || next != block)
         return err_set(e, XDC_EFORMAT, "%s: block %llu of encoder %u came where %llu of %u was due",
                        r->of.dir, (unsigned long long)block, encoder, (unsigned long long)next, wanted);
-    if (b->values && b->size != feature_block_size(&r->of.info, encoder, block))
+    if (b->values && b->size != feature_copy_block_bytes(&r->of.info, encoder, block))
         return err_set(e, XDC_EFORMAT, "%s: block %llu of encoder %u came with %zu bytes instead of %zu",
                        r->of.dir, (unsigned long long)block, encoder, b->size,
-                       feature_block_size(&r->of.info, encoder, block));
+                       feature_copy_block_bytes(&r->of.info, encoder, block));
     struct column *c = &r->of.column[encoder];
     if (b->values) {
-        int rc = store_append(&r->of.store, c->valid_db, block, FEATURE_BITMAP_BYTES, &to, e);
+        int rc = store_append(&r->of.store, c->valid_db, block, FEATURE_RAW_BITMAP, &to, e);
         if (rc < 0)
             return rc;
-        memcpy(to, b->present, FEATURE_BITMAP_BYTES);
+        memcpy(to, b->present, FEATURE_RAW_BITMAP);
         rc = store_append(&r->of.store, c->rows_db, block, b->size, &to, e);
         if (rc < 0)
             return rc;
@@ -440,7 +440,7 @@ static int hold_against_record(const struct feature_replica *r, struct err *e)
     for (uint32_t i = 0; i < r->of.info.encoders; i++) {
         const struct feature_record_encoder *sealed = &r->of.record.encoder[i];
         const struct column *c = &r->of.column[i];
-        if (c->next != feature_block_count(&r->of.info) || c->valid != sealed->valid ||
+        if (c->next != feature_copy_blocks(&r->of.info) || c->valid != sealed->valid ||
             XXH3_64bits_digest(c->hash) != sealed->hash)
             return err_set(e, XDC_EFORMAT, "%s: the features of %s are not those that were sealed", r->of.dir,
                            r->of.info.encoder[i].name);

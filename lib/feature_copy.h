@@ -10,21 +10,21 @@
 #include "lib/err.h"
 #include "lib/feature_store.h"
 
-#define FEATURE_BITMAP_BYTES (FEATURE_BLOCK_ROWS / 8)
+#define FEATURE_RAW_BITMAP (FEATURE_BLOCK_ROWS / 8)
 #define FEATURE_RECORD_MAX 4096
 
 /* A loan until the next call. values NULL: a block without any row. */
-struct feature_block {
-    const uint8_t *present; /* [FEATURE_BITMAP_BYTES] */
+struct feature_raw {
+    const uint8_t *present; /* [FEATURE_RAW_BITMAP] */
     const void *values;
     size_t size;
 };
 
 /* XXH3 of the values, its seed that of the bitmap, whose seed is the index; 0 for a block without any row. */
-uint64_t feature_block_check(uint64_t index, const struct feature_block *b);
-uint64_t feature_block_count(const struct feature_info *info);
+uint64_t feature_raw_check(uint64_t index, const struct feature_raw *b);
+uint64_t feature_copy_blocks(const struct feature_info *info);
 /* Bytes of the values of a stored block. */
-size_t feature_block_size(const struct feature_info *info, uint32_t encoder, uint64_t block);
+size_t feature_copy_block_bytes(const struct feature_info *info, uint32_t encoder, uint64_t block);
 /* Bytes of all that may be stored. */
 uint64_t feature_copy_size(const struct feature_info *info);
 
@@ -40,7 +40,7 @@ bool feature_origin_is_current(const struct feature_origin *o);
 const void *feature_origin_record(const struct feature_origin *o, size_t *out_size);
 /* -EINVAL: no such encoder or block; XDC_EFORMAT: it does not have the size it must have. */
 int feature_origin_block(const struct feature_origin *o, uint32_t encoder, uint64_t block,
-                         struct feature_block *out, struct err *e) WARN_UNUSED;
+                         struct feature_raw *out, struct err *e) WARN_UNUSED;
 
 struct feature_replica;
 
@@ -59,7 +59,7 @@ uint64_t feature_replica_done(const struct feature_replica *r);
 /* Puts the block that is wanted next. XDC_EFORMAT: another one, or not of its size, and nothing is changed;
  * other failures end the writing. */
 int feature_replica_put(struct feature_replica *r, uint32_t encoder, uint64_t block,
-                        const struct feature_block *b, struct err *e) WARN_UNUSED;
+                        const struct feature_raw *b, struct err *e) WARN_UNUSED;
 /* Holds all against the record's hashes, seals, syncs, renames to <dir>. XDC_EFORMAT: they are not those that
  * were sealed; <dir>.tmp is then removed. The handle can only be closed. */
 int feature_replica_seal(struct feature_replica *r, struct err *e) WARN_UNUSED;

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/manifest.h"
 #include "lib/progress.h"
+#include "services/clusterer/leftovers.h"
 
 /* A full disk or a passing fault is tried again after this. */
 #define RETRY_S 5.0
@@ -269,6 +270,8 @@ static int activate(struct clusterer *c, struct err *e)
         c->standby_said = true;
         return 0;
     }
+    if (rc == 0 && fs_path(path, NULL, "%s/labels", c->conf.run.dir) == 0)
+        leftovers_remove(path);
     if (rc == 0)
         rc = labels_out_open(&c->labels, c, e);
     if (rc == 0)

@@ -84,7 +84,7 @@ static void refuse(struct features_serve *s, struct features_wanted *w, const st
 /* 0, or why it was not sent. */
 static int send_block(struct features_serve *s, struct features_wanted *w, struct err *e)
 {
-    struct feature_block b;
+    struct feature_raw b;
     Xdc__DumpBlock block = XDC__DUMP_BLOCK__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
     int rc = feature_origin_block(s->origin, w->encoder, w->next, &b, e);
@@ -94,10 +94,10 @@ static int send_block(struct features_serve *s, struct features_wanted *w, struc
     block.shard = w->shard;
     block.encoder = w->encoder;
     block.block = w->next;
-    block.check = feature_block_check(w->next, &b);
+    block.check = feature_raw_check(w->next, &b);
     env.body_case = XDC__ENVELOPE__BODY_DUMP_BLOCK;
     env.dump_block = &block;
-    struct wire_part parts[] = {{.data = b.present, .size = FEATURE_BITMAP_BYTES},
+    struct wire_part parts[] = {{.data = b.present, .size = FEATURE_RAW_BITMAP},
                                 {.data = b.values, .size = b.size}};
     rc = send_body(s, w, &env, parts, b.values ? 2 : 0);
     if (rc < 0)
@@ -106,7 +106,7 @@ static int send_block(struct features_serve *s, struct features_wanted *w, struc
     s->bytes += b.size;
     w->next++;
     w->left--;
-    if (w->next == feature_block_count(feature_origin_info(s->origin)))
+    if (w->next == feature_copy_blocks(feature_origin_info(s->origin)))
         w->left = 0;
     return 0;
 }
@@ -202,7 +202,7 @@ static uint32_t clamp(const struct features_serve *s, const Xdc__DumpRequest *r)
     uint64_t most = FILE_WINDOW;
     const struct feature_info *info = feature_origin_info(s->origin);
     if (r->part == XDC__DUMP_PART__DUMP_BLOCKS && r->encoder < info->encoders) {
-        most = FEATURES_WINDOW_BYTES / (feature_block_size(info, r->encoder, 0) + 1);
+        most = FEATURES_WINDOW_BYTES / (feature_copy_block_bytes(info, r->encoder, 0) + 1);
         most = most > FEATURES_WINDOW_BLOCKS ? FEATURES_WINDOW_BLOCKS : most;
     }
     most = most ? most : 1;
