@@ -15,7 +15,7 @@ static bool present(const struct feature_dump *dump, const uint32_t *encoders, u
     return true;
 }
 
-static int list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
+int source_list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
                       const struct conf *c, struct err *e)
 {
     uint64_t rows = feature_dump_info(dump)->rows, all = 0, at[2] = {0};
@@ -38,16 +38,15 @@ static int list_clips(struct source *s, const struct feature_dump *dump, const u
     return 0;
 }
 
-/* The rows of `n` clips, which ascend, of one encoder as x [n, dim]. */
-static int read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
+int source_read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
                       float *x, const atomic_bool *stop, struct err *e)
 {
     const struct feature_info *info = feature_dump_info(dump);
     uint32_t dim = info->encoder[encoder].dim;
     float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
     int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
-    uint64_t at = 0;
-    for (uint64_t first = 0; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
+    uint64_t at = 0, begin = n ? clips[0] / FEATURE_BLOCK_ROWS * FEATURE_BLOCK_ROWS : 0;
+    for (uint64_t first = begin; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
         uint64_t rows = info->rows - first < FEATURE_BLOCK_ROWS ? info->rows - first : FEATURE_BLOCK_ROWS;
         if (clips[at] >= first + rows)
             continue;
@@ -68,9 +67,9 @@ static int read_rows(const struct source *s, struct feature_dump *dump, uint32_t
 {
     const struct feature_encoder *enc = &feature_dump_info(dump)->encoder[encoder];
     uint64_t all = s->n + s->held;
-    int rc = read_clips(dump, encoder, s->clips, s->n, x, stop, e);
+    int rc = source_read_clips(dump, encoder, s->clips, s->n, x, stop, e);
     if (rc == 0)
-        rc = read_clips(dump, encoder, s->clips + s->n, s->held, x + s->n * enc->dim, stop, e);
+        rc = source_read_clips(dump, encoder, s->clips + s->n, s->held, x + s->n * enc->dim, stop, e);
     if (rc)
         return rc;
     /* before the mean of all rows spreads what is wrong with one */
@@ -118,7 +117,7 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
     *s = (struct source){.split = info->encoder[encoders[0]].dim};
     for (uint32_t i = 0; i < n_encoders; i++)
         s->d += info->encoder[encoders[i]].dim;
-    int rc = list_clips(s, dump, encoders, n_encoders, c, e);
+    int rc = source_list_clips(s, dump, encoders, n_encoders, c, e);
     uint64_t all = s->n + s->held;
     if (rc == 0)
         rc = row_store_open(&s->store, all, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
