@@ -10,13 +10,9 @@
 #include "lib/log.h"
 #include "services/trainer/trainer.h"
 
-<<<<<<< HEAD
-static void send_sealed(struct features_out *f, const struct features_peer *to, uint32_t round, uint64_t hash)
-=======
 #define HEADS_BYTES_MAX ((size_t)1 << 32)
 
-static void send_sealed(struct features_out *f, const struct wire_peer *to, uint32_t round, uint64_t hash)
->>>>>>> 3d66ab82a4011b757e33383edb2f18d6332662cf
+static void send_sealed(struct features_out *f, const struct features_peer *to, uint32_t round, uint64_t hash)
 {
     Xdc__DumpSealed sealed = XDC__DUMP_SEALED__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
