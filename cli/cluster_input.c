@@ -12,33 +12,17 @@
 
 #define BAD_ROWS_NAMED 5
 
-static const char *dtype_name(enum tensor_dtype d)
-{
-    static const char *const names[] = {"?", "u8", "i32", "u32", "i64", "f16", "f32", "f64"};
-    return names[d];
-}
-
-static const char *shape_text(const struct tensor *t, char *out, size_t size)
-{
-    size_t n = (size_t)snprintf(out, size, "[");
-    for (uint32_t i = 0; i < t->ndim && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%llu", i ? ", " : "", (unsigned long long)t->shape[i]);
-    if (n < size)
-        snprintf(out + n, size - n, "]");
-    return out;
-}
-
 static int check_table(const char *path, const struct tensor *t, struct err *e)
 {
     char shape[200];
     if (t->dtype != TENSOR_F32 && t->dtype != TENSOR_F16)
         return err_set(e, XDC_EFORMAT,
                        "%s is of dtype %s, f32 or f16 is needed; save it again with .astype(numpy.float32)",
-                       path, dtype_name(t->dtype));
+                       path, tensor_dtype_name(t->dtype));
     if (t->ndim != 2 || t->shape[0] == 0 || t->shape[1] == 0 || t->shape[1] > INT32_MAX)
         return err_set(e, XDC_EFORMAT,
                        "%s has the shape %s, a table [rows, columns] is needed; numpy's reshape makes one",
-                       path, shape_text(t, shape, sizeof shape));
+                       path, tensor_shape_text(t, shape, sizeof shape));
     return 0;
 }
 
@@ -168,7 +152,7 @@ static int fill_truth(const char *path, const struct tensor *t, uint64_t n, uint
     int64_t v = 0;
     if (t->ndim < 1 || t->ndim > 2 || (t->ndim == 2 && t->shape[1] != 1))
         return err_set(e, XDC_EFORMAT, "%s has the shape %s, one class a row is needed: [rows]", path,
-                       shape_text(t, shape, sizeof shape));
+                       tensor_shape_text(t, shape, sizeof shape));
     if (t->shape[0] != n)
         return err_set(
             e, XDC_EFORMAT,
@@ -179,7 +163,7 @@ static int fill_truth(const char *path, const struct tensor *t, uint64_t n, uint
             return err_set(
                 e, XDC_EFORMAT,
                 "%s is of dtype %s, whole numbers are needed; save it again with .astype(numpy.int64)", path,
-                dtype_name(t->dtype));
+                tensor_dtype_name(t->dtype));
         if (v >= LABEL_NONE)
             return err_set(e, XDC_EFORMAT, "%s: class %lld of row %llu is too large; number them from 0",
                            path, (long long)v, (unsigned long long)i);

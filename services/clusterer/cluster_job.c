@@ -6,6 +6,7 @@
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
 #include "lib/manifest.h"
+#include "services/clusterer/given.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/quality.h"
 #include "services/clusterer/rows.h"
@@ -366,6 +367,29 @@ static uint64_t passes_of(const struct work *w, uint64_t rows)
     return rows * (uint64_t)w->conf->cluster.restarts * ((uint64_t)w->conf->cluster.iterations + 1);
 }
 
+/* Labels that are given (init.labels), of the clips that the source has features of. */
+static int take_given(struct work *w, uint32_t s, struct err *e)
+{
+    bool joint = w->conf->method == METHOD_CDC;
+    const char *name = cluster_source_name(w->conf, s);
+    uint64_t n = 0;
+    int rc = given_labels_read(w->conf, w->info, name, s, w->sources, w->labels[s], e);
+    for (uint64_t i = 0; rc == 0 && i < w->info->rows; i++) {
+        if (!feature_dump_has(w->dump, w->encoders[s], i) ||
+            (joint && !feature_dump_has(w->dump, w->encoders[1], i)))
+            w->labels[s][i] = LABEL_NONE;
+        n += w->labels[s][i] != LABEL_NONE;
+    }
+    if (rc == 0 && n == 0)
+        rc = err_set(e, XDC_EMISMATCH, "init.labels: %s has no label of any clip with features",
+                     w->conf->init.labels);
+    if (rc == 0)
+        json_object_set_new(w->json, name,
+                            json_pack("{s:I, s:I, s:s}", "k", (json_int_t)w->conf->cluster.k, "n",
+                                      (json_int_t)n, "given", "labels"));
+    return rc;
+}
+
 static int cluster_source(struct work *w, uint32_t s, struct err *e)
 {
     struct source rows;
@@ -373,6 +397,8 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     bool joint = w->conf->method == METHOD_CDC;
     uint64_t passes = atomic_load(&w->job->row_passes);
     atomic_store(&w->job->source, s);
+    if (given_labels(w->conf, w->info->round))
+        return take_given(w, s, e);
     int rc = source_read(&rows, w->dump, joint ? w->encoders : &w->encoders[s], joint ? 2 : 1, w->conf,
                          w->job->stop, e);
     if (rc)
@@ -392,7 +418,10 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
                               "restart", (int)r.restart, "empty_splits", (json_int_t)r.empty_splits);
         json_object_set_new(w->json, cluster_source_name(w->conf, s), j);
         atomic_store(&w->job->row_passes, passes + passes_of(w, rows.n + rows.held));
-        rc = joint ? put_shares(w, &rows, &r, j, e) : 0;
+        if (given_features(w->conf, w->info->round))
+            json_object_set_new(j, "given", json_string("features"));
+        else if (joint)
+            rc = put_shares(w, &rows, &r, j, e);
     }
     kmeans_result_close(&r);
     source_close(&rows);

@@ -228,6 +228,14 @@ static void one_fault(void **state)
          "that no clip goes through both; take off or weight\n"},
         {"train.harvest: true\nmethod: supervised\n",
          "xdc.yaml:3:16: train.harvest: method supervised extracts no features\n"},
+        {"init.labels: /l.npy\ninit.features: /f.npy\n",
+         "xdc.yaml:3:14: init.labels: with init.features too nothing says which makes round 0's labels; take "
+         "one\n"},
+        {"init.features: /f.npy\nmethod: supervised\n",
+         "xdc.yaml:3:16: init.features: method supervised has its labels from the manifest; leave it out\n"},
+        {"method: selavi\ninit.labels: /l.npy\n", "xdc.yaml:4:14: init.labels: method selavi has its labels "
+                                                  "from heads, several for each clip; leave it "
+                                                  "out\n"},
         {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10, 18 or 34\n"},
         /* a faulty value leads to no second fault */
         {"video.crop: 500\nvideo.resize: x\n", "xdc.yaml:4:15: video.resize: 'x' is not a whole number\n"},
@@ -244,6 +252,8 @@ static void one_fault(void **state)
                                        "augment.resize_max: 128\n",
                                        "augment.resize_max: 0\n",
                                        "net.audio_depth: 10\n",
+                                       "init.labels: /l.npy\n",
+                                       "method: same-modality\ninit.features: /f.npy\n",
                                        "train.early_stop: 0.05\n",
                                        "train.holdout: 0\n",
                                        "train.harvest: true\n",
