@@ -194,8 +194,10 @@ static void one_fault(void **state)
         {"train.batch: [8]\n", "xdc.yaml:3:14: train.batch is a list where a whole number is wanted\n"},
         {"train.batch: {a: 8}\n", "xdc.yaml:3:14: train.batch is a section where a whole number is wanted\n"},
         {"train.nesterov: yes\n", "xdc.yaml:3:17: train.nesterov: 'yes' is neither true nor false\n"},
-        {"method: xcd\n", "xdc.yaml:3:9: method: 'xcd' is not one of sdc|mdc|cdc|xdc|supervised\n"},
-        {"method: sdc|mdc\n", "xdc.yaml:3:9: method: 'sdc|mdc' is not one of sdc|mdc|cdc|xdc|supervised\n"},
+        {"method: xcd\n",
+         "xdc.yaml:3:9: method: 'xcd' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"},
+        {"method: sdc|mdc\n",
+         "xdc.yaml:3:9: method: 'sdc|mdc' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"},
         {"train:\n  batc: 8\n", "xdc.yaml:4:3: unknown key train.batc: did you mean train.batch?\n"},
         {"trian:\n  lr: 8\n", "xdc.yaml:3:1: unknown key trian: did you mean train?\n"},
         {"momentum: 0.5\n", "xdc.yaml:3:1: unknown key momentum: did you mean train.momentum?\n"},
@@ -277,16 +279,17 @@ static void all_faults_at_once(void **state)
     const char *sets[] = {"train.batch=many", "cluster.kk=2", "nonsense", "=5", "cluster.k=3"};
     assert_int_equal(fs_write_atomic("xdc.yaml", text, strlen(text), &e), 0);
     assert_int_equal(load("xdc.yaml", sets, 5, &c), XDC_ECONF);
-    assert_string_equal(faults.text,
-                        "xdc.yaml:2:7: train.lr: 'fast' is not a number\n"
-                        "xdc.yaml:3:3: unknown key train.btch: did you mean train.batch?\n"
-                        "xdc.yaml:4:9: method: 'foo' is not one of sdc|mdc|cdc|xdc|supervised\n"
-                        "xdc.yaml:5:9: run.dir: may not be empty\n"
-                        "--set train.batch=many: train.batch: 'many' is not a whole number\n"
-                        "--set cluster.kk=2: unknown key cluster.kk: did you mean cluster.k?\n"
-                        "--set nonsense: is not KEY=VALUE\n"
-                        "--set =5: is not KEY=VALUE\n"
-                        "xdc.yaml:1:1: data.manifest is missing: manifest made by `xdc index`\n");
+    assert_string_equal(
+        faults.text,
+        "xdc.yaml:2:7: train.lr: 'fast' is not a number\n"
+        "xdc.yaml:3:3: unknown key train.btch: did you mean train.batch?\n"
+        "xdc.yaml:4:9: method: 'foo' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"
+        "xdc.yaml:5:9: run.dir: may not be empty\n"
+        "--set train.batch=many: train.batch: 'many' is not a whole number\n"
+        "--set cluster.kk=2: unknown key cluster.kk: did you mean cluster.k?\n"
+        "--set nonsense: is not KEY=VALUE\n"
+        "--set =5: is not KEY=VALUE\n"
+        "xdc.yaml:1:1: data.manifest is missing: manifest made by `xdc index`\n");
     assert_int_equal(conf_load("xdc.yaml", sets, 5, NULL, NULL, &c, &e), XDC_ECONF);
     assert_string_equal(e.msg, "the configuration has 9 faults");
 }
@@ -465,9 +468,8 @@ static void identity(void **state)
         else if (k->type == CONF_REAL)
             *(double *)(void *)at += 0x1p-40;
         else
-            *(int64_t *)(void *)at ^= 1;
-        if (k->type == CONF_CHOICE && k->offset == offsetof(struct conf, cluster.normalize))
-            *(int64_t *)(void *)at = NORMALIZE_L2;
+            *(int64_t *)(void *)at =
+                k->type == CONF_CHOICE ? !*(int64_t *)(void *)at : *(int64_t *)(void *)at ^ 1;
         assert_int_equal(conf_identity(&c, 5) != id, (k->flags & CONF_IDENTITY) != 0);
     }
 }
