@@ -105,7 +105,12 @@ int cli_round(const char *run_dir, const char *what, const char *text, uint32_t 
     bool found = false;
     while ((entry = readdir(d))) {
         unsigned round;
-        if (sscanf(entry->d_name, "round-%u", &round) == 1 && (!found || round > *out)) {
+        char table[32], dump[32]; /* not what else is kept of a round */
+        if (sscanf(entry->d_name, "round-%u", &round) != 1 || (found && round <= *out))
+            continue;
+        snprintf(table, sizeof table, "round-%04u.xdcl", round);
+        snprintf(dump, sizeof dump, "round-%04u", round);
+        if (strcmp(entry->d_name, table) == 0 || strcmp(entry->d_name, dump) == 0) {
             *out = round;
             found = true;
         }

@@ -12,6 +12,7 @@
 #include "services/clusterer/rows.h"
 #include "services/clusterer/source.h"
 #include "services/clusterer/stable_ids.h"
+#include "services/clusterer/transform.h"
 
 #define SOURCES_MAX 2
 /* Most that buffers take of rows which lie in a file. */
@@ -26,12 +27,13 @@ struct work {
     struct feature_dump *dump; /* owned */
     const struct feature_info *info;
     uint32_t sources;
-    uint32_t encoders[SOURCES_MAX]; /* of the dump: video, audio */
-    uint32_t *labels[SOURCES_MAX];  /* owned, [clips] */
-    uint32_t *previous;             /* owned, [clips], scratch */
-    uint32_t *truth;                /* owned, [clips], or NULL without classes */
-    struct label_table *before;     /* owned; of the round before, or NULL */
-    json_t *json;                   /* owned: of every source by name */
+    uint32_t encoders[SOURCES_MAX];           /* of the dump: video, audio */
+    uint32_t *labels[SOURCES_MAX];            /* owned, [clips] */
+    uint32_t *previous;                       /* owned, [clips], scratch */
+    uint32_t *truth;                          /* owned, [clips], or NULL without classes */
+    struct label_table *before;               /* owned; of the round before, or NULL */
+    json_t *json;                             /* owned: of every source by name */
+    struct transform transforms[SOURCES_MAX]; /* owned; none of labels that are given */
 };
 
 const char *cluster_source_name(const struct conf *c, uint32_t source)
@@ -176,6 +178,8 @@ static void work_close(struct work *w)
     feature_dump_close(w->dump);
     for (uint32_t s = 0; s < SOURCES_MAX; s++)
         free(w->labels[s]);
+    for (uint32_t s = 0; s < SOURCES_MAX; s++)
+        transform_close(&w->transforms[s]);
     free(w->previous);
     free(w->truth);
     label_table_close(w->before);
@@ -411,6 +415,11 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     if (rc == 0)
         rc = keep_ids(w, s, &rows, &r, e);
     if (rc == 0) {
+        w->transforms[s] = rows.t;
+        w->transforms[s].k = (uint32_t)w->conf->cluster.k;
+        w->transforms[s].centroids = r.centroids;
+        rows.t = (struct transform){0};
+        r.centroids = NULL;
         json_t *j = json_pack("{s:I, s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k",
                               (json_int_t)w->conf->cluster.k, "n", (json_int_t)rows.n, "held_out",
                               (json_int_t)rows.held, "dim", (int)rows.d, "objective", r.objective,
@@ -425,6 +434,23 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     }
     kmeans_result_close(&r);
     source_close(&rows);
+    return rc;
+}
+
+/* What the sources' clips went through, and their centroids. Before the table: that says that all is there.
+ */
+static int write_transforms(const struct work *w, struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = 0;
+    for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
+        const char *name = cluster_source_name(w->conf, s);
+        if (!w->transforms[s].centroids)
+            continue;
+        rc = transform_path(w->conf->run.dir, w->info->round, name, path, e);
+        if (rc == 0)
+            rc = transform_write(path, &w->transforms[s], w->info, name, e);
+    }
     return rc;
 }
 
@@ -454,6 +480,8 @@ static int write_table(struct work *w, struct err *e)
         rc = fs_path(dir, e, "%s/labels", w->conf->run.dir);
     if (rc == 0)
         rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = write_transforms(w, e);
     if (rc == 0)
         rc = table_path(w->conf, info.round, path, e);
     if (rc == 0)

@@ -1,11 +1,11 @@
 #include "services/clusterer/source.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "lib/clip.h"
 #include "services/clusterer/given.h"
-#include "services/clusterer/normalize.h"
 #include "services/clusterer/rows.h"
 
 /* Where rows are read from. */
@@ -89,11 +89,15 @@ static int read_clips(const struct origin *o, const uint64_t *clips, uint64_t n,
     return rc;
 }
 
-/* All rows as x [n + held, dim], centred. */
-static int read_rows(const struct source *s, const struct origin *o, float *x, unsigned threads,
-                     const atomic_bool *stop, struct err *e)
+/* All rows as x [n + held, dim], sent through the next part of s->t. */
+static int read_rows(struct source *s, const struct origin *o, float *x, enum conf_scale scale,
+                     unsigned threads, const atomic_bool *stop, struct err *e)
 {
     uint64_t all = s->n + s->held;
+    struct transform_part *part = &s->t.part[s->t.parts++];
+    *part = (struct transform_part){.dim = o->dim, .scale = scale};
+    snprintf(part->encoder, sizeof part->encoder, "%s",
+             o->given ? TRANSFORM_GIVEN : feature_dump_info(o->dump)->encoder[o->encoder].name);
     int rc = read_clips(o, s->clips, s->n, x, stop, e);
     if (rc == 0)
         rc = read_clips(o, s->clips + s->n, s->held, x + s->n * o->dim, stop, e);
@@ -102,18 +106,7 @@ static int read_rows(const struct source *s, const struct origin *o, float *x, u
     /* before the mean of all rows spreads what is wrong with one */
     uint64_t bad = rows_first_bad(x, all, o->dim, threads);
     return bad != UINT64_MAX ? bad_row(o, s->clips[bad], e)
-                             : normalize_centre(x, all, s->n, o->dim, threads, stop, e);
-}
-
-static int scale(const struct source *s, float *x, uint32_t d, const struct conf *c, const atomic_bool *stop,
-                 struct err *e)
-{
-    unsigned threads = rows_threads(c->cluster.threads);
-    if (c->cluster.scale == SCALE_L2)
-        return normalize_l2(x, s->n + s->held, d, threads, stop, e);
-    if (c->cluster.scale == SCALE_VARIANCE)
-        return normalize_variance(x, s->n + s->held, s->n, d, threads, stop, e);
-    return 0;
+                             : transform_part_fit(part, x, all, s->n, threads, stop, e);
 }
 
 /* One encoder's rows, scaled, into the columns from `column` on. */
@@ -126,9 +119,8 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
     struct row_store part;
     int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
     if (rc == 0)
-        rc = read_rows(s, &o, part.x, rows_threads(c->cluster.threads), stop, e);
-    if (rc == 0)
-        rc = scale(s, part.x, dim, c, stop, e);
+        rc = read_rows(s, &o, part.x, (enum conf_scale)c->cluster.scale, rows_threads(c->cluster.threads),
+                       stop, e);
     for (uint64_t i = 0; rc == 0 && i < all; i++)
         memcpy(s->x + i * s->d + column, part.x + i * dim, dim * sizeof *part.x);
     row_store_close(&part);
@@ -143,7 +135,7 @@ static int read_alone(struct source *s, const struct origin *o, const struct con
     int rc =
         row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
     s->x = s->store.x;
-    return rc ? rc : read_rows(s, o, s->x, rows_threads(c->cluster.threads), stop, e);
+    return rc ? rc : read_rows(s, o, s->x, SCALE_NONE, rows_threads(c->cluster.threads), stop, e);
 }
 
 static int read_given(struct source *s, struct feature_dump *dump, const struct conf *c,
@@ -198,20 +190,16 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
 
 int source_normalize(struct source *s, const struct conf *c, const atomic_bool *stop, struct err *e)
 {
-    unsigned threads = rows_threads(c->cluster.threads);
-    int rc = 0;
-    if (c->cluster.normalize == NORMALIZE_PCA_WHITEN_L2)
-        rc = normalize_pca_whiten(s->x, s->n + s->held, s->n, s->d, (uint32_t)c->cluster.pca_dim, threads,
-                                  stop, &s->d, e);
-    if (rc == 0 && c->cluster.normalize != NORMALIZE_NONE)
-        rc = normalize_l2(s->x, s->n + s->held, s->d, threads, stop, e);
-    s->store.d = s->d;
+    int rc = transform_fit(&s->t, s->x, s->n + s->held, s->n, (enum conf_normalize)c->cluster.normalize,
+                           (uint32_t)c->cluster.pca_dim, rows_threads(c->cluster.threads), stop, e);
+    s->d = s->store.d = s->t.p;
     return rc;
 }
 
 void source_close(struct source *s)
 {
     row_store_close(&s->store);
+    transform_close(&s->t);
     free(s->clips);
     *s = (struct source){0};
 }

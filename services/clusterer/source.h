@@ -9,6 +9,7 @@
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
 #include "services/clusterer/row_store.h"
+#include "services/clusterer/transform.h"
 
 struct source {
     struct row_store store; /* owned; of x */
@@ -16,7 +17,8 @@ struct source {
     uint64_t *clips;        /* owned, [n + held], ascending in each part: the clip of each row */
     uint64_t n, held;       /* rows that are clustered; behind them: of the hold-out */
     uint32_t d;
-    uint32_t split; /* columns of the first encoder */
+    uint32_t split;     /* columns of the first encoder */
+    struct transform t; /* owned; what has been done to the rows. Without centroids */
 };
 
 /* Reads the rows that are there in all of `encoders` (one or two of the dump). Two are scaled each by
