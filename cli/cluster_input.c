@@ -8,6 +8,7 @@
 #include "lib/half.h"
 #include "lib/label_table.h"
 #include "lib/tensor.h"
+#include "services/clusterer/distinct.h"
 #include "services/clusterer/rows.h"
 
 #define BAD_ROWS_NAMED 5
@@ -77,46 +78,13 @@ int cluster_check_finite(const char *path, const float *x, uint64_t n, uint32_t 
                    found > 1 ? "are" : "is");
 }
 
-/* FNV-1a over the words of a row; zeros of both signs are one. */
-static uint64_t row_hash(const float *row, uint32_t d)
-{
-    uint64_t h = 14695981039346656037u;
-    for (uint32_t j = 0; j < d; j++) {
-        uint32_t word;
-        memcpy(&word, &row[j], sizeof word);
-        h = (h ^ (row[j] == 0 ? 0 : word)) * 1099511628211u;
-    }
-    return h ^ h >> 32;
-}
-
-static bool same_row(const float *a, const float *b, uint32_t d)
-{
-    uint32_t j = 0;
-    while (j < d && a[j] == b[j])
-        j++;
-    return j == d;
-}
-
 int cluster_check_distinct(const char *path, const float *x, uint64_t n, uint32_t d, uint32_t k,
                            struct err *e)
 {
-    uint64_t size = 16;
-    uint32_t distinct = 0;
-    while (size < 2 * (uint64_t)k)
-        size *= 2;
-    uint64_t *slot = calloc(size, sizeof *slot); /* row + 1 */
-    if (!slot)
-        return err_sys(e, ENOMEM, "compare the rows of %s", path);
-    for (uint64_t i = 0; i < n && distinct < k; i++) {
-        uint64_t at = row_hash(x + i * d, d) & (size - 1);
-        while (slot[at] && !same_row(x + (slot[at] - 1) * d, x + i * d, d))
-            at = (at + 1) & (size - 1);
-        distinct += slot[at] == 0;
-        slot[at] = slot[at] ? slot[at] : i + 1;
-    }
-    free(slot);
-    if (distinct == k)
-        return 0;
+    uint32_t distinct;
+    int rc = distinct_rows(x, n, d, k, &distinct, e);
+    if (rc || distinct == k)
+        return rc;
     return err_set(
         e, XDC_EFORMAT,
         "%s: only %u of the %llu rows differ as they are clustered, too few for %u clusters; ask for "

@@ -6,6 +6,7 @@
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
 #include "lib/manifest.h"
+#include "services/clusterer/distinct.h"
 #include "services/clusterer/given.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/quality.h"
@@ -311,6 +312,25 @@ static int checkpoint_path(const struct work *w, uint32_t s, char out[PATH_MAX],
                         cluster_source_name(w->conf, s));
 }
 
+/* As many rows as clusters, and as many different ones. */
+static int check_enough(const struct work *w, const struct source *rows, struct err *e)
+{
+    uint32_t k = (uint32_t)w->conf->cluster.k, distinct = 0;
+    if (rows->n < k)
+        return err_set(
+            e, XDC_EFORMAT,
+            "%llu clips have features that can be clustered, too few for %u clusters; set cluster.k "
+            "to less, or give more clips",
+            (unsigned long long)rows->n, k);
+    int rc = distinct_rows(rows->x, rows->n, rows->d, k, &distinct, e);
+    if (rc || distinct == k)
+        return rc;
+    return err_set(e, XDC_EFORMAT,
+                   "only %u of the %llu rows differ as they are clustered, too few for %u clusters; set "
+                   "cluster.k to %u or less, or see `xdc explain dead_features` for why features are alike",
+                   distinct, (unsigned long long)rows->n, k, distinct);
+}
+
 /* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
 static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct kmeans_result *out,
                       struct err *e)
@@ -407,7 +427,11 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
                          w->job->stop, e);
     if (rc)
         return rc;
-    rc = source_normalize(&rows, w->conf, w->job->stop, e);
+    rc = check_enough(w, &rows, e);
+    if (rc == 0)
+        rc = source_normalize(&rows, w->conf, w->job->stop, e);
+    if (rc == 0 && w->conf->cluster.normalize != NORMALIZE_NONE) /* which can make rows equal */
+        rc = check_enough(w, &rows, e);
     if (rc == 0)
         rc = run_kmeans(w, s, &rows, &r, e);
     for (uint64_t i = 0; rc == 0 && i < rows.n; i++)

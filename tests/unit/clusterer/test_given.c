@@ -1,10 +1,8 @@
 /* given: labels and features that somebody else made, in the place of round 0's, through the whole job and
  * through the daemon. */
-#include "lib/daemon.h"
 #include "lib/half.h"
 #include "lib/tensor.h"
-#include "services/clusterer/clusterer.h"
-#include "tests/unit/clusterer/jobs.h"
+#include "tests/unit/clusterer/clusterer_run.h"
 
 static void give(struct fixture *f, const char *key, const char *name)
 {
@@ -254,26 +252,6 @@ static void refusals(void **state)
     }
 }
 
-struct waiting {
-    struct clusterer *clusterer;
-    uv_timer_t timer;
-    int looks;
-    bool failed;
-    char detail[512];
-};
-
-static void on_look(uv_timer_t *timer)
-{
-    struct waiting *w = timer->data;
-    const struct round_entry *entry = rounds_find(&w->clusterer->rounds, 0);
-    if (entry && entry->state == ROUND_FAILED && entry->detail[0]) {
-        w->failed = true;
-        memcpy(w->detail, entry->detail, sizeof w->detail);
-    }
-    if (w->failed || (entry && entry->state == ROUND_READY) || ++w->looks > 3000)
-        clusterer_stop(w->clusterer);
-}
-
 /* The daemon publishes given labels as the table of round 0, and says of labels that do not fit what is wrong
  * with them. */
 static void daemon_takes_labels(void **state)
@@ -281,11 +259,8 @@ static void daemon_takes_labels(void **state)
     struct fixture *f = *state;
     static int32_t labels[CLIPS];
     const uint32_t row[2] = {0, 0};
-    assert_int_equal(setenv("RUNTIME_DIRECTORY", f->dir, 1), 0);
-    f->conf.cluster.interval_s = 0.05;
     for (int bad = 1; bad >= 0; bad--) {
-        struct waiting w = {.clusterer = calloc(1, sizeof(struct clusterer))};
-        struct err e = {0};
+        struct outcome seen;
         for (uint64_t c = 0; c < CLIPS; c++)
             labels[c] = (int32_t)planted(0, c);
         labels[99] = bad ? 77 : labels[99];
@@ -293,21 +268,13 @@ static void daemon_takes_labels(void **state)
         save(f, "l.npy", TENSOR_I32, 0, CLIPS, labels);
         if (bad)
             make_dump(f, &(struct dump){.round = 0});
-        if (clusterer_open(w.clusterer, &f->conf, &e))
-            fail_msg("%s", e.msg);
-        uv_timer_init(&w.clusterer->loop, &w.timer);
-        w.timer.data = &w;
-        uv_timer_start(&w.timer, on_look, 20, 20);
-        assert_int_equal(clusterer_run(w.clusterer, &e), 0);
-        assert_int_equal(w.failed, bad);
-        assert_int_equal(w.clusterer->tables, !bad);
+        run_daemon(f, 0, &seen);
+        assert_int_equal(seen.failed, bad);
+        assert_int_equal(seen.tables, !bad);
         if (bad)
-            assert_non_null(strstr(w.detail, "label 77 of clip 99 is not below cluster.k 4"));
+            assert_non_null(strstr(seen.detail, "label 77 of clip 99 is not below cluster.k 4"));
         else
             expect_table(f, 2, row);
-        uv_close((uv_handle_t *)&w.timer, NULL);
-        clusterer_close(w.clusterer);
-        free(w.clusterer);
     }
 }
 
