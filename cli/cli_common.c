@@ -54,6 +54,20 @@ static void on_fault(void *arg, const char *where, const char *what)
     fprintf(stderr, "%s: %s: %s\n", (const char *)arg, where, what);
 }
 
+/* A value as conf_print_value writes it, without the quotes that a file needs. */
+static void unquote(char *text)
+{
+    char *to = text;
+    size_t n = strlen(text);
+    if (n < 2 || text[0] != '"')
+        return;
+    for (const char *p = text + 1; p < text + n - 1; p++) {
+        p += *p == '\\';
+        *to++ = *p;
+    }
+    *to = '\0';
+}
+
 int cli_run_conf(const char *run_dir, struct conf *out, struct err *e)
 {
     char path[PATH_MAX];
@@ -70,8 +84,12 @@ int cli_run_conf(const char *run_dir, struct conf *out, struct err *e)
     char **sets = calloc(conf_schema_len, sizeof *sets);
     for (size_t i = 0; sets && i < conf_schema_len; i++) {
         const char *v = json_string_value(json_object_get(config, conf_schema[i].key));
-        if (v && asprintf(&sets[n], "%s=%s", conf_schema[i].key, v) > 0)
+        char *value = v ? strdup(v) : NULL;
+        if (value)
+            unquote(value);
+        if (value && asprintf(&sets[n], "%s=%s", conf_schema[i].key, value) > 0)
             n++;
+        free(value);
     }
     rc = conf_load(NULL, (const char *const *)sets, n, on_fault, path, out, e);
     for (size_t i = 0; i < n; i++)

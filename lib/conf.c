@@ -492,6 +492,23 @@ static void check_method(struct load *l)
         fault(l, at, "train.harvest: selavi makes its labels of passes of their own; set it to false");
 }
 
+/* What takes the place of round 0's clustering needs one. */
+static void check_given(struct load *l)
+{
+    const struct conf *c = l->out;
+    const char *key = c->init.labels[0] ? "init.labels" : "init.features";
+    struct origin at;
+    if (!c->init.labels[0] && !c->init.features[0])
+        return;
+    if (c->init.labels[0] && c->init.features[0] && origin_of_keys(l, "init.labels", "init.features", &at))
+        fault(l, at,
+              "init.labels: with init.features too nothing says which makes round 0's labels; take one");
+    if (c->method == METHOD_SELAVI && origin_of_keys(l, key, "method", &at))
+        fault(l, at, "%s: method selavi has its labels from heads, several for each clip; leave it out", key);
+    if (c->method == METHOD_SUPERVISED && origin_of_keys(l, key, "method", &at))
+        fault(l, at, "%s: method supervised has its labels from the manifest; leave it out", key);
+}
+
 /* What only several values together can get wrong. */
 static void check_across(struct load *l)
 {
@@ -514,6 +531,7 @@ static void check_across(struct load *l)
         fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
     check_harvest(l);
     check_method(l);
+    check_given(l);
     check_depth(l, "net.video_depth", c->net.video_depth);
     check_depth(l, "net.audio_depth", c->net.audio_depth);
 }

@@ -78,6 +78,12 @@ static void log_table(const struct clusterer *c)
     json_object_foreach(json_object_get(c->last, "sources"), name, s)
     {
         const char *aim = json_object_get(s, "cost") ? "cost" : "objective";
+        if (!json_object_get(s, aim)) {
+            log_info("round %u, %s: %.0f labels as they were given; AMI other modality %s, truth %s",
+                     c->job.round, name, figure(s, "n"), ami_text(s, "ami_other", other),
+                     ami_text(s, "ami_truth", truth));
+            continue;
+        }
         log_info("round %u, %s: k %.0f over %.0f clips, %s %.6g after %.0f iterations; AMI previous "
                  "%s, other "
                  "modality %s, truth %s",
