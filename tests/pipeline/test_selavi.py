@@ -11,20 +11,11 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import Place, last_checkpoint, make_manifest, outcome_differs, read_ledger, sets, write_config  # noqa: E402
+from xdctest import Place, last_checkpoint, make_manifest, outcome_differs, read_ledger, read_safetensors, sets, write_config  # noqa: E402
 
 ROUNDS, EPOCHS, BATCH, HEADS, GROUPS, K = 4, 2, 8, 3, 2, 4
 SELAVI = {"method": "selavi", "cluster.k": K, "train.rounds": ROUNDS, "train.epochs": EPOCHS, "selavi.heads": HEADS, "selavi.groups": GROUPS,
           "train.checkpoint_s": 0.2}
-
-
-def read_safetensors(path):
-    data = open(path, "rb").read()
-    n = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:8 + n])
-    header.pop("__metadata__", None)
-    return {k: np.frombuffer(data[8 + n:], np.float32, int(np.prod(v["shape"])), v["data_offsets"][0]).reshape(v["shape"])
-            for k, v in header.items() if v["dtype"] == "F32"}
 
 
 def check_stretches(run, clips):
