@@ -402,8 +402,10 @@ static void take_piece(struct features_pull *p, const Xdc__DumpFile *m, const st
                         : err_set(&e, XDC_EFORMAT, "a piece of a file came without its bytes");
     if (rc == XDC_EFORMAT) {
         refuse_frame(p, e.msg);
-        if (m->size < p->file.at) /* what is there is of another file */
+        if (m->size < p->file.at || (p->file.size && m->size != p->file.size)) {
+            file_pull_discard(&p->file); /* what is there is of another file */
             pause_for(p, e.msg);
+        }
     } else if (rc < 0) {
         pause_for(p, e.msg);
     } else {
