@@ -156,6 +156,14 @@ static void open_file(struct features_pull *p, enum pull_state state)
     request(p);
 }
 
+static void say_where(const struct features_pull *p)
+{
+    uint64_t found = feature_replica_found(p->replica.copy);
+    if (found)
+        log_info("round %u: the replica of rank %u goes on behind %" PRIu64 " blocks", p->replica.info.round,
+                 p->rank, found);
+}
+
 static void on_worked(uv_work_t *work, int status)
 {
     struct features_pull *p = work->data;
@@ -176,8 +184,10 @@ static void on_worked(uv_work_t *work, int status)
             log_info("round %u: the shard of rank %u is here", p->replica.info.round, p->rank);
         finished(p);
     } else if (p->replica.wants_table) {
+        say_where(p);
         open_file(p, PULL_TABLE);
     } else {
+        say_where(p);
         p->state = PULL_BLOCKS;
     }
     p->abandoned = false;
@@ -392,8 +402,10 @@ static void take_piece(struct features_pull *p, const Xdc__DumpFile *m, const st
                         : err_set(&e, XDC_EFORMAT, "a piece of a file came without its bytes");
     if (rc == XDC_EFORMAT) {
         refuse_frame(p, e.msg);
-        if (m->size < p->file.at) /* what is there is of another file */
+        if (m->size < p->file.at || (p->file.size && m->size != p->file.size)) {
+            file_pull_discard(&p->file); /* what is there is of another file */
             pause_for(p, e.msg);
+        }
     } else if (rc < 0) {
         pause_for(p, e.msg);
     } else {

@@ -8,9 +8,9 @@
 #include "lib/progress.h"
 #include "services/trainer/trainer.h"
 
-/* Nobody but this clusterer's silence is waited for longer than this, in seconds, before a table is asked for
- * again. */
+/* Without a piece for so many seconds the table is asked for again. */
 #define SILENCE_S 3.0
+#define AGAIN_S 0.5 /* after a piece that was refused */
 #define TABLE_MAX ((uint64_t)1 << 40)
 
 static void send_body(struct labels_in *l, Xdc__Envelope *env)
@@ -76,7 +76,9 @@ static void take_piece(struct labels_in *l, const Xdc__TableBlock *b, const stru
                         : XDC_EFORMAT;
     if (rc == XDC_EFORMAT) {
         l->refused++;
-        if (b->size < l->pull.at) { /* what is there is of another file: the check finds it */
+        l->asked_s = progress_now_s() - SILENCE_S + AGAIN_S;
+        /* What is there is of another file: the check finds it, and it is pulled anew. */
+        if (b->size < l->pull.at || (l->pull.size && b->size != l->pull.size)) {
             l->state = LABELS_PULLED;
             pthread_cond_broadcast(&l->changed);
         }

@@ -34,6 +34,8 @@ struct end {
     enum fault fault;
     unsigned faults; /* that are still to come */
     unsigned requests, pieces, looks;
+    bool full;   /* the disk, until the clusterer has said so */
+    bool paused; /* it has waited */
     bool gave_up, failed, before; /* before: the run's directory has a table of the round before */
 };
 
@@ -171,7 +173,13 @@ static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envel
 static void on_timer(uv_timer_t *timer)
 {
     struct end *t = timer->data;
-    t->failed = features_pull_failed(&t->c->features.pull, 1) != NULL;
+    struct features_pull *p = &t->c->features.pull;
+    if (t->full && p->state == PULL_PAUSED) {
+        t->paused = strstr(p->said, "the replica of round 1, rank 0") && t->requests == 0;
+        t->full = false;
+        t->c->conf.limits.disk_reserve_mib = 0;
+    }
+    t->failed = features_pull_failed(p, 1) != NULL;
     t->gave_up = ++t->looks > 3000;
     if (t->c->tables || t->failed || t->gave_up)
         clusterer_stop(t->c);
@@ -238,6 +246,7 @@ static void open_end(struct end *t, struct fixture *f)
     snprintf(conf.endpoints.labels, sizeof conf.endpoints.labels, "ipc://%s/labels.sock", f->dir);
     snprintf(conf.run.dir, sizeof conf.run.dir, "/nowhere/at/all");
     conf.cluster.interval_s = 0.05;
+    conf.limits.disk_reserve_mib = t->full ? INT64_C(1) << 40 : 0;
     if (clusterer_open(t->c, &conf, &e) < 0)
         fail_msg("%s", e.msg);
     assert_int_equal(feature_origin_open(t->dir, &t->origin, NULL), 0);
@@ -358,6 +367,36 @@ static void gives_up_what_is_always_wrong(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+/* No replica is begun below the reserve; when there is room again it is pulled. */
+static void waits_for_room(void **state)
+{
+    struct end t = {.f = *state, .full = true};
+    make_local(&t, false);
+    open_end(&t, *state);
+    run_end(&t);
+    assert_true(t.paused && !t.failed);
+}
+
+/* Replicas of the newest two rounds stay. */
+static void old_replicas_go(void **state)
+{
+    struct fixture *f = *state;
+    struct clusterer *c = calloc(1, sizeof *c);
+    char path[PATH_MAX];
+    memcpy(c->conf.run.dir, f->dir, sizeof f->dir);
+    features_pull_init(&c->features.pull, c, 1);
+    for (unsigned r = 0; r < 5; r++) {
+        snprintf(path, sizeof path, "%s/features/round-%04u/rank-0", f->dir, r);
+        assert_int_equal(fs_mkdirs(path, NULL), 0);
+        features_pull_clean(&c->features.pull, r);
+        for (unsigned there = 0; there <= r; there++) {
+            snprintf(path, sizeof path, "%s/features/round-%04u", f->dir, there);
+            assert_int_equal(access(path, F_OK) == 0, there + 2 > r);
+        }
+    }
+    free(c);
+}
+
 /* A directory of its own without endpoints is a fault of the configuration. */
 static void needs_endpoints(void **state)
 {
@@ -377,6 +416,8 @@ int main(void)
         CASE(gets_there_in_the_end),
         CASE(pulls_the_table_before),
         CASE(gives_up_what_is_always_wrong),
+        CASE(waits_for_room),
+        CASE(old_replicas_go),
         CASE(needs_endpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
