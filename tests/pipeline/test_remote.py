@@ -137,6 +137,8 @@ def cut_off(place, big):
     assert same_file(big.table, big.right), "the table that came over differs"
     assert same_file(os.path.join(elsewhere, "labels", "round-0000.xdcl"), big.right), "the remote table differs"
     pulled = pull_of(place)
+    said = place.xdc("status", elsewhere).stdout
+    assert "clusterer" in said and "does not answer" not in said, said
     status, out = place.stop(clusterer)
     assert status == 0 and "goes on" in out, out
     assert pulled["blocks"] <= 80 - 8 and pulled["refused"] == 0, f"of 80 blocks: {pulled}"
