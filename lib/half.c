@@ -1,9 +1,8 @@
 #include "lib/half.h"
 
-#include <stdbool.h>
+#include <math.h>
 #include <string.h>
 #ifdef __x86_64__
-#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -55,9 +54,9 @@ float half_to_float_portable(uint16_t value)
 #ifdef __x86_64__
 static bool have_f16c(void)
 {
-    unsigned a, b, c, d;
-    /* AVX says that the system saves the wide registers; not every compiler knows F16C by name. */
-    return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    /* Every CPU with AVX2 has it; not every compiler knows F16C by name, and asking the CPU itself takes
+     * longer than a row where it is virtual. */
+    return __builtin_cpu_supports("avx2");
 }
 
 /* Both return how many values they have done: a multiple of 8. */
@@ -103,4 +102,48 @@ void half_to_float(const uint16_t *in, float *out, size_t n)
 #endif
     for (; i < n; i++)
         out[i] = half_to_float_portable(in[i]);
+}
+
+enum { LANES = 16 }; /* loops of a known length become vector instructions */
+
+static uint16_t bfloat_from_bits(uint32_t bits)
+{
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
+
+void bfloat_from_float(const float *in, uint16_t *out, size_t n)
+{
+    uint32_t bits[LANES];
+    for (; n >= LANES; n -= LANES, in += LANES, out += LANES) {
+        memcpy(bits, in, sizeof bits);
+        for (size_t i = 0; i < LANES; i++)
+            out[i] = bfloat_from_bits(bits[i]);
+    }
+    memcpy(bits, in, n * sizeof *bits);
+    for (size_t i = 0; i < n; i++)
+        out[i] = bfloat_from_bits(bits[i]);
+}
+
+void bfloat_to_float(const uint16_t *in, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)in[i] << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
+
+bool half_all_below(const float *in, size_t n, float limit)
+{
+    int good[LANES];
+    memset(good, 0xff, sizeof good);
+    for (; n >= LANES; n -= LANES, in += LANES)
+        for (size_t i = 0; i < LANES; i++)
+            good[i] &= -(fabsf(in[i]) < limit);
+    for (size_t i = 0; i < n; i++)
+        good[0] &= -(fabsf(in[i]) < limit);
+    int all = -1;
+    for (size_t i = 0; i < LANES; i++)
+        all &= good[i];
+    return all != 0;
 }

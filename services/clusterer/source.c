@@ -38,28 +38,28 @@ static int list_clips(struct source *s, const struct feature_dump *dump, const u
     return 0;
 }
 
-/* The rows of `n` clips, which ascend, of one encoder as x [n, dim]. */
+/* The rows of `n` clips, which ascend, of one encoder as x [n, dim], straight from the dump's pages. */
 static int read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
                       float *x, const atomic_bool *stop, struct err *e)
 {
-    const struct feature_info *info = feature_dump_info(dump);
-    uint32_t dim = info->encoder[encoder].dim;
-    float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
-    int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
-    uint64_t at = 0;
-    for (uint64_t first = 0; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
-        uint64_t rows = info->rows - first < FEATURE_BLOCK_ROWS ? info->rows - first : FEATURE_BLOCK_ROWS;
-        if (clips[at] >= first + rows)
-            continue;
+    for (uint64_t at = 0; at < n;) {
+        struct feature_block b;
         if (stop && atomic_load(stop))
-            rc = err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
-        else
-            rc = feature_dump_read(dump, encoder, first, rows, block, e);
-        for (; rc == 0 && at < n && clips[at] < first + rows; at++)
-            memcpy(x + at * dim, block + (clips[at] - first) * dim, dim * sizeof *x);
+            return err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
+        int rc = feature_dump_block(dump, encoder, clips[at], &b, e);
+        if (rc < 0)
+            return rc;
+        size_t row = b.dim * feature_value_bytes(b.dtype);
+        while (at < n && clips[at] < b.first + b.rows) {
+            uint64_t from = clips[at] - b.first, rows = 1; /* neighbours at once */
+            while (at + rows < n && clips[at + rows] == clips[at] + rows && from + rows < b.rows)
+                rows++;
+            feature_values_to_float(b.dtype, (const char *)b.values + from * row, x + at * b.dim,
+                                    rows * b.dim);
+            at += rows;
+        }
     }
-    free(block);
-    return rc;
+    return 0;
 }
 
 /* All rows of one encoder as x [n + held, dim], centred. */
@@ -100,7 +100,8 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
     uint32_t dim = feature_dump_info(dump)->encoder[encoder].dim;
     uint64_t all = s->n + s->held;
     struct row_store part;
-    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     if (rc == 0)
         rc = read_rows(s, dump, encoder, part.x, rows_threads(c->cluster.threads), stop, e);
     if (rc == 0)
@@ -121,7 +122,8 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
     int rc = list_clips(s, dump, encoders, n_encoders, c, e);
     uint64_t all = s->n + s->held;
     if (rc == 0)
-        rc = row_store_open(&s->store, all, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+        rc = row_store_open(&s->store, all, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     s->x = s->store.x;
     if (rc == 0 && n_encoders == 1)
         rc = read_rows(s, dump, encoders[0], s->x, rows_threads(c->cluster.threads), stop, e);
