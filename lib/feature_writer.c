@@ -1,6 +1,5 @@
 /* The writing half of feature_store. */
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,8 @@
 
 struct encoder {
     unsigned rows_db, valid_db;
-    uint8_t *block; /* owned: values of the block that is being filled */
+    void *pages;    /* owned: of the block that is being filled */
+    uint8_t *block; /* in them, its values up to its last row */
     uint8_t present[FEATURE_BITMAP_BYTES];
     uint64_t index;     /* of that block */
     uint64_t next_row;  /* the first row that may come, counted from the shard's first */
@@ -46,7 +46,7 @@ void feature_writer_close(struct feature_writer *w)
     store_file_close(&w->file);
     feature_progress_close(&w->progress);
     for (uint32_t i = 0; i < FEATURE_ENCODERS_MAX; i++) {
-        free(w->encoder[i].block);
+        free(w->encoder[i].pages);
         XXH3_freeState(w->encoder[i].hash);
     }
     free(w->notes);
@@ -69,12 +69,15 @@ static int open_encoders(struct feature_store *s, struct err *e)
         rc = store_file_db(&w->file, s->info.encoder[i].name, &enc->rows_db, e);
         if (rc == 0)
             rc = store_file_db(&w->file, name, &enc->valid_db, e);
-        enc->block = calloc(FEATURE_BLOCK_ROWS, s->info.encoder[i].dim * feature_value_bytes(s->info.dtype));
+        enc->pages = store_file_pages(
+            (uint32_t)(FEATURE_BLOCK_ROWS * s->info.encoder[i].dim * feature_value_bytes(s->info.dtype)));
         enc->hash = XXH3_createState();
-        if (rc == 0 && (!enc->block || !enc->hash))
+        if (rc == 0 && (!enc->pages || !enc->hash))
             rc = err_sys(e, ENOMEM, "create %s", s->dir);
-        if (rc == 0)
-            XXH3_64bits_reset(enc->hash);
+        if (rc < 0)
+            break;
+        enc->block = (uint8_t *)enc->pages + STORE_FILE_HEADER;
+        XXH3_64bits_reset(enc->hash);
     }
     return rc;
 }
@@ -110,7 +113,7 @@ static int adopt_block(struct feature_store *s, const struct feature_mark *mark,
         return 0;
     struct encoder *enc = &w->encoder[mark->encoder];
     size_t bytes = feature_block_bytes(&s->info, mark->encoder, mark->block);
-    int rc = store_file_read_back(&w->file, enc->block, (uint32_t)bytes, e);
+    int rc = store_file_read_back(&w->file, enc->pages, (uint32_t)bytes, e);
     if (rc < 0)
         return rc == XDC_EFORMAT ? 0 : rc;
     XXH3_state_t *hash = XXH3_createState();
@@ -127,7 +130,6 @@ static int adopt_block(struct feature_store *s, const struct feature_mark *mark,
         enc->kept = enc->next_row = (mark->block + 1) * FEATURE_BLOCK_ROWS;
         s->info.encoder[mark->encoder].valid += feature_count_bits(mark->valid, FEATURE_BITMAP_BYTES);
     }
-    memset(enc->block, 0, bytes);
     XXH3_freeState(hash);
     return rc < 0 ? rc : same;
 }
@@ -237,6 +239,15 @@ static int sync_if_due(struct feature_writer *w, struct err *e)
     return rc < 0 ? rc : feature_progress_sync(&w->progress, e);
 }
 
+/* Zeros in the place of the rows from the last one of the block, if it has any, up to `end`. */
+static void fill_gap(const struct feature_store *s, uint32_t encoder, uint64_t end)
+{
+    const struct encoder *enc = &s->writer->encoder[encoder];
+    size_t row = s->info.encoder[encoder].dim * feature_value_bytes(s->info.dtype);
+    uint64_t from = enc->dirty ? enc->next_row - enc->index * FEATURE_BLOCK_ROWS : 0;
+    memset(enc->block + from * row, 0, (end - from) * row);
+}
+
 /* Stores the block that an encoder has filled, if it has a row, and makes it empty. After -ENOSPC it may be
  * called again. */
 static int flush_block(struct feature_store *s, uint32_t encoder, struct err *e)
@@ -249,7 +260,8 @@ static int flush_block(struct feature_store *s, uint32_t encoder, struct err *e)
     uint64_t page = w->file.pages;
     int rc = check_room(s, bytes, e);
     if (rc == 0 && !enc->stored) {
-        rc = store_file_append(&w->file, enc->rows_db, enc->index, enc->block, (uint32_t)bytes, e);
+        fill_gap(s, encoder, feature_block_rows(&s->info, enc->index));
+        rc = store_file_append(&w->file, enc->rows_db, enc->index, enc->pages, (uint32_t)bytes, e);
         if (rc == 0)
             rc = store_file_put(&w->file, enc->valid_db, enc->index, enc->present, FEATURE_BITMAP_BYTES, e);
         if (rc < 0)
@@ -267,24 +279,9 @@ static int flush_block(struct feature_store *s, uint32_t encoder, struct err *e)
     if (rc < 0)
         return rc;
     s->info.encoder[encoder].valid += feature_count_bits(enc->present, FEATURE_BITMAP_BYTES);
-    memset(enc->block, 0, bytes);
     memset(enc->present, 0, sizeof enc->present);
     enc->dirty = enc->stored = false;
     return sync_if_due(w, e);
-}
-
-/* Refuses what is no number in the dump's dtype: one such value would make every centroid of its cluster
- * none. */
-static int check_values(const struct feature_store *s, uint32_t encoder, uint64_t row, const float *values,
-                        struct err *e)
-{
-    static const char *const as[] = {"", "", " as f16", " as bf16"};
-    /* from here on f16 and bf16 round to infinity */
-    static const float limits[] = {0, INFINITY, 65520.0f, 0x1.ffp127f};
-    if (half_all_below(values, s->info.encoder[encoder].dim, limits[s->info.dtype]))
-        return 0;
-    return err_set(e, -ERANGE, "%s: row %llu of %s in round %u has a value that is not finite%s", s->dir,
-                   (unsigned long long)row, s->info.encoder[encoder].name, s->info.round, as[s->info.dtype]);
 }
 
 static int check_place(const struct feature_store *s, uint32_t encoder, uint64_t row, struct err *e)
@@ -305,14 +302,20 @@ static int check_place(const struct feature_store *s, uint32_t encoder, uint64_t
     return 0;
 }
 
-static void store_values(enum feature_dtype dtype, const float *values, uint8_t *to, uint32_t dim)
+/* Refuses what is no number in the dump's dtype: one such value would make every centroid of its cluster
+ * none. */
+static int store_values(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values,
+                        void *to, struct err *e)
 {
-    if (dtype == FEATURE_F16)
-        half_from_float(values, (uint16_t *)(void *)to, dim);
-    else if (dtype == FEATURE_BF16)
-        bfloat_from_float(values, (uint16_t *)(void *)to, dim);
-    else
-        memcpy(to, values, dim * sizeof *values);
+    static const char *const as[] = {"", "", " as f16", " as bf16"};
+    uint32_t dim = s->info.encoder[encoder].dim;
+    bool good = s->info.dtype == FEATURE_F16    ? half_from_float(values, to, dim)
+                : s->info.dtype == FEATURE_BF16 ? bfloat_from_float(values, to, dim)
+                                                : float_copy(values, to, dim);
+    if (good)
+        return 0;
+    return err_set(e, -ERANGE, "%s: row %llu of %s in round %u has a value that is not finite%s", s->dir,
+                   (unsigned long long)row, s->info.encoder[encoder].name, s->info.round, as[s->info.dtype]);
 }
 
 int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values,
@@ -325,13 +328,15 @@ int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, c
     uint64_t own = row - s->info.first, at = own % FEATURE_BLOCK_ROWS;
     if (own < enc->kept)
         return 0;
-    rc = check_values(s, encoder, row, values, e);
-    if (rc == 0 && own / FEATURE_BLOCK_ROWS != enc->index)
+    if (own / FEATURE_BLOCK_ROWS != enc->index)
         rc = flush_block(s, encoder, e);
     if (rc < 0)
         return rc;
-    uint32_t dim = s->info.encoder[encoder].dim;
-    store_values(s->info.dtype, values, enc->block + at * dim * feature_value_bytes(s->info.dtype), dim);
+    size_t row_bytes = s->info.encoder[encoder].dim * feature_value_bytes(s->info.dtype);
+    fill_gap(s, encoder, at);
+    rc = store_values(s, encoder, row, values, enc->block + at * row_bytes, e);
+    if (rc < 0)
+        return rc;
     enc->present[at / 8] = (uint8_t)(enc->present[at / 8] | 1u << at % 8);
     enc->index = own / FEATURE_BLOCK_ROWS;
     enc->next_row = own + 1;

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Overflow gives infinity, tiny values subnormals. */
-void half_from_float(const float *in, uint16_t *out, size_t n);
+/* Overflow gives infinity, tiny values subnormals. False when a result is not finite. */
+bool half_from_float(const float *in, uint16_t *out, size_t n);
 /* Exact. */
 void half_to_float(const uint16_t *in, float *out, size_t n);
 /* The portable code alone; for one value, and for tests that hold the other against it. */
@@ -15,7 +15,7 @@ uint16_t half_from_float_portable(float value);
 float half_to_float_portable(uint16_t value);
 
 /* The same for bfloat16, the upper half of an f32; NaNs stay NaNs. */
-void bfloat_from_float(const float *in, uint16_t *out, size_t n);
+bool bfloat_from_float(const float *in, uint16_t *out, size_t n);
 void bfloat_to_float(const uint16_t *in, float *out, size_t n);
-/* Every |value| < limit; false where one is NaN. */
-bool half_all_below(const float *in, size_t n, float limit);
+/* And for f32 itself. */
+bool float_copy(const float *in, float *out, size_t n);

@@ -4,11 +4,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include "lib/fsutil.h"
 #include "lib/store_pages.h"
 #include "lib/store_seal.h"
+
+_Static_assert(STORE_FILE_HEADER == STORE_PAGE_HEADER, "a value follows its page's header");
 
 int store_file_open(struct store_file *f, const char *path, struct err *e)
 {
@@ -72,38 +73,33 @@ static uint64_t pages_of(uint32_t size)
 }
 
 /* All of it, through short writes. */
-static int write_at(const struct store_file *f, struct iovec *part, int n, uint64_t at, struct err *e)
+static int write_at(const struct store_file *f, const void *data, size_t size, uint64_t at, struct err *e)
 {
-    while (n > 0) {
-        ssize_t done = pwritev(f->fd, part, n, (off_t)at);
-        if (done < 0 && errno == EINTR)
+    for (size_t done = 0; done < size;) {
+        ssize_t n = pwrite(f->fd, (const char *)data + done, size - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
             continue;
-        if (done < 0 && (errno == EDQUOT || errno == EFBIG || errno == ENOSPC))
+        if (n < 0 && (errno == EDQUOT || errno == EFBIG || errno == ENOSPC))
             return err_set(e, -ENOSPC, "write %s: no space left (%s)", f->path, strerror(errno));
-        if (done < 0)
+        if (n < 0)
             return err_sys(e, errno, "write %s", f->path);
-        at += (uint64_t)done;
-        for (; n > 0 && (size_t)done >= part->iov_len; part++, n--)
-            done -= (ssize_t)part->iov_len;
-        if (n > 0) {
-            part->iov_base = (char *)part->iov_base + done;
-            part->iov_len -= (size_t)done;
-        }
+        done += (size_t)n;
     }
     return 0;
 }
 
-int store_file_append(struct store_file *f, unsigned db, uint64_t key, const void *value, uint32_t size,
+void *store_file_pages(uint32_t size)
+{
+    return aligned_alloc(STORE_PAGE, pages_of(size) * STORE_PAGE);
+}
+
+int store_file_append(struct store_file *f, unsigned db, uint64_t key, void *pages, uint32_t size,
                       struct err *e)
 {
-    static const char zeros[STORE_PAGE];
-    char header[STORE_PAGE_HEADER];
-    uint64_t pages = pages_of(size);
-    store_page_overflow(header, f->pages, (uint32_t)pages);
-    struct iovec part[] = {{header, sizeof header},
-                           {(void *)(uintptr_t)value, size},
-                           {(void *)(uintptr_t)zeros, pages * STORE_PAGE - sizeof header - size}};
-    int rc = write_at(f, part, 3, f->pages * STORE_PAGE, e);
+    size_t bytes = pages_of(size) * STORE_PAGE, end = STORE_PAGE_HEADER + (size_t)size;
+    store_page_overflow(pages, f->pages, (uint32_t)pages_of(size));
+    memset((char *)pages + end, 0, bytes - end);
+    int rc = write_at(f, pages, bytes, f->pages * STORE_PAGE, e);
     return rc < 0 ? rc : store_file_adopt(f, db, key, size, e);
 }
 
@@ -117,15 +113,15 @@ int store_file_adopt(struct store_file *f, unsigned db, uint64_t key, uint32_t s
     return 0;
 }
 
-int store_file_read_back(const struct store_file *f, void *out, uint32_t size, struct err *e)
+int store_file_read_back(const struct store_file *f, void *pages, uint32_t size, struct err *e)
 {
-    char header[STORE_PAGE_HEADER], want[STORE_PAGE_HEADER];
+    char want[STORE_PAGE_HEADER];
+    int rc = fs_read_at(f->fd, pages, pages_of(size) * STORE_PAGE, f->pages * STORE_PAGE, f->path, e);
     store_page_overflow(want, f->pages, (uint32_t)pages_of(size));
-    int rc = fs_read_at(f->fd, header, sizeof header, f->pages * STORE_PAGE, f->path, e);
-    if (rc == 0 && memcmp(header, want, sizeof want) != 0)
+    if (rc == 0 && memcmp(pages, want, sizeof want) != 0)
         rc = err_set(e, XDC_EFORMAT, "%s: page %llu does not begin a value of %u bytes", f->path,
                      (unsigned long long)f->pages, size);
-    return rc < 0 ? rc : fs_read_at(f->fd, out, size, f->pages * STORE_PAGE + sizeof header, f->path, e);
+    return rc;
 }
 
 int store_file_put(struct store_file *f, unsigned db, uint64_t key, const void *value, uint32_t size,
@@ -172,8 +168,7 @@ struct builder {
 static int write_page(void *arg, uint64_t number, const void *page)
 {
     struct builder *b = arg;
-    struct iovec part = {(void *)(uintptr_t)page, STORE_PAGE};
-    return write_at(b->f, &part, 1, number * STORE_PAGE, b->e);
+    return write_at(b->f, page, STORE_PAGE, number * STORE_PAGE, b->e);
 }
 
 static void entry_node(const void *arg, uint64_t i, struct store_node *out)
@@ -234,8 +229,7 @@ int store_file_seal(struct store_file *f, struct err *e)
     for (uint64_t i = 0; rc == 0 && i < STORE_META_PAGES; i++) {
         char page[STORE_PAGE];
         store_page_meta(page, i, &main_tree, b.next);
-        struct iovec part = {page, sizeof page};
-        rc = write_at(f, &part, 1, i * STORE_PAGE, e);
+        rc = write_at(f, page, sizeof page, i * STORE_PAGE, e);
     }
     if (rc == 0)
         rc = store_seal_write(f->path, f->fd, b.next, STORE_PAGE, e);

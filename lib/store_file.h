@@ -42,15 +42,20 @@ int store_file_open(struct store_file *f, const char *path, struct err *e) WARN_
 void store_file_close(struct store_file *f);
 /* A database of integer keys. -EINVAL: too many, or too long a name. */
 int store_file_db(struct store_file *f, const char *name, unsigned *out_db, struct err *e) WARN_UNUSED;
-/* Writes a value behind all others, in pages of its own. The key is above all of its database. */
-int store_file_append(struct store_file *f, unsigned db, uint64_t key, const void *value, uint32_t size,
+/* Memory for a value of `size` bytes as it stands in the file: whole pages, aligned like them so that the
+ * kernel copies whole ones; the value begins STORE_FILE_HEADER bytes in. NULL: no memory. The caller frees.
+ */
+#define STORE_FILE_HEADER 16
+void *store_file_pages(uint32_t size);
+/* Writes a value that stands in such memory behind all others. The key is above all of its database. */
+int store_file_append(struct store_file *f, unsigned db, uint64_t key, void *pages, uint32_t size,
                       struct err *e) WARN_UNUSED;
 /* Keeps a value of at most 2000 bytes for its tree. */
 int store_file_put(struct store_file *f, unsigned db, uint64_t key, const void *value, uint32_t size,
                    struct err *e) WARN_UNUSED;
-/* After an interruption: what stands where the next value would be written; XDC_EFORMAT when there is none of
- * this size. */
-int store_file_read_back(const struct store_file *f, void *out, uint32_t size, struct err *e) WARN_UNUSED;
+/* After an interruption: what stands where the next value would be written, into such memory; XDC_EFORMAT
+ * when there is none of this size. */
+int store_file_read_back(const struct store_file *f, void *pages, uint32_t size, struct err *e) WARN_UNUSED;
 /* Takes it for the value of `key`, as if it had been appended. */
 int store_file_adopt(struct store_file *f, unsigned db, uint64_t key, uint32_t size,
                      struct err *e) WARN_UNUSED;

@@ -39,7 +39,7 @@ struct features_share {
     uint64_t first_row, rows;
 };
 struct features_share features_out_share(const struct trainer *t);
-/* Begins this rank's shard of the dump of a round for both encoders. -ENOSPC, naming the free space, below
- * limits.disk_reserve_mib. */
+/* Begins this rank's shard of the dump of a round for both encoders, or goes on with it. -ENOSPC, naming the
+ * free space, below limits.disk_reserve_mib, which the writing leaves free too. */
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
                         struct feature_store **out, struct err *e) WARN_UNUSED;

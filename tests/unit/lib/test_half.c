@@ -135,21 +135,25 @@ static void test_bfloat(void **state)
     }
 }
 
-/* One value at or beyond the limit, or none at all, is found wherever it stands. */
-static void test_all_below(void **state)
+/* One value that is not finite, or rounds to what is not, is found wherever it stands. */
+static void test_finite(void **state)
 {
     (void)state;
+    static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN, 0x1.ffp127f, -65520.0f};
     for (size_t n = 0; n < 70; n++) {
-        float x[70] = {0};
+        float x[70] = {0}, copy[70];
+        uint16_t half[70];
         for (size_t i = 0; i < n; i++)
-            x[i] = i % 2 ? -9.9f : 9.9f;
-        assert_true(half_all_below(x, n, 10));
+            x[i] = i % 2 ? -65519.0f : 65519.0f;
+        assert_true(half_from_float(x, half, n) && bfloat_from_float(x, half, n) && float_copy(x, copy, n));
+        assert_memory_equal(x, copy, n * sizeof *x);
         for (size_t i = 0; i < n; i++) {
-            static const float bad[] = {10, -10, INFINITY, -INFINITY, NAN, -NAN};
             float was = x[i];
             for (size_t k = 0; k < 6; k++) {
                 x[i] = bad[k];
-                assert_false(half_all_below(x, n, 10));
+                assert_false(half_from_float(x, half, n));
+                assert_int_equal(bfloat_from_float(x, half, n), k == 5);
+                assert_int_equal(float_copy(x, copy, n), k >= 4);
             }
             x[i] = was;
         }
@@ -160,7 +164,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_values),  cmocka_unit_test(test_bfloat),
-        cmocka_unit_test(test_all_below),     cmocka_unit_test(test_every_half),
+        cmocka_unit_test(test_finite),        cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_random_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
