@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include "lib/half.h"
 #include "lib/log.h"
@@ -36,12 +37,12 @@ static bool sleep_s(const struct trainer *t, double seconds)
 }
 
 /* Begins or goes on, as soon as there is room for the whole. */
-static int create(struct train_loop *l, uint64_t weights, const uint32_t dims[NET_ENCODERS],
+static int create(struct train_loop *l, uint64_t weights, uint64_t heads, const uint32_t dims[NET_ENCODERS],
                   struct feature_store **out, struct err *e)
 {
     bool paused = false;
     int rc;
-    while ((rc = features_out_create(l->t, l->state.round, weights, dims, out, e)) == -ENOSPC) {
+    while ((rc = features_out_create(l->t, l->state.round, weights, heads, dims, out, e)) == -ENOSPC) {
         if (!paused)
             on_pause(l, e->msg);
         paused = true;
@@ -65,26 +66,25 @@ static int take_notes(struct train_loop *l, const struct feature_store *store, s
     return 0;
 }
 
-int train_dump_begin(struct train_dump *d, struct train_loop *l, uint64_t weights,
+int train_dump_begin(struct train_dump *d, struct train_loop *l, uint64_t weights, uint64_t heads,
                      const uint32_t dims[NET_ENCODERS], struct err *e)
 {
     struct feature_store *store = NULL;
-    int rc = create(l, weights, dims, &store, e);
+    int rc = create(l, weights, heads, dims, &store, e);
     if (rc < 0)
         return rc;
     const struct feature_info *info = feature_store_info(store);
-    *d = (struct train_dump){.l = l, .dtype = info->dtype, .from = UINT64_MAX};
-    for (uint32_t enc = 0; enc < NET_ENCODERS; enc++) {
-        uint64_t missing = feature_store_missing(store, enc);
-        d->dims[enc] = dims[enc];
-        if (missing < d->from) {
-            d->from = missing;
-            d->kept = info->encoder[enc].valid;
-        }
+    *d = (struct train_dump){.l = l, .dtype = info->dtype, .encoders = info->encoders};
+    memcpy(d->dims, dims, sizeof d->dims);
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < info->encoders; i++) {
+        d->missing[i] = feature_store_missing(store, i);
+        d->there[i] = info->encoder[i].valid;
+        rows += d->there[i];
     }
-    if (d->kept > 0)
-        log_info("round %u: goes on with an unsealed dump: features of %llu clips are there", l->state.round,
-                 (unsigned long long)d->kept);
+    if (rows > 0)
+        log_info("round %u: goes on with an unsealed dump: %llu features of clips are there", l->state.round,
+                 (unsigned long long)rows);
     rc = take_notes(l, store, e);
     if (rc < 0) {
         feature_store_close(store);
@@ -98,6 +98,18 @@ int train_dump_begin(struct train_dump *d, struct train_loop *l, uint64_t weight
     return dump_writer_start(store, &o, &d->writer, e);
 }
 
+void train_dump_enter(struct train_dump *d, uint32_t pass)
+{
+    uint32_t first = NET_ENCODERS * pass;
+    d->from = d->missing[first];
+    d->kept = d->there[first];
+    for (uint32_t i = first + 1; i < first + NET_ENCODERS; i++)
+        if (d->missing[i] < d->from) {
+            d->from = d->missing[i];
+            d->kept = d->there[i];
+        }
+}
+
 int train_dump_note(struct train_dump *d, const struct batch_stream *s, uint32_t n, struct err *e)
 {
     int rc = 0;
@@ -107,9 +119,9 @@ int train_dump_note(struct train_dump *d, const struct batch_stream *s, uint32_t
     return rc;
 }
 
-int train_dump_put(struct train_dump *d, enum net_encoder enc, uint64_t clip, const float *row, struct err *e)
+int train_dump_put(struct train_dump *d, uint32_t encoder, uint64_t clip, const float *row, struct err *e)
 {
-    int rc = dump_writer_put(d->writer, enc, clip, row, e);
+    int rc = dump_writer_put(d->writer, encoder, clip, row, e);
     double waited_s = dump_writer_waited_s(d->writer);
     if (rc < 0 || d->slow || waited_s < SLOW_S)
         return rc;
@@ -153,28 +165,40 @@ static void add_range(const struct train_dump *d, const struct health_range *kep
     r->rows += kept->rows;
 }
 
+/* Rows of a dump's encoder that were there. */
+static int add_encoder(const struct train_dump *d, struct feature_store *s, uint32_t encoder, float *row,
+                       struct health_range *kept, struct err *e)
+{
+    int rc = 0;
+    uint32_t pair = encoder / NET_ENCODERS * NET_ENCODERS;
+    uint64_t end = d->missing[pair]; /* those of the pass that were not computed again */
+    for (uint32_t i = pair; i < pair + NET_ENCODERS; i++)
+        end = d->missing[i] < end ? d->missing[i] : end;
+    for (uint64_t clip = feature_store_info(s)->first; rc == 0 && clip < end; clip++) {
+        if (!feature_store_has(s, encoder, clip))
+            continue;
+        rc = feature_store_read(s, encoder, clip, 1, row, e);
+        if (rc == 0)
+            health_range_add(kept, row, 1);
+    }
+    return rc;
+}
+
 int train_dump_add_kept(const struct train_dump *d, enum net_encoder enc, struct health_range *r,
                         struct err *e)
 {
     char dir[PATH_MAX];
     struct feature_store *s = NULL;
     struct health_range kept = {0};
-    if (d->kept == 0)
-        return 0;
     float *row = malloc(d->dims[enc] * sizeof *row);
     int rc = row ? health_range_init(&kept, d->dims[enc], e) : err_sys(e, ENOMEM, "a row of features");
     if (rc == 0)
         rc = features_out_dir(d->l->t, d->l->state.round, dir, e);
     if (rc == 0)
         rc = feature_store_open(dir, &s, e);
-    for (uint64_t clip = s ? feature_store_info(s)->first : 0; rc == 0 && clip < d->from; clip++) {
-        if (!feature_store_has(s, enc, clip))
-            continue;
-        rc = feature_store_read(s, enc, clip, 1, row, e);
-        if (rc == 0)
-            health_range_add(&kept, row, 1);
-    }
-    if (rc == 0)
+    for (uint32_t i = enc; rc == 0 && i < d->encoders; i += NET_ENCODERS)
+        rc = add_encoder(d, s, i, row, &kept, e);
+    if (rc == 0 && kept.rows > 0)
         add_range(d, &kept, r);
     feature_store_close(s);
     health_range_close(&kept);
