@@ -317,6 +317,33 @@ static int load(struct clustering *w, uint32_t *out_given_columns, struct err *e
     return rc;
 }
 
+/* Subtracts the rows' mean from them and from the `more` rows behind them. */
+static int centre(struct clustering *w, uint64_t more, struct err *e)
+{
+    double *mean = malloc(w->d * sizeof *mean);
+    int rc = mean ? normalize_mean(w->x, w->n, w->d, w->o->kmeans.threads, NULL, mean, e)
+                  : err_sys(e, ENOMEM, "mean of %u columns", w->d);
+    if (rc == 0)
+        rc = normalize_subtract(w->x, w->n + more, w->d, mean, w->o->kmeans.threads, NULL, e);
+    free(mean);
+    return rc;
+}
+
+static int whiten(struct clustering *w, struct err *e)
+{
+    const struct cluster_options *o = w->o;
+    struct normalize_directions by;
+    int rc = centre(w, 0, e);
+    if (rc)
+        return rc;
+    rc = normalize_learn_directions(w->x, w->n, w->d, (uint32_t)o->pca_dim, o->kmeans.threads, NULL, &by, e);
+    if (rc == 0)
+        rc = normalize_project(w->x, w->n, &by, o->kmeans.threads, NULL, e);
+    w->d = rc == 0 ? by.p : w->d;
+    normalize_directions_close(&by);
+    return rc;
+}
+
 /* As the clusterer does it: centred, then cluster.normalize. */
 static int normalize_rows(struct clustering *w, uint32_t given_columns, struct err *e)
 {
@@ -332,9 +359,9 @@ static int normalize_rows(struct clustering *w, uint32_t given_columns, struct e
         memcpy(behind, w->given, k * w->d * sizeof *behind);
     if (plain)
         memset(behind + k * w->d, 0, w->d * sizeof *behind);
-    int rc = normalize_centre(w->x, w->n + (plain ? k + 1 : 0), w->n, w->d, threads, NULL, e);
+    int rc = centre(w, plain ? k + 1 : 0, e);
     if (rc == 0 && o->normalize == NORMALIZE_PCA_WHITEN_L2)
-        rc = normalize_pca_whiten(w->x, w->n, w->n, w->d, (uint32_t)o->pca_dim, threads, NULL, &w->d, e);
+        rc = whiten(w, e);
     if (rc == 0 && !plain)
         rc = normalize_l2(w->x, w->n, w->d, threads, NULL, e);
     if (rc == 0 && k && given_columns != w->d)
