@@ -1,5 +1,4 @@
 /* What several subcommands share. */
-#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <limits.h>
@@ -116,23 +115,5 @@ int cli_round(const char *run_dir, const char *what, const char *text, uint32_t 
         return err_set(e, XDC_EUSAGE, "--round is a number or last, not %s", text);
     char dir[PATH_MAX];
     int rc = fs_path(dir, e, "%s/%s", run_dir, what);
-    DIR *d = rc == 0 ? opendir(dir) : NULL;
-    if (!d)
-        return rc < 0 ? rc : err_sys(e, errno, "open %s", dir);
-    const struct dirent *entry;
-    bool found = false;
-    while ((entry = readdir(d))) {
-        unsigned round;
-        char table[32], dump[32]; /* not what else is kept of a round */
-        if (sscanf(entry->d_name, "round-%u", &round) != 1 || (found && round <= *out))
-            continue;
-        snprintf(table, sizeof table, "round-%04u.xdcl", round);
-        snprintf(dump, sizeof dump, "round-%04u", round);
-        if (strcmp(entry->d_name, table) == 0 || strcmp(entry->d_name, dump) == 0) {
-            *out = round;
-            found = true;
-        }
-    }
-    closedir(d);
-    return found ? 0 : err_set(e, -ENOENT, "%s has no round yet", dir);
+    return rc < 0 ? rc : fs_last_round(dir, strcmp(what, "labels") == 0 ? ".xdcl" : "", out, e);
 }

@@ -469,6 +469,8 @@ static void check_harvest(struct load *l)
         c->train.balance == BALANCE_RESAMPLE || (c->train.balance == BALANCE_AUTO && c->method == METHOD_SDC);
     if (c->method == METHOD_SUPERVISED && origin_of_keys(l, "train.harvest", "method", &at))
         fault(l, at, "train.harvest: method supervised extracts no features");
+    else if (c->method == METHOD_SAME_MODALITY && origin_of_keys(l, "train.harvest", "method", &at))
+        fault(l, at, "train.harvest: of same-modality each encoder sees a clip in a way of its own");
     else if (apart && origin_of_keys(l, "train.harvest", "train.balance", &at))
         fault(l, at,
               "train.harvest: with train.balance resample each encoder has an order of its own, so that no "
@@ -493,6 +495,20 @@ static void check_given(struct load *l)
         fault(l, at, "%s: method supervised has its labels from the manifest; leave it out", key);
 }
 
+static void check_method(struct load *l)
+{
+    const struct conf *c = l->out;
+    struct origin at;
+    if (c->method != METHOD_SELAVI)
+        return;
+    if (c->data.clips_per_video > 1 && origin_of_keys(l, "data.clips_per_video", "method", &at))
+        fault(l, at, "data.clips_per_video: selavi gives one label to a video; set it to 1");
+    if (c->train.balance == BALANCE_RESAMPLE && origin_of_keys(l, "train.balance", "method", &at))
+        fault(l, at, "train.balance: selavi has several labels a clip, none to draw by; set it to off");
+    if (c->train.harvest && origin_of_keys(l, "train.harvest", "method", &at))
+        fault(l, at, "train.harvest: selavi makes its labels of passes of their own; set it to false");
+}
+
 /* What only several values together can get wrong. */
 static void check_across(struct load *l)
 {
@@ -515,6 +531,7 @@ static void check_across(struct load *l)
         fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
     check_harvest(l);
     check_given(l);
+    check_method(l);
     check_depth(l, "net.video_depth", c->net.video_depth);
     check_depth(l, "net.audio_depth", c->net.audio_depth);
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include "lib/err.h"
+#include "lib/pair.h"
 
 #define CONF_STRING_MAX 512
 #define CONF_RANKS_MAX 64
@@ -59,7 +60,7 @@ struct conf {
     } labels;
     struct {
         int64_t heads, groups, iterations, marginals, align, compat; /* marginals: enum conf_marginals */
-        double lambda, tolerance, marginal_sd, zipf_exponent;
+        double lambda, tolerance, marginal_sd, zipf_exponent, relabel_power;
     } selavi;
     struct {
         int64_t frames, resize, crop, scaling; /* enum media_scaling */
@@ -156,5 +157,16 @@ void conf_print_value(const struct conf *c, const struct conf_key *key, char *ou
 /* The schema as a commented YAML file: what --help-config prints. */
 void conf_print_schema(FILE *f);
 
-/* Identity of the run: XXH3 over all CONF_IDENTITY keys with their values and the manifest's identity. */
+/* The encoders of the configured method. */
+static inline enum net_pair conf_pair(const struct conf *c)
+{
+    if (c->method != METHOD_SAME_MODALITY)
+        return NET_PAIR_BOTH;
+    return c->same.modality == MODALITY_VIDEO ? NET_PAIR_VIDEO : NET_PAIR_AUDIO;
+}
+
+/* True for a key that may not change when the run is continued. */
+bool conf_is_identity(const struct conf *c, const struct conf_key *key);
+
+/* Identity of the run: XXH3 over all identity keys with their values and the manifest's identity. */
 uint64_t conf_identity(const struct conf *c, uint64_t manifest_identity);

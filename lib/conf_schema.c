@@ -74,6 +74,10 @@ const struct conf_key conf_schema[] = {
          "gaussian: deviation of a cluster's size as a share of the mean"),
     REAL("selavi.zipf_exponent", selavi.zipf_exponent, 0, 10, "1", NULL, CONF_IDENTITY,
          "zipf: the n-th largest cluster is as large as n to minus this"),
+    REAL("selavi.relabel_power", selavi.relabel_power, 0, 10, "1.5", NULL, CONF_IDENTITY,
+         "round j begins at train.rounds x train.epochs epochs x (j / train.rounds) to this power, each "
+         "round's "
+         "labels for the steps up to the next; 0: every train.epochs epochs"),
     BOOL("selavi.align", selavi.align, "true", CONF_IDENTITY,
          "before the first labels the audio heads' outputs are permuted to agree with the video heads'"),
     BOOL("selavi.compat", selavi.compat, "false", CONF_IDENTITY,

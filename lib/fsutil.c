@@ -404,3 +404,23 @@ int fs_program(const char *name, const char *variable, char out[PATH_MAX], struc
     return err_set(e, -ENOENT, "no program %s in %s or %s/../libexec/xdc (or name it in %s)", name, self,
                    self, variable);
 }
+
+int fs_last_round(const char *dir, const char *suffix, uint32_t *out, struct err *e)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_sys(e, errno, "open %s", dir);
+    const struct dirent *entry;
+    bool found = false;
+    while ((entry = readdir(d))) {
+        unsigned round;
+        int used = 0;
+        if (sscanf(entry->d_name, "round-%u%n", &round, &used) == 1 &&
+            strcmp(entry->d_name + used, suffix) == 0 && (!found || round > *out)) {
+            *out = round;
+            found = true;
+        }
+    }
+    closedir(d);
+    return found ? 0 : err_set(e, -ENOENT, "%s has no round yet", dir);
+}

@@ -11,11 +11,13 @@
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/quality.h"
 #include "services/clusterer/rows.h"
+#include "services/clusterer/selavi_job.h"
 #include "services/clusterer/source.h"
 #include "services/clusterer/stable_ids.h"
 #include "services/clusterer/transform.h"
 
-#define SOURCES_MAX 2
+#define SOURCES_MAX SELAVI_HEADS_MAX
+#define ENCODERS_MAX 2
 /* Most that buffers take of rows which lie in a file. */
 #define READ_BYTES (256ull << 20)
 /* A clusterer that was killed loses no more of a k-means than this. */
@@ -28,18 +30,30 @@ struct work {
     struct feature_dump *dump; /* owned */
     const struct feature_info *info;
     uint32_t sources;
-    uint32_t encoders[SOURCES_MAX];           /* of the dump: video, audio */
-    uint32_t *labels[SOURCES_MAX];            /* owned, [clips] */
-    uint32_t *previous;                       /* owned, [clips], scratch */
-    uint32_t *truth;                          /* owned, [clips], or NULL without classes */
-    struct label_table *before;               /* owned; of the round before, or NULL */
-    json_t *json;                             /* owned: of every source by name */
-    struct transform transforms[SOURCES_MAX]; /* owned; none of labels that are given */
+    uint32_t encoders[ENCODERS_MAX];           /* of the dump: video, audio */
+    struct selavi selavi;                      /* owned; of the method selavi alone */
+    uint32_t *labels[SOURCES_MAX];             /* owned, [clips] */
+    uint32_t *previous;                        /* owned, [clips], scratch */
+    uint32_t *truth;                           /* owned, [clips], or NULL without classes */
+    struct label_table *before;                /* owned; of the round before, or NULL */
+    json_t *json;                              /* owned: of every source by name */
+    json_t *more;                              /* owned: what the table says of all of them together */
+    struct transform transforms[ENCODERS_MAX]; /* owned; none of labels that are given or of heads */
 };
+
+static const char *encoder_name(const struct conf *c, uint32_t encoder)
+{
+    return net_encoder_name(conf_pair(c), (enum net_encoder)encoder);
+}
 
 const char *cluster_source_name(const struct conf *c, uint32_t source)
 {
-    return c->method == METHOD_CDC ? "joint" : source == 0 ? "video" : "audio";
+    static const char *const heads[SELAVI_HEADS_MAX] = {
+        "joint-h0", "joint-h1", "joint-h2",  "joint-h3",  "joint-h4",  "joint-h5",  "joint-h6",  "joint-h7",
+        "joint-h8", "joint-h9", "joint-h10", "joint-h11", "joint-h12", "joint-h13", "joint-h14", "joint-h15"};
+    if (c->method == METHOD_SELAVI)
+        return heads[source];
+    return c->method == METHOD_CDC ? "joint" : encoder_name(c, source);
 }
 
 int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64_t manifest,
@@ -93,18 +107,22 @@ int cluster_table_find(const struct conf *c, const struct feature_info *dump, ui
 
 static int find_encoders(struct work *w, struct err *e)
 {
-    static const char *const names[SOURCES_MAX] = {"video", "audio"};
     if (w->conf->method == METHOD_SUPERVISED)
         return err_set(e, XDC_EMISMATCH,
                        "the method supervised takes its labels from the manifest and is not clustered");
+    if (w->conf->method == METHOD_SELAVI) {
+        w->sources = (uint32_t)w->conf->selavi.heads;
+        return selavi_open(&w->selavi, w->conf, w->dump, w->job->stop, &w->job->row_passes, e);
+    }
     w->sources = w->conf->method == METHOD_CDC ? 1 : 2;
-    for (uint32_t n = 0; n < SOURCES_MAX; n++) {
+    for (uint32_t n = 0; n < ENCODERS_MAX; n++) {
         uint32_t i = 0;
-        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, names[n]) != 0)
+        const char *name = encoder_name(w->conf, n);
+        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, name) != 0)
             i++;
         if (i == w->info->encoders)
             return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s",
-                           w->info->round, names[n]);
+                           w->info->round, name);
         w->encoders[n] = i;
     }
     return 0;
@@ -160,12 +178,15 @@ static int work_open(struct work *w, struct cluster_job *job, struct err *e)
     rc = find_encoders(w, e);
     for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
         w->labels[s] = malloc((w->info->rows + 1) * sizeof *w->labels[s]);
-        for (uint64_t i = 0; w->labels[s] && i < w->info->rows; i++)
+        if (!w->labels[s])
+            rc = err_sys(e, ENOMEM, "labels of %llu clips", (unsigned long long)w->info->rows);
+        for (uint64_t i = 0; rc == 0 && i < w->info->rows; i++)
             w->labels[s][i] = LABEL_NONE;
     }
     w->previous = malloc((w->info->rows + 1) * sizeof *w->previous);
     w->json = json_object();
-    if (rc == 0 && (!w->labels[0] || (w->sources > 1 && !w->labels[1]) || !w->previous || !w->json))
+    w->more = json_object();
+    if (rc == 0 && (!w->previous || !w->json || !w->more))
         rc = err_sys(e, ENOMEM, "labels of %llu clips", (unsigned long long)w->info->rows);
     if (rc == 0)
         rc = read_truth(w, e);
@@ -176,15 +197,17 @@ static int work_open(struct work *w, struct cluster_job *job, struct err *e)
 
 static void work_close(struct work *w)
 {
+    selavi_close(&w->selavi);
     feature_dump_close(w->dump);
     for (uint32_t s = 0; s < SOURCES_MAX; s++)
         free(w->labels[s]);
-    for (uint32_t s = 0; s < SOURCES_MAX; s++)
+    for (uint32_t s = 0; s < ENCODERS_MAX; s++)
         transform_close(&w->transforms[s]);
     free(w->previous);
     free(w->truth);
     label_table_close(w->before);
     json_decref(w->json);
+    json_decref(w->more);
 }
 
 /* Fills w->previous with the labels of source `s` in the round before; false where there are none. */
@@ -256,7 +279,7 @@ static int measure(struct work *w, uint32_t s, struct err *e)
             json_object_set_new(j, "churn",
                                 json_real(quality_churn(w->labels[s], w->previous, w->info->rows)));
     }
-    if (rc == 0 && w->sources > 1)
+    if (rc == 0 && w->sources > 1 && w->conf->method != METHOD_SELAVI)
         rc = put_agreement(w, j, w->labels[s], w->labels[1 - s], "other", e);
     if (rc == 0 && w->truth)
         rc = put_truth(w, j, w->labels[s], e);
@@ -391,22 +414,14 @@ static uint64_t passes_of(const struct work *w, uint64_t rows)
     return rows * (uint64_t)w->conf->cluster.restarts * ((uint64_t)w->conf->cluster.iterations + 1);
 }
 
-/* Labels that are given (init.labels), of the clips that the source has features of. */
 static int take_given(struct work *w, uint32_t s, struct err *e)
 {
     bool joint = w->conf->method == METHOD_CDC;
     const char *name = cluster_source_name(w->conf, s);
-    uint64_t n = 0;
-    int rc = given_labels_read(w->conf, w->info, name, s, w->sources, w->labels[s], e);
-    for (uint64_t i = 0; rc == 0 && i < w->info->rows; i++) {
-        if (!feature_dump_has(w->dump, w->encoders[s], i) ||
-            (joint && !feature_dump_has(w->dump, w->encoders[1], i)))
-            w->labels[s][i] = LABEL_NONE;
-        n += w->labels[s][i] != LABEL_NONE;
-    }
-    if (rc == 0 && n == 0)
-        rc = err_set(e, XDC_EMISMATCH, "init.labels: %s has no label of any clip with features",
-                     w->conf->init.labels);
+    const struct given_source of = {name, s, w->sources, joint ? w->encoders : &w->encoders[s],
+                                    joint ? 2 : 1};
+    uint64_t n;
+    int rc = given_labels_read(w->conf, w->dump, &of, w->labels[s], &n, e);
     if (rc == 0)
         json_object_set_new(w->json, name,
                             json_pack("{s:I, s:I, s:s}", "k", (json_int_t)w->conf->cluster.k, "n",
@@ -461,16 +476,29 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     return rc;
 }
 
+/* Labels of one head, whose ids are its outputs. */
+static int selavi_source(struct work *w, uint32_t s, struct err *e)
+{
+    const char *name = cluster_source_name(w->conf, s);
+    json_t *figures;
+    atomic_store(&w->job->source, s);
+    int rc = selavi_head(&w->selavi, s, name, w->labels[s], w->more, &figures, e);
+    atomic_store(&w->job->row_passes, (s + 1) * selavi_passes(w->conf, w->info->rows));
+    if (rc == 0)
+        json_object_set_new(w->json, name, figures);
+    return rc;
+}
+
 /* What the sources' clips went through, and their centroids. Before the table: that says that all is there.
  */
 static int write_transforms(const struct work *w, struct err *e)
 {
     char path[PATH_MAX];
     int rc = 0;
-    for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
-        const char *name = cluster_source_name(w->conf, s);
+    for (uint32_t s = 0; rc == 0 && s < ENCODERS_MAX; s++) {
         if (!w->transforms[s].centroids)
             continue;
+        const char *name = cluster_source_name(w->conf, s);
         rc = transform_path(w->conf->run.dir, w->info->round, name, path, e);
         if (rc == 0)
             rc = transform_write(path, &w->transforms[s], w->info, name, e);
@@ -490,14 +518,17 @@ static int write_table(struct work *w, struct err *e)
         .sources = w->sources,
     };
     char dir[PATH_MAX], path[PATH_MAX];
-    const uint32_t *labels[SOURCES_MAX] = {w->labels[0], w->labels[1]};
-    static const char *const methods[] = {"sdc", "mdc", "cdc", "xdc", "supervised"};
+    const uint32_t *labels[SOURCES_MAX];
+    static const char *const methods[] = {"sdc",        "mdc",           "cdc",   "xdc",
+                                          "supervised", "same-modality", "selavi"};
     for (uint32_t s = 0; s < w->sources; s++) {
+        labels[s] = w->labels[s];
         snprintf(info.source[s].name, sizeof info.source[s].name, "%s", cluster_source_name(w->conf, s));
         info.source[s].k = (uint32_t)w->conf->cluster.k;
     }
     job->quality = json_pack("{s:i, s:s, s:O}", "round", (int)info.round, "method", methods[w->conf->method],
                              "sources", w->json);
+    json_object_update(job->quality, w->more);
     char *text = job->quality ? json_dumps(job->quality, JSON_COMPACT) : NULL;
     int rc = text ? 0 : err_sys(e, ENOMEM, "quality of round %u", info.round);
     if (rc == 0)
@@ -519,15 +550,19 @@ void cluster_job_run(struct cluster_job *job)
     struct work w;
     struct err *e = &job->err;
     int rc = work_open(&w, job, e);
+    bool selavi = w.conf->method == METHOD_SELAVI;
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
-        job->row_passes_total += passes_of(&w, w.info->encoder[w.encoders[s]].valid);
+        job->row_passes_total += selavi ? selavi_passes(w.conf, w.info->rows)
+                                        : passes_of(&w, w.info->encoder[w.encoders[s]].valid);
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++) {
-        rc = cluster_source(&w, s, e);
+        rc = selavi ? selavi_source(&w, s, e) : cluster_source(&w, s, e);
         if (rc)
             err_wrap(e, "source %s", cluster_source_name(w.conf, s));
     }
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
         rc = measure(&w, s, e);
+    if (rc == 0 && selavi)
+        rc = selavi_summarize(w.json, w.more, e);
     if (rc == 0)
         rc = write_table(&w, e);
     if (rc)

@@ -61,6 +61,14 @@ static const char *ami_text(const json_t *source, const char *key, char out[16])
     return out;
 }
 
+/* What is told of the last table, but for arrays that are as long as there are clusters. Takes `quality`. */
+static void keep_last(struct clusterer *c, json_t *quality)
+{
+    json_decref(c->last);
+    c->last = quality;
+    json_object_del(c->last, "alignment");
+}
+
 static void log_table(const struct clusterer *c)
 {
     const char *name;
@@ -68,16 +76,17 @@ static void log_table(const struct clusterer *c)
     char previous[16], other[16], truth[16];
     json_object_foreach(json_object_get(c->last, "sources"), name, s)
     {
-        if (!json_object_get(s, "objective")) {
+        if (json_object_get(s, "given") && !json_object_get(s, "objective")) {
             log_info("round %u, %s: %.0f labels as they were given; AMI other modality %s, truth %s",
                      c->job.round, name, figure(s, "n"), ami_text(s, "ami_other", other),
                      ami_text(s, "ami_truth", truth));
             continue;
         }
-        log_info("round %u, %s: k %.0f over %.0f clips, objective %.6g after %.0f iterations; AMI previous "
+        const char *aim = json_object_get(s, "cost") ? "cost" : "objective";
+        log_info("round %u, %s: k %.0f over %.0f clips, %s %.6g after %.0f iterations; AMI previous "
                  "%s, other "
                  "modality %s, truth %s",
-                 c->job.round, name, figure(s, "k"), figure(s, "n"), figure(s, "objective"),
+                 c->job.round, name, figure(s, "k"), figure(s, "n"), aim, figure(s, aim),
                  figure(s, "iterations"), ami_text(s, "ami_previous", previous),
                  ami_text(s, "ami_other", other), ami_text(s, "ami_truth", truth));
     }
@@ -103,8 +112,7 @@ static void on_worked(uv_work_t *work, int status)
         entry->detail[0] = '\0';
         entry->features = c->job.features;
         entry->table = c->job.table;
-        json_decref(c->last);
-        c->last = json_incref(c->job.quality);
+        keep_last(c, json_incref(c->job.quality));
         c->tables++;
         log_table(c);
         labels_out_publish(&c->labels, entry);
@@ -153,8 +161,7 @@ static void examine(struct clusterer *c, struct round_entry *entry)
     entry->features = info.hash;
     if (cluster_table_find(&c->conf, &info, &entry->table, &quality) == 0) {
         entry->state = ROUND_READY;
-        json_decref(c->last);
-        c->last = quality;
+        keep_last(c, quality);
         labels_out_publish(&c->labels, entry);
         return;
     }

@@ -42,7 +42,7 @@ static bool present(const struct feature_dump *dump, const uint32_t *encoders, u
     return true;
 }
 
-static int list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
+int source_list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
                       const struct conf *c, struct err *e)
 {
     uint64_t rows = feature_dump_info(dump)->rows, all = 0, at[2] = {0};
@@ -73,8 +73,8 @@ static int read_clips(const struct origin *o, const uint64_t *clips, uint64_t n,
     uint32_t dim = o->dim;
     float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
     int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
-    uint64_t at = 0;
-    for (uint64_t first = 0; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
+    uint64_t at = 0, begin = n ? clips[0] / FEATURE_BLOCK_ROWS * FEATURE_BLOCK_ROWS : 0;
+    for (uint64_t first = begin; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
         uint64_t rows = info->rows - first < FEATURE_BLOCK_ROWS ? info->rows - first : FEATURE_BLOCK_ROWS;
         if (clips[at] >= first + rows)
             continue;
@@ -87,6 +87,14 @@ static int read_clips(const struct origin *o, const uint64_t *clips, uint64_t n,
     }
     free(block);
     return rc;
+}
+
+int source_read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
+                      float *x, const atomic_bool *stop, struct err *e)
+{
+    struct origin o = {
+        .dump = dump, .encoder = encoder, .dim = feature_dump_info(dump)->encoder[encoder].dim};
+    return read_clips(&o, clips, n, x, stop, e);
 }
 
 /* All rows as x [n + held, dim], sent through the next part of s->t. */
@@ -176,7 +184,7 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
     const struct feature_info *info = feature_dump_info(dump);
     struct origin o = {.dump = dump, .encoder = encoders[0], .dim = info->encoder[encoders[0]].dim};
     *s = (struct source){0};
-    int rc = list_clips(s, dump, encoders, n_encoders, c, e);
+    int rc = source_list_clips(s, dump, encoders, n_encoders, c, e);
     if (rc == 0 && given_features(c, info->round))
         rc = read_given(s, dump, c, stop, e);
     else if (rc == 0 && n_encoders == 1)

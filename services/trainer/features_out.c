@@ -1,11 +1,16 @@
 #include "services/trainer/features_out.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "lib/daemon.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "services/trainer/trainer.h"
+
+#define HEADS_BYTES_MAX ((size_t)1 << 32)
 
 static void send_sealed(struct features_out *f, const struct wire_peer *to, uint32_t round, uint64_t hash)
 {
@@ -121,34 +126,94 @@ struct features_share features_out_share(const struct trainer *t)
     return s;
 }
 
-int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
-                        struct feature_store **out, struct err *e)
+/* What the dump calls its encoders: one pair, or one of each pass. */
+static void name_encoders(const struct trainer *t, const uint32_t dims[NET_ENCODERS],
+                          struct feature_info *info)
+{
+    uint32_t passes = t->method.groups > 0 ? t->method.groups : 1;
+    info->encoders = NET_ENCODERS * passes;
+    for (uint32_t i = 0; i < info->encoders; i++) {
+        enum net_encoder enc = (enum net_encoder)(i % NET_ENCODERS);
+        const char *name = net_encoder_name(t->method.pair, enc);
+        struct feature_encoder *to = &info->encoder[i];
+        if (t->method.groups > 0)
+            snprintf(to->name, sizeof to->name, "%s-g%u", name, i / NET_ENCODERS);
+        else
+            snprintf(to->name, sizeof to->name, "%s", name);
+        to->dim = dims[enc];
+    }
+}
+
+/* Where heads lie until their shard is begun. */
+static int heads_path(const struct trainer *t, uint32_t round, char out[PATH_MAX], struct err *e)
+{
+    return fs_path(out, e, "%s/features/round-%04u/heads.safetensors", t->conf.run.dir, round);
+}
+
+int features_out_heads(const struct trainer *t, struct net *net, uint32_t round, uint64_t *out_hash,
+                       struct err *e)
+{
+    char path[PATH_MAX];
+    char *bytes = NULL;
+    size_t size;
+    int rc = fs_path(path, e, "%s/features/round-%04u", t->conf.run.dir, round);
+    if (rc == 0)
+        rc = fs_mkdirs(path, e);
+    if (rc == 0)
+        rc = heads_path(t, round, path, e);
+    if (rc == 0)
+        rc = net_write_heads(net, path, e);
+    if (rc == 0)
+        rc = fs_read(path, HEADS_BYTES_MAX, &bytes, &size, e);
+    if (rc == 0)
+        *out_hash = XXH3_64bits(bytes, size);
+    free(bytes);
+    return rc;
+}
+
+static int take_heads(const struct trainer *t, uint32_t round, const char *dir, struct err *e)
+{
+    char from[PATH_MAX], to[PATH_MAX];
+    int rc = heads_path(t, round, from, e);
+    if (rc == 0)
+        rc = fs_path(to, e, "%s.tmp/heads.safetensors", dir);
+    if (rc == 0 && rename(from, to) < 0)
+        rc = err_sys(e, errno, "move %s to %s", from, to);
+    if (rc == 0)
+        rc = fs_path(to, e, "%s.tmp", dir);
+    return rc == 0 ? fs_sync_dir(to, e) : rc;
+}
+
+int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, uint64_t heads,
+                        const uint32_t dims[NET_ENCODERS], struct feature_store **out, struct err *e)
 {
     char dir[PATH_MAX], parent[PATH_MAX], what[48];
     struct features_share share = features_out_share(t);
-    struct feature_info info = {
-        .manifest = t->manifest_id,
-        .run = t->run,
-        .weights = weights,
-        .first = share.first_row,
-        .rows = share.rows,
-        .total = t->set.videos * t->set.clips_per_video,
-        .round = round,
-        .rank = t->meet.rank,
-        .ranks = t->meet.world,
-        .dtype = t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32,
-        .encoders = 2,
-        .encoder = {{.name = "video", .dim = dims[0]}, {.name = "audio", .dim = dims[1]}}};
+    struct feature_info info = {.manifest = t->manifest_id,
+                                .run = t->run,
+                                .weights = weights,
+                                .heads = heads,
+                                .first = share.first_row,
+                                .rows = share.rows,
+                                .total = t->set.videos * t->set.clips_per_video,
+                                .round = round,
+                                .rank = t->meet.rank,
+                                .ranks = t->meet.world,
+                                .dtype =
+                                    t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32};
+    name_encoders(t, dims, &info);
     int rc = features_out_dir(t, round, dir, e);
     if (rc == 0)
         rc = fs_path(parent, e, "%s/features/round-%04u", t->conf.run.dir, round);
     if (rc == 0)
         rc = fs_mkdirs(parent, e);
-    uint64_t row = (info.dtype == FEATURE_F16 ? 2 : 4) * (uint64_t)(dims[0] + dims[1]);
+    uint64_t row = (info.dtype == FEATURE_F16 ? 2 : 4) * (uint64_t)(dims[0] + dims[1]) * info.encoders / 2;
     snprintf(what, sizeof what, "the dump of round %u", round);
     if (rc == 0)
         rc = fs_check_room(parent, what, info.rows * row, (uint64_t)t->conf.limits.disk_reserve_mib, e);
     if (rc == 0)
         rc = feature_store_create(dir, &info, out, e);
+    if (rc == 0 && heads && t->meet.rank == 0)
+        rc = take_heads(t, round, dir, e);
     return rc;
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include <pthread.h>
 #include "lib/feature_store.h"
+#include "lib/torch/net.h"
 #include "lib/wire.h"
 
 #define FEATURES_PEERS_MAX 16
@@ -39,7 +40,12 @@ struct features_share {
     uint64_t first_row, rows;
 };
 struct features_share features_out_share(const struct trainer *t);
-/* Begins this rank's shard of the dump of a round for both encoders. -ENOSPC, naming the free space, below
+/* Writes the heads with which the round's labels are made; *out_hash is XXH3 of the file. */
+int features_out_heads(const struct trainer *t, struct net *net, uint32_t round, uint64_t *out_hash,
+                       struct err *e) WARN_UNUSED;
+/* Begins this rank's shard of the dump of a round: of both encoders, for each pass of the method. `heads`: of
+ * features_out_heads, whose file rank 0's shard takes along; 0: none. -ENOSPC, naming the free space, below
  * limits.disk_reserve_mib. */
-int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, const uint32_t dims[2],
-                        struct feature_store **out, struct err *e) WARN_UNUSED;
+int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, uint64_t heads,
+                        const uint32_t dims[NET_ENCODERS], struct feature_store **out,
+                        struct err *e) WARN_UNUSED;

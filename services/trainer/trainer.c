@@ -201,9 +201,8 @@ static int fill_held(struct trainer *t, struct err *e)
 /* The videos that the doctor found at fault, as far as the method needs what is wrong with them. */
 static int take_faulty_videos(struct trainer *t, bool fresh, struct err *e)
 {
-    const struct targets_method *m = targets_method(t->conf.method);
-    struct quarantine_needs needs = {.video = m->heads[NET_VIDEO] > 0,
-                                     .audio = m->heads[NET_AUDIO] > 0,
+    struct quarantine_needs needs = {.video = t->method.pair != NET_PAIR_AUDIO,
+                                     .audio = t->method.pair != NET_PAIR_VIDEO,
                                      .keep_silent = t->conf.data.no_audio == NO_AUDIO_KEEP};
     return quarantine_take_videos(&t->quarantine, t->conf.run.dir, t->conf.data.manifest, t->manifest_id,
                                   fresh, &needs, (uint32_t)t->conf.data.clips_per_video, e);
@@ -313,6 +312,7 @@ static int open_batcher(struct trainer *t, struct err *e)
 int trainer_open(struct trainer *t, const struct conf *c, const struct rendezvous *meet, struct err *e)
 {
     *t = (struct trainer){.conf = *c, .meet = *meet, .lock_fd = -1};
+    targets_method(c, &t->method);
     /* One malloc arena: the training thread's own would give its large blocks back and fault them in again
      * every step. */
     mallopt(M_ARENA_MAX, 1);

@@ -36,6 +36,7 @@ struct trainer_shared {
 
 struct trainer {
     struct conf conf;
+    struct targets_method method;
     struct rendezvous meet;
     uint64_t incarnation, run, manifest_id;
     struct media_recipe recipe_eval, recipe_train;
