@@ -2,13 +2,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <yaml.h>
+#include "lib/conf_across.h"
 #include "lib/fsutil.h"
 
 #define FILE_MAX (1024 * 1024)
@@ -451,89 +451,12 @@ static bool origin_of_keys(const struct load *l, const char *a, const char *b, s
     return !first->bad && !second->bad;
 }
 
-static void check_depth(struct load *l, const char *key, int64_t depth)
+static void on_conflict(void *load, const char *a, const char *b, const char *what)
 {
+    struct load *l = load;
     struct origin at;
-    if (depth != 10 && depth != 18 && depth != 34 && origin_of_keys(l, key, key, &at))
-        fault(l, at, "%s: %" PRId64 " is not 10, 18 or 34", key, depth);
-}
-
-/* Rows are kept of clips that both encoders learn from at one step, for an extraction. */
-static void check_harvest(struct load *l)
-{
-    const struct conf *c = l->out;
-    struct origin at;
-    if (!c->train.harvest)
-        return;
-    bool apart =
-        c->train.balance == BALANCE_RESAMPLE || (c->train.balance == BALANCE_AUTO && c->method == METHOD_SDC);
-    if (c->method == METHOD_SUPERVISED && origin_of_keys(l, "train.harvest", "method", &at))
-        fault(l, at, "train.harvest: method supervised extracts no features");
-    else if (c->method == METHOD_SAME_MODALITY && origin_of_keys(l, "train.harvest", "method", &at))
-        fault(l, at, "train.harvest: of same-modality each encoder sees a clip in a way of its own");
-    else if (apart && origin_of_keys(l, "train.harvest", "train.balance", &at))
-        fault(l, at,
-              "train.harvest: with train.balance resample each encoder has an order of its own, so that no "
-              "clip "
-              "goes through both; take off or weight");
-}
-
-/* What takes the place of round 0's clustering needs one. */
-static void check_given(struct load *l)
-{
-    const struct conf *c = l->out;
-    const char *key = c->init.labels[0] ? "init.labels" : "init.features";
-    struct origin at;
-    if (!c->init.labels[0] && !c->init.features[0])
-        return;
-    if (c->init.labels[0] && c->init.features[0] && origin_of_keys(l, "init.labels", "init.features", &at))
-        fault(l, at,
-              "init.labels: with init.features too nothing says which makes round 0's labels; take one");
-    if (c->method == METHOD_SELAVI && origin_of_keys(l, key, "method", &at))
-        fault(l, at, "%s: method selavi has its labels from heads, several for each clip; leave it out", key);
-    if (c->method == METHOD_SUPERVISED && origin_of_keys(l, key, "method", &at))
-        fault(l, at, "%s: method supervised has its labels from the manifest; leave it out", key);
-}
-
-static void check_method(struct load *l)
-{
-    const struct conf *c = l->out;
-    struct origin at;
-    if (c->method != METHOD_SELAVI)
-        return;
-    if (c->data.clips_per_video > 1 && origin_of_keys(l, "data.clips_per_video", "method", &at))
-        fault(l, at, "data.clips_per_video: selavi gives one label to a video; set it to 1");
-    if (c->train.balance == BALANCE_RESAMPLE && origin_of_keys(l, "train.balance", "method", &at))
-        fault(l, at, "train.balance: selavi has several labels a clip, none to draw by; set it to off");
-    if (c->train.harvest && origin_of_keys(l, "train.harvest", "method", &at))
-        fault(l, at, "train.harvest: selavi makes its labels of passes of their own; set it to false");
-}
-
-/* What only several values together can get wrong. */
-static void check_across(struct load *l)
-{
-    const struct conf *c = l->out;
-    struct origin at;
-    if (c->augment.resize_max != 0 && c->augment.resize_max < c->video.resize &&
-        origin_of_keys(l, "augment.resize_max", "video.resize", &at))
-        fault(l, at, "augment.resize_max: %" PRId64 " is below video.resize %" PRId64 "; 0 switches it off",
-              c->augment.resize_max, c->video.resize);
-    /* video.resize is also the smallest side drawn in training and the one of the evaluation crop. */
-    if (c->augment.crop_jitter_px < 0 && c->video.crop > c->video.resize &&
-        origin_of_keys(l, "video.crop", "video.resize", &at))
-        fault(l, at, "video.crop: %" PRId64 " does not fit into video.resize %" PRId64, c->video.crop,
-              c->video.resize);
-    if (c->train.batch % c->run.ranks && origin_of_keys(l, "train.batch", "run.ranks", &at))
-        fault(l, at, "train.batch: %" PRId64 " clips cannot be dealt evenly to run.ranks %" PRId64,
-              c->train.batch, c->run.ranks);
-    if (c->train.early_stop > 0 && c->train.holdout <= 0 &&
-        origin_of_keys(l, "train.early_stop", "train.holdout", &at))
-        fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
-    check_harvest(l);
-    check_given(l);
-    check_method(l);
-    check_depth(l, "net.video_depth", c->net.video_depth);
-    check_depth(l, "net.audio_depth", c->net.audio_depth);
+    if (origin_of_keys(l, a, b, &at))
+        fault(l, at, "%s", what);
 }
 
 /* The directory that relative paths of an origin count from. */
@@ -598,7 +521,7 @@ int conf_load(const char *path, const char *const *sets, size_t n_sets, conf_on_
         load_set(&l, sets[i]);
     if (good) {
         check_required(&l);
-        check_across(&l);
+        conf_across(l.out, on_conflict, &l);
         resolve_paths(&l);
     }
     free(l.origins);

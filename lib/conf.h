@@ -38,7 +38,7 @@ enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
 struct conf {
     struct {
         char dir[CONF_STRING_MAX];
-        int64_t seed, decoders, ranks, port;
+        int64_t seed, decoders, ranks, port, clusterer;
         char address[CONF_STRING_MAX];
         double rank_timeout_s;
     } run;
@@ -84,7 +84,8 @@ struct conf {
     struct {
         int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */
         int64_t memory_mib;
-        double tolerance, interval_s;
+        double tolerance, interval_s, checkpoint_s;
+        char dir[CONF_STRING_MAX];
     } cluster;
     struct {
         int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard, sync_norm;

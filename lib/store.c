@@ -136,6 +136,22 @@ out:
     return rc;
 }
 
+int store_resume(struct store *s, const char *path, uint64_t map_bytes, struct err *e)
+{
+    memset(s, 0, sizeof *s);
+    if (access(path, R_OK | W_OK) < 0)
+        return err_sys(e, errno, "go on with %s", path);
+    int rc = env_create(s, path, map_bytes, e);
+    if (rc == 0)
+        rc = translate(s, mdb_env_open(s->env, path, ENV_FLAGS | MDB_NOSYNC | MDB_NOMETASYNC, 0666), "open",
+                       e);
+    if (rc == 0)
+        rc = translate(s, mdb_txn_begin(s->env, NULL, 0, &s->txn), "begin", e);
+    if (rc < 0)
+        store_close(s);
+    return rc;
+}
+
 /* Hashes every page of the file but the inner ones of large values, whose bytes the features' own hash
  * covers: cheap on a dump of any size, and after it nothing in the file can lead LMDB astray. The first page
  * of such a value gives its header, the last is taken whole, since it ends in unused bytes. */

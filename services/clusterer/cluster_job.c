@@ -20,8 +20,6 @@
 #define ENCODERS_MAX 2
 /* Most that buffers take of rows which lie in a file. */
 #define READ_BYTES (256ull << 20)
-/* A clusterer that was killed loses no more of a k-means than this. */
-#define CHECKPOINT_S 20
 
 /* What lives while the job runs. */
 struct work {
@@ -362,7 +360,7 @@ static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct km
     char checkpoint[PATH_MAX];
     struct kmeans_options o = {
         .checkpoint = checkpoint,
-        .checkpoint_s = CHECKPOINT_S,
+        .checkpoint_s = c->cluster.checkpoint_s,
         .k = (uint32_t)c->cluster.k,
         .restarts = (uint32_t)c->cluster.restarts,
         .iterations = (uint32_t)c->cluster.iterations,

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/manifest.h"
 #include "lib/progress.h"
+#include "services/clusterer/leftovers.h"
 
 /* A full disk or a passing fault is tried again after this. */
 #define RETRY_S 5.0
@@ -76,13 +77,13 @@ static void log_table(const struct clusterer *c)
     char previous[16], other[16], truth[16];
     json_object_foreach(json_object_get(c->last, "sources"), name, s)
     {
-        if (json_object_get(s, "given") && !json_object_get(s, "objective")) {
+        const char *aim = json_object_get(s, "cost") ? "cost" : "objective";
+        if (!json_object_get(s, aim)) {
             log_info("round %u, %s: %.0f labels as they were given; AMI other modality %s, truth %s",
                      c->job.round, name, figure(s, "n"), ami_text(s, "ami_other", other),
                      ami_text(s, "ami_truth", truth));
             continue;
         }
-        const char *aim = json_object_get(s, "cost") ? "cost" : "objective";
         log_info("round %u, %s: k %.0f over %.0f clips, %s %.6g after %.0f iterations; AMI previous "
                  "%s, other "
                  "modality %s, truth %s",
@@ -116,6 +117,7 @@ static void on_worked(uv_work_t *work, int status)
         c->tables++;
         log_table(c);
         labels_out_publish(&c->labels, entry);
+        features_pull_clean(&c->features.pull, entry->round);
     }
     cluster_job_close(&c->job);
     clusterer_look(c);
@@ -281,6 +283,8 @@ static int activate(struct clusterer *c, struct err *e)
         c->standby_said = true;
         return 0;
     }
+    if (rc == 0 && fs_path(path, NULL, "%s/labels", c->conf.run.dir) == 0)
+        leftovers_remove(path);
     if (rc == 0)
         rc = labels_out_open(&c->labels, c, e);
     if (rc == 0)
@@ -305,10 +309,27 @@ static void on_tick(uv_timer_t *timer)
     clusterer_look(c);
 }
 
+/* From here on the clusterer's own directory is where dumps and tables are. */
+static int choose_dir(struct clusterer *c, struct err *e)
+{
+    c->pulls = c->conf.cluster.dir[0] != '\0';
+    if (c->pulls && (!c->conf.endpoints.features[0] || !c->conf.endpoints.labels[0]))
+        return err_set(
+            e, XDC_ECONF,
+            "cluster.dir: a clusterer with a directory of its own is reached by endpoints alone: set "
+            "endpoints.features and endpoints.labels");
+    if (c->pulls)
+        memcpy(c->conf.run.dir, c->conf.cluster.dir, sizeof c->conf.run.dir);
+    return 0;
+}
+
 static int read_identities(struct clusterer *c, struct err *e)
 {
     struct manifest *m;
-    int rc = manifest_open(c->conf.data.manifest, &m, e);
+    int rc = choose_dir(c, e);
+    if (rc)
+        return rc;
+    rc = manifest_open(c->conf.data.manifest, &m, e);
     if (rc)
         return rc;
     c->manifest = manifest_identity(m);
@@ -341,7 +362,7 @@ int clusterer_open(struct clusterer *c, const struct conf *conf, struct err *e)
 static void on_deadline(uv_timer_t *timer)
 {
     struct clusterer *c = timer->data;
-    c->abandoned = c->working;
+    c->abandoned = c->working || features_pull_busy(&c->features.pull);
     uv_stop(&c->loop);
 }
 
@@ -352,7 +373,7 @@ void clusterer_stop(void *clusterer)
         return;
     c->stopping = true;
     atomic_store(&c->stop, true);
-    if (c->working)
+    if (c->working || features_pull_busy(&c->features.pull))
         uv_timer_start(&c->deadline, on_deadline, STOP_MS, 0);
     else
         uv_stop(&c->loop);
@@ -377,6 +398,7 @@ void clusterer_close(struct clusterer *c)
     uv_close((uv_handle_t *)&c->tick, NULL);
     uv_close((uv_handle_t *)&c->deadline, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);
+    features_pull_close(&c->features.pull);
     if (uv_loop_close(&c->loop))
         log_warn("a handle of the event loop was left open");
     wire_context_destroy(c->wires);

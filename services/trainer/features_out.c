@@ -12,19 +12,54 @@
 
 #define HEADS_BYTES_MAX ((size_t)1 << 32)
 
-static void send_sealed(struct features_out *f, const struct wire_peer *to, uint32_t round, uint64_t hash)
+static void send_sealed(struct features_out *f, const struct features_peer *to, uint32_t round, uint64_t hash)
 {
     Xdc__DumpSealed sealed = XDC__DUMP_SEALED__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
+    struct wire_part record = {0};
     sealed.round = round;
     sealed.rank = f->trainer->meet.rank;
     sealed.manifest = f->trainer->manifest_id;
     sealed.features = hash;
+    if (to->pulls) {
+        record.data = features_serve_record(&f->serve, round, &sealed.shard, &record.size);
+        if (!record.data)
+            return; /* it says hello again */
+    }
     env.run = f->trainer->run;
     env.body_case = XDC__ENVELOPE__BODY_DUMP_SEALED;
     env.dump_sealed = &sealed;
-    if (wire_send(f->wire, to, &env, NULL, 0) < 0)
+    if (wire_send(f->wire, &to->id, &env, &record, to->pulls ? 1 : 0) < 0)
         log_debug("a dump notice was not sent; the clusterer finds the dump by itself");
+}
+
+/* The peer's place, made if it is new: the first to have come goes. */
+static struct features_peer *remember(struct features_out *f, const struct wire_peer *from)
+{
+    uint32_t i = 0;
+    while (i < f->n_peers &&
+           (f->peers[i].id.size != from->size || memcmp(f->peers[i].id.id, from->id, from->size) != 0))
+        i++;
+    if (i == f->n_peers) {
+        if (f->n_peers == FEATURES_PEERS_MAX)
+            memmove(f->peers, f->peers + 1, --f->n_peers * sizeof f->peers[0]);
+        i = f->n_peers++;
+        f->peers[i].id = *from;
+    }
+    return &f->peers[i];
+}
+
+static void on_hello(struct features_out *f, const struct wire_peer *from, const Xdc__FeaturesHello *hello)
+{
+    struct features_peer *peer = remember(f, from);
+    peer->pulls = hello->pulls;
+    pthread_mutex_lock(&f->lock);
+    bool sealed = f->sealed;
+    uint32_t round = f->round;
+    uint64_t hash = f->hash;
+    pthread_mutex_unlock(&f->lock);
+    if (sealed)
+        send_sealed(f, peer, round, hash);
 }
 
 static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envelope *env,
@@ -33,24 +68,10 @@ static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envel
     struct features_out *f = arg;
     (void)raw;
     (void)n_raw;
-    if (env->body_case != XDC__ENVELOPE__BODY_FEATURES_HELLO)
-        return;
-    uint32_t i = 0;
-    while (i < f->n_peers &&
-           (f->peers[i].size != from->size || memcmp(f->peers[i].id, from->id, from->size) != 0))
-        i++;
-    if (i == f->n_peers) {
-        if (f->n_peers == FEATURES_PEERS_MAX)
-            memmove(f->peers, f->peers + 1, --f->n_peers * sizeof f->peers[0]);
-        f->peers[f->n_peers++] = *from;
-    }
-    pthread_mutex_lock(&f->lock);
-    bool sealed = f->sealed;
-    uint32_t round = f->round;
-    uint64_t hash = f->hash;
-    pthread_mutex_unlock(&f->lock);
-    if (sealed)
-        send_sealed(f, from, round, hash);
+    if (env->body_case == XDC__ENVELOPE__BODY_FEATURES_HELLO)
+        on_hello(f, from, env->features_hello);
+    else if (env->body_case == XDC__ENVELOPE__BODY_DUMP_REQUEST && env->run == f->trainer->run)
+        features_serve_request(&f->serve, from, env->dump_request);
 }
 
 int features_out_open(struct features_out *f, struct trainer *t, struct err *e)
@@ -64,11 +85,12 @@ int features_out_open(struct features_out *f, struct trainer *t, struct err *e)
         rc = wire_open(t->wires, &t->loop, &o, &f->wire, e);
     if (rc == 0)
         rc = wire_bind(f->wire, endpoint, e);
-    return rc;
+    return rc == 0 ? features_serve_open(&f->serve, t, f->wire, e) : rc;
 }
 
 void features_out_close(struct features_out *f)
 {
+    features_serve_close(&f->serve);
     wire_close(f->wire);
     f->wire = NULL;
     pthread_mutex_destroy(&f->lock);
@@ -84,6 +106,7 @@ void features_out_pump(struct features_out *f)
     pthread_mutex_unlock(&f->lock);
     for (uint32_t i = 0; pending && i < f->n_peers; i++)
         send_sealed(f, &f->peers[i], round, hash);
+    features_serve_tick(&f->serve);
 }
 
 void features_out_finish(struct features_out *f)
@@ -94,7 +117,7 @@ void features_out_finish(struct features_out *f)
         env.run = f->trainer->run;
         env.body_case = XDC__ENVELOPE__BODY_RUN_FINISHED;
         env.run_finished = &finished;
-        if (wire_send(f->wire, &f->peers[i], &env, NULL, 0) < 0)
+        if (wire_send(f->wire, &f->peers[i].id, &env, NULL, 0) < 0)
             log_debug("the clusterer does not hear that the run is finished");
     }
 }

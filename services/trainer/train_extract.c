@@ -354,7 +354,6 @@ int train_extract(struct train_loop *l, struct err *e)
                           e);
     if (rc < 0)
         return err_wrap(e, "extract features of round %u", l->state.round);
-    if (l->t->meet.rank == 0)
-        features_out_sealed(&l->t->features, l->state.round, l->state.features);
+    features_out_sealed(&l->t->features, l->state.round, l->state.features);
     return 0;
 }

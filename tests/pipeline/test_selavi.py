@@ -2,30 +2,20 @@
 """A run of the method selavi: its rounds divide the training into stretches that grow, its heads go on from round to round, its dumps
 hold a pair of encoders for each group and the heads; killed in the middle of everything, it ends with the same tables and weights, bit
 for bit. What does not fit the method is refused. usage: test_selavi.py BIN_DIR"""
+import contextlib
 import json
 import os
-import random
 import signal
 import sys
-import time
 
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import Place, last_checkpoint, make_manifest, outcome_differs, read_ledger, sets, write_config  # noqa: E402
+from xdctest import Place, last_checkpoint, make_manifest, outcome_differs, read_ledger, read_safetensors, sets, write_config  # noqa: E402
 
 ROUNDS, EPOCHS, BATCH, HEADS, GROUPS, K = 4, 2, 8, 3, 2, 4
 SELAVI = {"method": "selavi", "cluster.k": K, "train.rounds": ROUNDS, "train.epochs": EPOCHS, "selavi.heads": HEADS, "selavi.groups": GROUPS,
           "train.checkpoint_s": 0.2}
-
-
-def read_safetensors(path):
-    data = open(path, "rb").read()
-    n = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:8 + n])
-    header.pop("__metadata__", None)
-    return {k: np.frombuffer(data[8 + n:], np.float32, int(np.prod(v["shape"])), v["data_offsets"][0]).reshape(v["shape"])
-            for k, v in header.items() if v["dtype"] == "F32"}
 
 
 def check_stretches(run, clips):
@@ -65,25 +55,33 @@ def check_tables(place, run):
     assert kinds.count("labels") == kinds.count("extract") == ROUNDS + 1 and kinds[-1] == "finished", kinds
 
 
-def kill_often(place, run, config):
-    """Each daemon again and again, at random moments; the run must end by itself."""
-    rng = random.Random(7)
+def kill_all(place, run, config):
+    """Each daemon in each phase; the run must end by itself."""
     proc = place.start("xdc", "run", "-c", config, *sets(SELAVI))
-    kills = 0
-    while proc.poll() is None and kills < 9:
-        time.sleep(rng.uniform(0.3, 1.5))
-        name = ("trainer-0", "clusterer", "decoder-0")[kills % 3]
+    phases = [(phase, name) for name in ("trainer-0", "decoder-0", "clusterer") for phase in ("extract", "labels", "train")]
+
+    def in_phase(wanted):
+        assert proc.poll() is None, f"ended before {wanted}: " + proc.stdout.read()
+        s = place.status("trainer-0")
+        return s and s["phase"] == wanted
+
+    killed = 0
+    for phase, name in phases:
+        try:
+            place.wait(phase, lambda: in_phase(phase) if proc.poll() is None else True, 60)
+        except AssertionError:
+            if phase != "labels":  # which may be over too soon to be seen
+                raise
         s = place.status(name)
-        if s:
-            try:
+        if proc.poll() is None and s:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(s["pid"], signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            print(f"killed {name} in {s.get('phase', '-')}", flush=True)
-            kills += 1
+            killed += 1
+            print(f"killed {name}, meant for {phase}", flush=True)
+            place.wait(f"{name} is back", lambda: (place.status(name) or s)["pid"] != s["pid"] or proc.poll() is not None, 60)
     out, _ = proc.communicate(timeout=300)
     assert proc.returncode == 0, out
-    assert kills >= 3, "the run ended before it could be killed"
+    assert killed >= 5, f"the run ended after {killed} kills"
 
 
 def main():
@@ -101,7 +99,7 @@ def main():
         assert (learnt[name] == value).all(), f"{name} of the last dump is not the checkpoint's: heads did not go on"
     assert any((first[n] != last[n]).any() for n in first)
 
-    kill_often(place, killed, write_config(place, manifest, killed, "killed.yaml"))
+    kill_all(place, killed, write_config(place, manifest, killed, "killed.yaml"))
     check_stretches(killed, clips)
     differs = outcome_differs(calm, killed)
     assert not differs, f"not equal to the undisturbed run: {differs}"
