@@ -337,6 +337,7 @@ static int checkpoint_path(const struct work *w, uint32_t s, char out[PATH_MAX],
 static int check_enough(const struct work *w, const struct source *rows, struct err *e)
 {
     uint32_t k = (uint32_t)w->conf->cluster.k, distinct = 0;
+    char less[64] = "";
     if (rows->n < k)
         return err_set(
             e, XDC_EFORMAT,
@@ -346,10 +347,13 @@ static int check_enough(const struct work *w, const struct source *rows, struct 
     int rc = distinct_rows(rows->x, rows->n, rows->d, k, &distinct, e);
     if (rc || distinct == k)
         return rc;
-    return err_set(e, XDC_EFORMAT,
-                   "only %u of the %llu rows differ as they are clustered, too few for %u clusters; set "
-                   "cluster.k to %u or less, or see `xdc explain dead_features` for why features are alike",
-                   distinct, (unsigned long long)rows->n, k, distinct);
+    if (distinct > 1)
+        snprintf(less, sizeof less, "set cluster.k to %u or less, or ", distinct);
+    return err_set(
+        e, XDC_EFORMAT,
+        "only %u of the %llu rows differ as they are clustered, too few for %u clusters; %ssee `xdc "
+        "explain dead_features` for why features are alike",
+        distinct, (unsigned long long)rows->n, k, less);
 }
 
 /* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
