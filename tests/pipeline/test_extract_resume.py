@@ -58,7 +58,7 @@ def check_round(calm, run, what, round_):
 def killed(place, config, run_dir, calm):
     """In both extractions; the supervisor starts the trainer again."""
     run = place.start("xdc", "run", "-c", config, *sets(RUN))
-    for round_, done in ((0, 1100), (1, 1180)):
+    for round_, done in ((0, 1100), (1, 1100)):
         os.kill(until(place, run, round_, done), signal.SIGKILL)
         place.wait("another trainer", lambda r=round_: extraction_began_again(run_dir, r), 60)
     assert run.wait(timeout=300) == 0, run.stdout.read()
