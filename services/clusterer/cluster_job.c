@@ -28,15 +28,15 @@ struct work {
     struct feature_dump *dump; /* owned */
     const struct feature_info *info;
     uint32_t sources;
-    uint32_t encoders[ENCODERS_MAX];          /* of the dump: video, audio */
-    struct selavi selavi;                     /* owned; of the method selavi alone */
-    uint32_t *labels[SOURCES_MAX];            /* owned, [clips] */
-    uint32_t *previous;                       /* owned, [clips], scratch */
-    uint32_t *truth;                          /* owned, [clips], or NULL without classes */
-    struct label_table *before;               /* owned; of the round before, or NULL */
-    json_t *json;                             /* owned: of every source by name */
-    json_t *more;                             /* owned: what the table says of all of them together */
-    struct transform transforms[SOURCES_MAX]; /* owned; none of labels that are given */
+    uint32_t encoders[ENCODERS_MAX];           /* of the dump: video, audio */
+    struct selavi selavi;                      /* owned; of the method selavi alone */
+    uint32_t *labels[SOURCES_MAX];             /* owned, [clips] */
+    uint32_t *previous;                        /* owned, [clips], scratch */
+    uint32_t *truth;                           /* owned, [clips], or NULL without classes */
+    struct label_table *before;                /* owned; of the round before, or NULL */
+    json_t *json;                              /* owned: of every source by name */
+    json_t *more;                              /* owned: what the table says of all of them together */
+    struct transform transforms[ENCODERS_MAX]; /* owned; none of labels that are given or of heads */
 };
 
 static const char *encoder_name(const struct conf *c, uint32_t encoder)
@@ -199,7 +199,7 @@ static void work_close(struct work *w)
     feature_dump_close(w->dump);
     for (uint32_t s = 0; s < SOURCES_MAX; s++)
         free(w->labels[s]);
-    for (uint32_t s = 0; s < SOURCES_MAX; s++)
+    for (uint32_t s = 0; s < ENCODERS_MAX; s++)
         transform_close(&w->transforms[s]);
     free(w->previous);
     free(w->truth);
@@ -337,6 +337,7 @@ static int checkpoint_path(const struct work *w, uint32_t s, char out[PATH_MAX],
 static int check_enough(const struct work *w, const struct source *rows, struct err *e)
 {
     uint32_t k = (uint32_t)w->conf->cluster.k, distinct = 0;
+    char less[64] = "";
     if (rows->n < k)
         return err_set(
             e, XDC_EFORMAT,
@@ -346,10 +347,13 @@ static int check_enough(const struct work *w, const struct source *rows, struct 
     int rc = distinct_rows(rows->x, rows->n, rows->d, k, &distinct, e);
     if (rc || distinct == k)
         return rc;
-    return err_set(e, XDC_EFORMAT,
-                   "only %u of the %llu rows differ as they are clustered, too few for %u clusters; set "
-                   "cluster.k to %u or less, or see `xdc explain dead_features` for why features are alike",
-                   distinct, (unsigned long long)rows->n, k, distinct);
+    if (distinct > 1)
+        snprintf(less, sizeof less, "set cluster.k to %u or less, or ", distinct);
+    return err_set(
+        e, XDC_EFORMAT,
+        "only %u of the %llu rows differ as they are clustered, too few for %u clusters; %ssee `xdc "
+        "explain dead_features` for why features are alike",
+        distinct, (unsigned long long)rows->n, k, less);
 }
 
 /* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
@@ -412,22 +416,14 @@ static uint64_t passes_of(const struct work *w, uint64_t rows)
     return rows * (uint64_t)w->conf->cluster.restarts * ((uint64_t)w->conf->cluster.iterations + 1);
 }
 
-/* Labels that are given (init.labels), of the clips that the source has features of. */
 static int take_given(struct work *w, uint32_t s, struct err *e)
 {
     bool joint = w->conf->method == METHOD_CDC;
     const char *name = cluster_source_name(w->conf, s);
-    uint64_t n = 0;
-    int rc = given_labels_read(w->conf, w->info, name, s, w->sources, w->labels[s], e);
-    for (uint64_t i = 0; rc == 0 && i < w->info->rows; i++) {
-        if (!feature_dump_has(w->dump, w->encoders[s], i) ||
-            (joint && !feature_dump_has(w->dump, w->encoders[1], i)))
-            w->labels[s][i] = LABEL_NONE;
-        n += w->labels[s][i] != LABEL_NONE;
-    }
-    if (rc == 0 && n == 0)
-        rc = err_set(e, XDC_EMISMATCH, "init.labels: %s has no label of any clip with features",
-                     w->conf->init.labels);
+    const struct given_source of = {name, s, w->sources, joint ? w->encoders : &w->encoders[s],
+                                    joint ? 2 : 1};
+    uint64_t n;
+    int rc = given_labels_read(w->conf, w->dump, &of, w->labels[s], &n, e);
     if (rc == 0)
         json_object_set_new(w->json, name,
                             json_pack("{s:I, s:I, s:s}", "k", (json_int_t)w->conf->cluster.k, "n",
@@ -501,10 +497,10 @@ static int write_transforms(const struct work *w, struct err *e)
 {
     char path[PATH_MAX];
     int rc = 0;
-    for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
-        const char *name = cluster_source_name(w->conf, s);
+    for (uint32_t s = 0; rc == 0 && s < ENCODERS_MAX; s++) {
         if (!w->transforms[s].centroids)
             continue;
+        const char *name = cluster_source_name(w->conf, s);
         rc = transform_path(w->conf->run.dir, w->info->round, name, path, e);
         if (rc == 0)
             rc = transform_write(path, &w->transforms[s], w->info, name, e);

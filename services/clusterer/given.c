@@ -137,12 +137,32 @@ static int read_array(const struct conf *c, const struct feature_info *dump, uin
     return rc;
 }
 
-int given_labels_read(const struct conf *c, const struct feature_info *dump, const char *name, uint32_t s,
-                      uint32_t sources, uint32_t *labels, struct err *e)
+static bool has_features(const struct feature_dump *dump, const struct given_source *of, uint64_t clip)
 {
+    for (uint32_t i = 0; i < of->n_encoders; i++)
+        if (!feature_dump_has(dump, of->encoders[i], clip))
+            return false;
+    return true;
+}
+
+int given_labels_read(const struct conf *c, const struct feature_dump *dump, const struct given_source *of,
+                      uint32_t *labels, uint64_t *out_n, struct err *e)
+{
+    const struct feature_info *info = feature_dump_info(dump);
     size_t n = strlen(c->init.labels);
     bool table = n > 5 && strcmp(c->init.labels + n - 5, ".xdcl") == 0;
-    return table ? read_table(c, dump, name, labels, e) : read_array(c, dump, s, sources, labels, e);
+    int rc =
+        table ? read_table(c, info, of->name, labels, e) : read_array(c, info, of->s, of->sources, labels, e);
+    *out_n = 0;
+    for (uint64_t i = 0; rc == 0 && i < info->rows; i++) {
+        if (!has_features(dump, of, i))
+            labels[i] = LABEL_NONE;
+        *out_n += labels[i] != LABEL_NONE;
+    }
+    if (rc == 0 && *out_n == 0)
+        rc = err_set(e, XDC_EMISMATCH, "init.labels: %s has no label of any clip with features",
+                     c->init.labels);
+    return rc;
 }
 
 int given_features_open(const struct conf *c, const struct feature_info *dump, struct npy_file *out,

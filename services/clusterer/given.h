@@ -13,10 +13,18 @@
 bool given_labels(const struct conf *c, uint32_t round);
 bool given_features(const struct conf *c, uint32_t round);
 
-/* labels [rows of the dump] of the source `name`, the s-th of `sources`: a label table's source of that name
- * or its only one, or the s-th or only row of a .npy; LABEL_NONE where a clip has none. */
-int given_labels_read(const struct conf *c, const struct feature_info *dump, const char *name, uint32_t s,
-                      uint32_t sources, uint32_t *labels, struct err *e) WARN_UNUSED;
+/* The s-th of `sources`, whose labels are of the clips that all of the dump's `encoders` have features of. */
+struct given_source {
+    const char *name;
+    uint32_t s, sources;
+    const uint32_t *encoders;
+    uint32_t n_encoders;
+};
+
+/* labels [rows of the dump]: of a label table the source of that name or its only one, of a .npy the s-th or
+ * only row; LABEL_NONE where a clip has none, or no features. *out_n: how many have one; 0 is refused. */
+int given_labels_read(const struct conf *c, const struct feature_dump *dump, const struct given_source *of,
+                      uint32_t *labels, uint64_t *out_n, struct err *e) WARN_UNUSED;
 
 /* init.features, a row for every clip of the dump. Its columns are out->t.shape[1]; npy_close closes it. */
 int given_features_open(const struct conf *c, const struct feature_info *dump, struct npy_file *out,

@@ -74,7 +74,7 @@ def killed(place, config, run_dir, calm):
 
 
 def extraction_began_again(run_dir, round_):
-    return re.search(rf"round {round_}: goes on with an unsealed dump: features of \d+ clips are there", log_of(run_dir, "trainer-0"))
+    return re.search(rf"round {round_}: goes on with an unsealed dump: \d+ features of clips are there", log_of(run_dir, "trainer-0"))
 
 
 def stopped(place, config, run_dir, calm):
@@ -93,7 +93,7 @@ def stopped(place, config, run_dir, calm):
                 f.write(bytes([byte ^ 1]))
     place.xdc("run", "-c", config, *sets({**RUN, "train.rounds": 1}))
     check_same(calm, run_dir, "stopped")
-    found = [int(n) for n in re.findall(r"round 0: goes on with an unsealed dump: features of (\d+) clips", log_of(run_dir, "trainer-0"))]
+    found = [int(n) for n in re.findall(r"round 0: goes on with an unsealed dump: (\d+) features of clips", log_of(run_dir, "trainer-0"))]
     assert len(found) == 1, "the altered block was taken, or the good one was not"
     assert extraction(run_dir, 0)["resumed"] == 0
 

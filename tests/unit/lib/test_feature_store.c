@@ -18,7 +18,6 @@
 #include <unistd.h>
 #include "lib/feature_store.h"
 #include "lib/fsutil.h"
-#include "lib/store.h"
 
 static char root[64], dir[128], data_path[160];
 
@@ -329,29 +328,6 @@ static void test_rows_of_a_shard(void **state)
     feature_store_close(s);
 }
 
-/* A dump of the version before is refused by name, whatever its record's size. */
-static void test_old_version(void **state)
-{
-    (void)state;
-    struct store w = {0};
-    struct feature_store *s;
-    struct err e;
-    unsigned meta;
-    void *to;
-    const uint32_t head[2] = {1, FEATURE_BLOCK_ROWS};
-    assert_int_equal(fs_mkdirs(dir, &e), 0);
-    assert_int_equal(store_create(&w, data_path, 1 << 20, &e), 0);
-    assert_int_equal(store_db(&w, "meta", true, &meta, &e), 0);
-    assert_int_equal(store_append(&w, meta, 0, 1872, &to, &e), 0);
-    memset(to, 0, 1872);
-    memcpy(to, "XDCFEAT\n", 8);
-    memcpy((char *)to + 8, head, sizeof head);
-    assert_int_equal(store_seal(&w, &e), 0);
-    store_close(&w);
-    assert_int_equal(feature_store_open(dir, &s, &e), XDC_EFORMAT);
-    assert_non_null(strstr(e.msg, "version 1 "));
-}
-
 /* A dump that makes no sense is refused before a directory appears. */
 static void test_create_refuses(void **state)
 {
@@ -594,7 +570,6 @@ int main(void)
         TEST(test_create_refuses),
         TEST(test_unsealed_counts_as_none),
         TEST(test_rows_of_a_shard),
-        TEST(test_old_version),
         TEST(test_altered),
         TEST(test_full_disk),
         TEST(test_reserve),
