@@ -239,7 +239,10 @@ const struct conf_key conf_schema[] = {
         "clips that give log-mel mean and deviation"),
     INT("stats.batches", stats.batches, 1, 10000, "20", "batches", CONF_IDENTITY,
         "batches that fill batch-norm statistics before the first extraction"),
-    CHOICE("features.dtype", features.dtype, "f32|f16", "f32", CONF_IDENTITY, "how features are stored"),
+    CHOICE("features.dtype", features.dtype, "f32|f16|bf16", "f32", CONF_IDENTITY, "how features are stored"),
+    INT("features.keep_rounds", features.keep_rounds, 0, 1e6, "2", "rounds", 0,
+        "newest dumps kept, beside those that are not clustered yet or that a kept checkpoint stands in; 0: "
+        "all"),
     INT("decoder.workers", decoder.workers, 0, 1024, "0", "processes", 0,
         "media workers of a decoder; 0: one per CPU"),
     INT("decoder.cpu_s", decoder.cpu_s, 1, 3600, "5", "s", 0, "CPU time that one clip may take"),
@@ -254,16 +257,19 @@ const struct conf_key conf_schema[] = {
     REAL("decoder.hedge", decoder.hedge, 0, 1000, "4", NULL, 0,
          "a clip that takes this many times the 99th percentile is leased a second time; 0: never"),
     STR("endpoints.clips", endpoints.clips, "", 0,
-        "ZeroMQ endpoint of leases and samples, for rank R with port + R (tcp) or -R behind (ipc); empty: ipc in the "
+        "ZeroMQ endpoint of leases and samples, for rank R with port + R (tcp) or -R behind (ipc); empty: "
+        "ipc in the "
         "runtime directory"),
-    STR("endpoints.features", endpoints.features, "", 0, "ZeroMQ endpoint of dumps, for rank R as endpoints.clips; empty: ipc"),
-    STR("endpoints.labels", endpoints.labels, "", 0, "ZeroMQ endpoint of label tables, bound by the clusterer; empty: ipc"),
+    STR("endpoints.features", endpoints.features, "", 0,
+        "ZeroMQ endpoint of dumps, for rank R as endpoints.clips; empty: ipc"),
+    STR("endpoints.labels", endpoints.labels, "", 0,
+        "ZeroMQ endpoint of label tables, bound by the clusterer; empty: ipc"),
     REAL("limits.max_bad_share", limits.max_bad_share, 0, 1, "0.5", NULL, 0,
          "share of quarantined clips at which the run stops"),
     INT("limits.max_rollbacks", limits.max_rollbacks, 0, 1e6, "3", "batches", 0,
         "batches whose loss or gradient is not finite, each passed over after going back to a checkpoint, "
         "before the run stops"),
     INT("limits.disk_reserve_mib", limits.disk_reserve_mib, 0, 1e9, "64", "MiB", 0,
-        "free space below which no dump or replica of one is begun"),
+        "free space that dumps, their replicas and what is clustered leave; the extraction pauses below it"),
 };
 const size_t conf_schema_len = sizeof conf_schema / sizeof conf_schema[0];

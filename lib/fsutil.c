@@ -331,8 +331,7 @@ int fs_check_room(const char *dir, const char *what, uint64_t need, uint64_t res
     int rc = fs_free_bytes(dir, &available, e);
     need += reserve_mib << 20;
     if (rc == 0 && available < need)
-        rc = err_set(e, -ENOSPC,
-                     "%s needs %llu MiB with the reserve, %llu MiB are free in %s: make room and start again",
+        rc = err_set(e, -ENOSPC, "%s needs %llu MiB with the reserve, %llu MiB are free in %s: make room",
                      what, (unsigned long long)(need >> 20), (unsigned long long)(available >> 20), dir);
     return rc;
 }

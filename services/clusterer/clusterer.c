@@ -70,24 +70,42 @@ static void keep_last(struct clusterer *c, json_t *quality)
     json_object_del(c->last, "alignment");
 }
 
+/* One line for all heads of selavi. */
+static void log_heads(const struct clusterer *c, const char *best)
+{
+    json_t *sources = json_object_get(c->last, "sources"), *s;
+    unsigned unfinished = 0;
+    char truth[16];
+    const char *name;
+    json_object_foreach(sources, name, s) unfinished += json_is_false(json_object_get(s, "converged"));
+    log_info("round %u: %zu heads, of which %s has the lowest cost, %.6g; %u ran out of iterations; mean AMI "
+             "truth %s",
+             c->job.round, json_object_size(sources), best, figure(json_object_get(sources, best), "cost"),
+             unfinished, ami_text(json_object_get(c->last, "mean"), "ami_truth", truth));
+}
+
 static void log_table(const struct clusterer *c)
 {
+    json_t *best = json_object_get(c->last, "best_head");
+    if (best) {
+        log_heads(c, json_string_value(best));
+        return;
+    }
     const char *name;
     json_t *s;
     char previous[16], other[16], truth[16];
     json_object_foreach(json_object_get(c->last, "sources"), name, s)
     {
-        const char *aim = json_object_get(s, "cost") ? "cost" : "objective";
-        if (!json_object_get(s, aim)) {
+        if (!json_object_get(s, "objective")) {
             log_info("round %u, %s: %.0f labels as they were given; AMI other modality %s, truth %s",
                      c->job.round, name, figure(s, "n"), ami_text(s, "ami_other", other),
                      ami_text(s, "ami_truth", truth));
             continue;
         }
-        log_info("round %u, %s: k %.0f over %.0f clips, %s %.6g after %.0f iterations; AMI previous "
+        log_info("round %u, %s: k %.0f over %.0f clips, objective %.6g after %.0f iterations; AMI previous "
                  "%s, other "
                  "modality %s, truth %s",
-                 c->job.round, name, figure(s, "k"), figure(s, "n"), aim, figure(s, aim),
+                 c->job.round, name, figure(s, "k"), figure(s, "n"), figure(s, "objective"),
                  figure(s, "iterations"), ami_text(s, "ami_previous", previous),
                  ami_text(s, "ami_other", other), ami_text(s, "ami_truth", truth));
     }

@@ -144,7 +144,7 @@ static int lloyd_init(struct lloyd *l, struct feed *f, const struct kmeans_optio
         !l->lower || !l->partial || !l->scratch)
         rc = err_sys(e, ENOMEM, "%llu rows, k %u", (unsigned long long)l->n, l->k);
     if (rc == 0)
-        rc = nearest_init(&l->nearest, l->k, l->d, o->block_columns, NULL, e);
+        rc = nearest_init(&l->nearest, l->k, l->d, o->block_columns, NULL, o->first, e);
     for (unsigned i = 0; rc == 0 && i < o->threads; i++)
         rc = nearest_scratch_init(&l->scratch[i], &l->nearest, l->chunk, e);
     if (rc == 0)
@@ -253,6 +253,7 @@ static int lloyd_assign(struct lloyd *l, struct err *e)
     nearest_pack(&l->nearest, l->centroids);
     atomic_store(&l->moved, 0);
     int rc = feed_run(l->feed, l->o->threads, l->o->stop, l->chunk, assign_chunk, l, e);
+    nearest_weigh(&l->nearest, l->scratch, l->o->threads);
     l->bounded = rc == 0;
     memcpy(l->before, l->centroids, (size_t)l->k * l->d * sizeof *l->before);
     if (rc == 0 && l->sums.sum)

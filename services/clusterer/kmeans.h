@@ -10,6 +10,7 @@
 #include "lib/err.h"
 #include "lib/rng.h"
 #include "services/clusterer/feed.h"
+#include "services/clusterer/nearest.h"
 
 /* Rows of which k-means++ chooses the first centroids: all, or a seeded sample of this many when there are
  * more. */
@@ -34,6 +35,7 @@ struct kmeans_options {
         *checkpoint;     /* NULL, or a file from which a run that was cut off goes on, with the same result */
     double checkpoint_s; /* between iterations it is written when it is so old; gone after success */
     uint32_t block_rows, block_columns; /* shape of what is worked on at a time; 0: the fastest. For tests */
+    enum nearest_first first;           /* for tests: labels are the same */
     const atomic_bool *stop;            /* may be NULL; abandons within milliseconds */
     _Atomic uint64_t *row_passes;       /* may be NULL; counts rows assigned */
     _Atomic uint64_t *init_ns;          /* may be NULL; adds up the time that choosing first centroids took */

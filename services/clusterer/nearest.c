@@ -11,6 +11,10 @@
 /* Centroids of one block: half of a second-level cache of 1 MiB; the rows of a chunk pass through the rest.
  */
 #define BLOCK_BYTES (512 * 1024)
+#define UP (1 + 1e-6) /* pays for what is rounded in f64 */
+#define INT8_CENTROIDS 48
+/* Share of f32's work that the first pass may leave. */
+#define INT8_GAIN 0.6
 
 #if defined(__x86_64__)
 #define TILE(name) name##_avx512
@@ -55,7 +59,7 @@ static void *lines(size_t n, size_t size)
 }
 
 int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
-                 const struct nearest_kernel *kernel, struct err *e)
+                 const struct nearest_kernel *kernel, enum nearest_first first, struct err *e)
 {
     struct nearest_kernel able[NEAREST_KERNELS_MAX];
     if (!kernel && nearest_kernels(able) > 0)
@@ -69,16 +73,20 @@ int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
     n->block = n->block < 1 ? 1 : n->block;
     n->panel = lines((size_t)n->panels * width * n->depth, sizeof *n->panel);
     n->offset = lines((size_t)n->panels * width, sizeof *n->offset);
-    if (n->panel && n->offset)
-        return 0;
-    nearest_close(n);
-    return err_sys(e, ENOMEM, "%u centroids of %u columns", k, d);
+    int rc = n->panel && n->offset ? 0 : err_sys(e, ENOMEM, "%u centroids of %u columns", k, d);
+    bool wanted = first == NEAREST_INT8 || (first == NEAREST_AUTO && k >= INT8_CENTROIDS);
+    if (rc == 0 && wanted && nearest_int8_able(d))
+        rc = nearest_int8_init(&n->int8, k, d, e);
+    if (rc)
+        nearest_close(n);
+    return rc;
 }
 
 void nearest_close(struct nearest *n)
 {
     free(n->panel);
     free(n->offset);
+    nearest_int8_close(&n->int8);
     n->panel = n->offset = NULL;
 }
 
@@ -100,7 +108,13 @@ void nearest_pack(struct nearest *n, const float *centroids)
         n->offset[c] = (float)norm;
         most = norm > most ? norm : most;
     }
-    n->norm = sqrt(most);
+    const double u = ldexp(1, -24), d = n->d, c = sqrt(most), g = d * u / (1 - d * u);
+    n->norm = c;
+    n->per_norm = 2 * (g + 2 * u) * c;
+    n->per_square = 4 * d * ldexp(1, -53);
+    n->constant = 3 * u * c * c + d * ldexp(1, -147) + n->per_square * c * c;
+    if (n->int8.on)
+        nearest_int8_pack(&n->int8, n);
 }
 
 int nearest_scratch_init(struct nearest_scratch *s, const struct nearest *n, size_t rows, struct err *e)
@@ -108,18 +122,22 @@ int nearest_scratch_init(struct nearest_scratch *s, const struct nearest *n, siz
     size_t whole = round_up(rows, n->kernel.rows);
     s->rows = lines(whole * n->depth, sizeof *s->rows);
     s->lanes = lines(whole, sizeof *s->lanes);
-    if (s->rows && s->lanes) {
+    s->int8 = (struct nearest_int8_scratch){0};
+    int rc = s->rows && s->lanes ? 0 : err_sys(e, ENOMEM, "%zu rows of %u columns", rows, n->d);
+    if (rc == 0 && n->int8.on)
+        rc = nearest_int8_scratch_init(&s->int8, &n->int8, rows, e);
+    if (rc == 0)
         memset(s->rows, 0, whole * n->depth * sizeof *s->rows); /* what pads groups and depth */
-        return 0;
-    }
-    nearest_scratch_close(s);
-    return err_sys(e, ENOMEM, "%zu rows of %u columns", rows, n->d);
+    else
+        nearest_scratch_close(s);
+    return rc;
 }
 
 void nearest_scratch_close(struct nearest_scratch *s)
 {
     free(s->rows);
     free(s->lanes);
+    nearest_int8_scratch_close(&s->int8);
     *s = (struct nearest_scratch){0};
 }
 
@@ -188,49 +206,82 @@ static uint32_t decide(const struct nearest *n, const float *row, const struct n
     return label;
 }
 
-struct row_best {
-    float best, second;
-    uint32_t label;
-};
-
-static struct row_best reduce(const struct nearest_lanes *l, uint32_t lanes)
+static struct nearest_found reduce(const struct nearest_lanes *l, uint32_t lanes)
 {
-    struct row_best r = {l->best[0], l->second[0], 0};
+    struct nearest_found r = {(double)l->best[0], (double)l->second[0], 0, false};
     for (uint32_t i = 1; i < lanes; i++) {
-        bool less = l->best[i] < r.best;
-        float other = less ? r.best : l->best[i], own = less ? l->second[i] : r.second;
+        double first = (double)l->best[i], then = (double)l->second[i];
+        bool less = first < r.best;
+        double other = less ? r.best : first, own = less ? then : r.second;
         r.second = other < own ? other : own;
         r.label = less ? i : r.label;
-        r.best = less ? l->best[i] : r.best;
+        r.best = less ? first : r.best;
     }
     r.label += (uint32_t)l->at[r.label];
     return r;
 }
 
+double nearest_norm(float norm)
+{
+    return (double)norm * UP + ldexp(1, -149);
+}
+
+double nearest_error(const struct nearest *n, double norm)
+{
+    return (n->per_norm * norm + n->per_square * norm * norm + n->constant) * UP;
+}
+
+void nearest_bounds(const struct nearest_found *f, double others, double norm, double error, float *upper,
+                    float *lower)
+{
+    double square = norm * norm, d1 = square + f->best + (f->by64 ? 3 : 1) * error;
+    double rest = f->second - error < others ? f->second - error : others;
+    double d2 = square * (1 - 4e-6) + rest;
+    *upper = d1 > 0 ? (float)(sqrt(d1) * UP) : 0;
+    *lower = !f->by64 && d2 > 0 ? (float)(sqrt(d2) * (1 - 1e-6)) : 0;
+}
+
+/* By f32 alone. Results are at at[i], or at i without `at`. */
+static void rows_f32(const struct nearest *n, const float *x, const uint32_t *pick, const uint32_t *at,
+                     size_t count, const float *norms, struct nearest_scratch *s, uint32_t *labels,
+                     float *upper, float *lower)
+{
+    score_rows(n, x, pick, count, s);
+    for (size_t i = 0; i < count; i++) {
+        struct nearest_found f = reduce(&s->lanes[i], n->kernel.lanes);
+        double norm = nearest_norm(norms[pick[i]]), error = nearest_error(n, norm);
+        double within = f.best + 2 * error;
+        size_t to = at ? at[i] : i;
+        f.by64 = f.second <= within;
+        if (f.by64)
+            f.label =
+                decide(n, x + (size_t)pick[i] * n->d, &s->lanes[i], nextafterf((float)within, INFINITY));
+        labels[to] = f.label;
+        nearest_bounds(&f, INFINITY, norm, error, &upper[to], &lower[to]);
+    }
+}
+
 void nearest_rows(const struct nearest *n, const float *x, const uint32_t *pick, size_t count,
                   const float *norms, struct nearest_scratch *s, uint32_t *labels, float *upper, float *lower)
 {
-    const double u = ldexp(1, -24), d = n->d, c = n->norm;
-    const double g = d * u / (1 - d * u), up = 1 + 1e-6; /* pays for what is rounded from here on */
-    const double per_norm = 2 * (g + 2 * u) * c, per_square = 4 * d * ldexp(1, -53);
-    const double constant = 3 * u * c * c + d * ldexp(1, -147) + per_square * c * c;
-    score_rows(n, x, pick, count, s);
-    for (size_t i = 0; i < count; i++) {
-        struct row_best r = reduce(&s->lanes[i], n->kernel.lanes);
-        double norm = (double)norms[pick[i]] * up, square = norm * norm;
-        double error = (per_norm * norm + per_square * square + constant) * up;
-        double within = (double)r.best + 2 * error;
-        labels[i] = r.label;
-        lower[i] = 0;
-        if ((double)r.second <= within) {
-            float bound = nextafterf((float)within, INFINITY);
-            labels[i] = decide(n, x + (size_t)pick[i] * n->d, &s->lanes[i], bound);
-            error *= 3; /* the one that f64 chose scores at most 2 E above the least */
-        } else {
-            double d2 = square * (1 - 4e-6) + (double)r.second - error;
-            lower[i] = d2 > 0 ? (float)(sqrt(d2) * (1 - 1e-6)) : 0;
-        }
-        double d1 = square + (double)r.best + error;
-        upper[i] = d1 > 0 ? (float)(sqrt(d1) * up) : 0;
+    if (!n->int8.on) {
+        rows_f32(n, x, pick, NULL, count, norms, s, labels, upper, lower);
+        return;
     }
+    size_t rest = nearest_int8_rows(n, x, pick, count, norms, &s->int8, labels, upper, lower);
+    for (size_t i = 0; i < rest; i++)
+        s->int8.pick[i] = pick[s->int8.rest[i]];
+    rows_f32(n, x, s->int8.pick, s->int8.rest, rest, norms, s, labels, upper, lower);
+}
+
+void nearest_weigh(struct nearest *n, struct nearest_scratch *scratch, unsigned count)
+{
+    double rows = 0, spent = 0;
+    for (unsigned i = 0; i < count; i++) {
+        rows += (double)scratch[i].int8.rows_in;
+        spent += (double)scratch[i].int8.spent;
+        scratch[i].int8.rows_in = scratch[i].int8.spent = 0;
+    }
+    if (spent > rows * n->k * INT8_GAIN)
+        n->int8.on = false;
 }

@@ -1,5 +1,6 @@
-/* nearest: the exact nearest centroid of rows, by a fused f32 product and running minimum and, where f32
- * cannot tell, by f64. Used by kmeans. Any thread; a scratch belongs to one of them. Fails only for memory.
+/* nearest: the exact nearest centroid of rows, by a fused f32 product and running minimum, where it pays only
+ * of the rows of which a first pass in 8-bit integers (nearest_int8.h) leaves too much, and where f32 cannot
+ * tell, by f64. Used by kmeans. Any thread; a scratch belongs to one of them. Fails only for memory.
  *
  * A row's score for a centroid is |c|^2 - 2 x.c, which differs from |x - c|^2 by |x|^2 alone. A dot product
  * of length d in f32, added in any order, fused or not, is off by at most g |x| |c| with g = d u / (1 - d u)
@@ -14,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "lib/err.h"
+#include "services/clusterer/nearest_int8.h"
 
 #define NEAREST_LANES 16
 
@@ -36,26 +38,33 @@ struct nearest {
     uint32_t panels;      /* of the kernel's width of columns; those beyond k are infinitely far */
     uint32_t block;       /* panels that rows meet before the next ones are taken */
     struct nearest_kernel kernel;
-    const float *centroids; /* a loan of nearest_pack, [k, d] */
-    float *panel;           /* owned, [panels, depth, width]: -2 c */
-    float *offset;          /* owned, [panels * width]: |c|^2 */
-    double norm;            /* the greatest |c| */
+    const float *centroids;                /* a loan of nearest_pack, [k, d] */
+    float *panel;                          /* owned, [panels, depth, width]: -2 c */
+    float *offset;                         /* owned, [panels * width]: |c|^2 */
+    double norm;                           /* the greatest |c| */
+    double per_norm, per_square, constant; /* E */
+    struct nearest_int8 int8;              /* owned; empty where there is no first pass */
 };
 
 /* One thread's room for a call of nearest_rows. */
 struct nearest_scratch {
     float *rows;                 /* owned, [rows rounded up, depth] */
     struct nearest_lanes *lanes; /* owned, [rows rounded up] */
+    struct nearest_int8_scratch int8;
 };
+
+/* Whether there is a first pass. */
+enum nearest_first { NEAREST_AUTO, NEAREST_F32, NEAREST_INT8 };
 
 #define NEAREST_KERNELS_MAX 3
 /* The kernels that this CPU can run, the fastest first. Returns how many. */
 unsigned nearest_kernels(struct nearest_kernel out[NEAREST_KERNELS_MAX]);
 
-/* block: columns at a time, 0 for as many as the second-level cache takes; kernel: NULL for the fastest.
- * -ENOMEM. */
+/* block: columns at a time, 0 for as many as the second-level cache takes; kernel: NULL for the fastest;
+ * first: by default where the CPU can and k is large enough to gain by it; NEAREST_INT8 has no effect where
+ * it cannot. -ENOMEM. */
 int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
-                 const struct nearest_kernel *kernel, struct err *e) WARN_UNUSED;
+                 const struct nearest_kernel *kernel, enum nearest_first first, struct err *e) WARN_UNUSED;
 void nearest_close(struct nearest *n);
 /* Takes new centroids [k, d], which must stay until the next ones. */
 void nearest_pack(struct nearest *n, const float *centroids);
@@ -70,3 +79,22 @@ void nearest_scratch_close(struct nearest_scratch *s);
 void nearest_rows(const struct nearest *n, const float *x, const uint32_t *pick, size_t count,
                   const float *norms, struct nearest_scratch *s, uint32_t *labels, float *upper,
                   float *lower);
+
+/* Does without the first pass from now on if it left so much to f32 that it cost more than it saved, going by
+ * what the scratches counted since the last call. */
+void nearest_weigh(struct nearest *n, struct nearest_scratch *scratch, unsigned count);
+
+/* What is known of a row's scores. */
+struct nearest_found {
+    double best, second;
+    uint32_t label;
+    bool by64; /* f64 decided: the label's score is not `best`, but at most 2 E above it */
+};
+
+/* At least |x|, of a row whose norm in f32 that is. */
+double nearest_norm(float norm);
+/* E(x). */
+double nearest_error(const struct nearest *n, double norm);
+/* Bounds as of nearest_rows; `others` is not above the true score of any centroid beside those of f. */
+void nearest_bounds(const struct nearest_found *f, double others, double norm, double error, float *upper,
+                    float *lower);

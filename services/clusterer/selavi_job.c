@@ -241,7 +241,8 @@ static int run(struct pair *p, struct err *e)
                                  .stop = p->s->stop,
                                  .row_passes = p->s->row_passes};
     struct feed rows;
-    int rc = row_store_open(&p->store, s->n + s->held, k, cap, c->run.dir, e);
+    int rc = row_store_open(&p->store, s->n + s->held, k, cap, c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     if (rc == 0)
         rc = head_rows_joint(&p->with, s->clips, s->n, o.lambda, p->store.x, e);
     if (rc == 0)

@@ -234,6 +234,12 @@ static bool finished(const struct sinkhorn_options *o, const struct pass *p, uin
     return iteration % COMPAT_EVERY == 0 && (double)p->rows_sum / ROW_UNIT <= COMPAT_SUM;
 }
 
+/* What a column got, in rows; never 0, of which there is no logarithm. */
+static double got(const struct pass *p, size_t j)
+{
+    return (double)(p->sum[j] ? p->sum[j] : 1) / COLUMN_UNIT;
+}
+
 static int iterate(struct feed *rows, const double *sizes, const struct sinkhorn_options *o, struct pass *p,
                    struct sinkhorn_result *out, struct err *e)
 {
@@ -241,12 +247,12 @@ static int iterate(struct feed *rows, const double *sizes, const struct sinkhorn
     p->bias = out->log_alpha;
     for (uint32_t i = 0; rc == 0 && i < o->iterations && !out->converged; i++) {
         for (size_t j = 0; i > 0 && j < p->k; j++)
-            out->log_alpha[j] += log(sizes[j] * (double)rows->n / ((double)p->sum[j] / COLUMN_UNIT));
+            out->log_alpha[j] += log(sizes[j] * (double)rows->n / got(p, j));
         rc = run(rows, o, on_iteration, p, e);
         out->iterations = i + 1;
         out->error = 0;
         for (size_t j = 0; rc == 0 && j < p->k; j++) {
-            double off = fabs((double)p->sum[j] / COLUMN_UNIT / (double)rows->n / sizes[j] - 1);
+            double off = fabs(got(p, j) / (double)rows->n / sizes[j] - 1);
             out->error = off > out->error ? off : out->error;
         }
         out->converged = rc == 0 && finished(o, p, i, out->error);

@@ -11,7 +11,7 @@ BODY double exponential(double x)
     x = x < -708 ? -708 : x;
     double shifted = x * 0x1.71547652b82fep+0 + 0x1.8p52; /* its low bits are n */
     double n = shifted - 0x1.8p52;
-    double r = x - n * 0x1.62e42fefa39efp-1 - n * 0x1.abc9e3b39803fp-56;
+    double r = x - n * 0x1.62e42feep-1 - n * 0x1.a39ef35793c76p-33; /* the first product is exact */
     double p = 0x1.70dc07edce331p-19;
     uint64_t power, bits;
     p = p * r + 0x1.a17c146d71ad5p-16;

@@ -16,12 +16,6 @@ struct origin {
     uint32_t dim;
 };
 
-static int read_block(const struct origin *o, uint64_t first, uint64_t n, float *out, struct err *e)
-{
-    return o->given ? given_features_read(o->given, first, n, out, e)
-                    : feature_dump_read(o->dump, o->encoder, first, n, out, e);
-}
-
 static int bad_row(const struct origin *o, uint64_t clip, struct err *e)
 {
     if (o->given)
@@ -65,28 +59,52 @@ int source_list_clips(struct source *s, const struct feature_dump *dump, const u
     return 0;
 }
 
-/* The rows of `n` clips, which ascend, as x [n, dim]. */
+/* The rows of `n` clips, which ascend, as x [n, dim], straight from the dump's pages. */
+static int read_dump(const struct origin *o, const uint64_t *clips, uint64_t n, float *x,
+                     const atomic_bool *stop, struct err *e)
+{
+    for (uint64_t at = 0; at < n;) {
+        struct feature_block b;
+        if (stop && atomic_load(stop))
+            return err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
+        int rc = feature_dump_block(o->dump, o->encoder, clips[at], &b, e);
+        if (rc < 0)
+            return rc;
+        size_t row = b.dim * feature_value_bytes(b.dtype);
+        while (at < n && clips[at] < b.first + b.rows) {
+            uint64_t from = clips[at] - b.first, rows = 1; /* neighbours at once */
+            while (at + rows < n && clips[at + rows] == clips[at] + rows && from + rows < b.rows)
+                rows++;
+            feature_values_to_float(b.dtype, (const char *)b.values + from * row, x + at * b.dim,
+                                    rows * b.dim);
+            at += rows;
+        }
+    }
+    return 0;
+}
+
+/* The same of given ones. */
+static int read_given_rows(const struct origin *o, const uint64_t *clips, uint64_t n, float *x,
+                           const atomic_bool *stop, struct err *e)
+{
+    for (uint64_t at = 0; at < n;) {
+        uint64_t rows = 1; /* neighbours at once */
+        while (at + rows < n && clips[at + rows] == clips[at] + rows && rows < FEATURE_BLOCK_ROWS)
+            rows++;
+        if (stop && atomic_load(stop))
+            return err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
+        int rc = given_features_read(o->given, clips[at], rows, x + at * o->dim, e);
+        if (rc < 0)
+            return rc;
+        at += rows;
+    }
+    return 0;
+}
+
 static int read_clips(const struct origin *o, const uint64_t *clips, uint64_t n, float *x,
                       const atomic_bool *stop, struct err *e)
 {
-    const struct feature_info *info = feature_dump_info(o->dump);
-    uint32_t dim = o->dim;
-    float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
-    int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
-    uint64_t at = 0, begin = n ? clips[0] / FEATURE_BLOCK_ROWS * FEATURE_BLOCK_ROWS : 0;
-    for (uint64_t first = begin; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
-        uint64_t rows = info->rows - first < FEATURE_BLOCK_ROWS ? info->rows - first : FEATURE_BLOCK_ROWS;
-        if (clips[at] >= first + rows)
-            continue;
-        if (stop && atomic_load(stop))
-            rc = err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
-        else
-            rc = read_block(o, first, rows, block, e);
-        for (; rc == 0 && at < n && clips[at] < first + rows; at++)
-            memcpy(x + at * dim, block + (clips[at] - first) * dim, dim * sizeof *x);
-    }
-    free(block);
-    return rc;
+    return o->given ? read_given_rows(o, clips, n, x, stop, e) : read_dump(o, clips, n, x, stop, e);
 }
 
 int source_read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
@@ -125,7 +143,8 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
     struct origin o = {.dump = dump, .encoder = encoder, .dim = dim};
     uint64_t all = s->n + s->held;
     struct row_store part;
-    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     if (rc == 0)
         rc = read_rows(s, &o, part.x, (enum conf_scale)c->cluster.scale, rows_threads(c->cluster.threads),
                        stop, e);
@@ -140,8 +159,8 @@ static int read_alone(struct source *s, const struct origin *o, const struct con
                       struct err *e)
 {
     s->d = s->split = o->dim;
-    int rc =
-        row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+    int rc = row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     s->x = s->store.x;
     return rc ? rc : read_rows(s, o, s->x, SCALE_NONE, rows_threads(c->cluster.threads), stop, e);
 }
@@ -168,8 +187,8 @@ static int read_joint(struct source *s, struct feature_dump *dump, const uint32_
     s->split = info->encoder[encoders[0]].dim;
     for (uint32_t i = 0; i < n_encoders; i++)
         s->d += info->encoder[encoders[i]].dim;
-    int rc =
-        row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+    int rc = row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     s->x = s->store.x;
     for (uint32_t i = 0; rc == 0 && i < n_encoders; i++) {
         rc = read_part(s, dump, encoders[i], column, c, stop, e);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 #include "lib/daemon.h"
 #include "lib/fsutil.h"
@@ -149,6 +150,35 @@ struct features_share features_out_share(const struct trainer *t)
     return s;
 }
 
+static enum feature_dtype dtype_of(const struct conf *c)
+{
+    static const enum feature_dtype dtypes[] = {
+        [CONF_DTYPE_F32] = FEATURE_F32, [CONF_DTYPE_F16] = FEATURE_F16, [CONF_DTYPE_BF16] = FEATURE_BF16};
+    return dtypes[c->features.dtype];
+}
+
+/* What an unsealed dump takes up already is not needed once more. */
+static int check_room(const struct trainer *t, const char *dir, const struct feature_info *info,
+                      struct err *e)
+{
+    char parent[PATH_MAX], data[PATH_MAX], what[48];
+    struct stat st;
+    uint64_t row = 0;
+    for (uint32_t i = 0; i < info->encoders; i++)
+        row += info->encoder[i].dim * feature_value_bytes(info->dtype);
+    int rc = fs_path(parent, e, "%s/features/round-%04u", t->conf.run.dir, info->round);
+    if (rc == 0)
+        rc = fs_path(data, e, "%s.tmp/data.mdb", dir);
+    if (rc == 0)
+        rc = fs_mkdirs(parent, e);
+    if (rc < 0)
+        return rc;
+    uint64_t need = info->rows * row, there = stat(data, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    snprintf(what, sizeof what, "the dump of round %u", info->round);
+    return fs_check_room(parent, what, need > there ? need - there : 0,
+                         (uint64_t)t->conf.limits.disk_reserve_mib, e);
+}
+
 /* What the dump calls its encoders: one pair, or one of each pass. */
 static void name_encoders(const struct trainer *t, const uint32_t dims[NET_ENCODERS],
                           struct feature_info *info)
@@ -210,7 +240,7 @@ static int take_heads(const struct trainer *t, uint32_t round, const char *dir, 
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, uint64_t heads,
                         const uint32_t dims[NET_ENCODERS], struct feature_store **out, struct err *e)
 {
-    char dir[PATH_MAX], parent[PATH_MAX], what[48];
+    char dir[PATH_MAX];
     struct features_share share = features_out_share(t);
     struct feature_info info = {.manifest = t->manifest_id,
                                 .run = t->run,
@@ -222,20 +252,15 @@ int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, uin
                                 .round = round,
                                 .rank = t->meet.rank,
                                 .ranks = t->meet.world,
-                                .dtype =
-                                    t->conf.features.dtype == CONF_DTYPE_F16 ? FEATURE_F16 : FEATURE_F32};
+                                .dtype = dtype_of(&t->conf)};
     name_encoders(t, dims, &info);
     int rc = features_out_dir(t, round, dir, e);
     if (rc == 0)
-        rc = fs_path(parent, e, "%s/features/round-%04u", t->conf.run.dir, round);
-    if (rc == 0)
-        rc = fs_mkdirs(parent, e);
-    uint64_t row = (info.dtype == FEATURE_F16 ? 2 : 4) * (uint64_t)(dims[0] + dims[1]) * info.encoders / 2;
-    snprintf(what, sizeof what, "the dump of round %u", round);
-    if (rc == 0)
-        rc = fs_check_room(parent, what, info.rows * row, (uint64_t)t->conf.limits.disk_reserve_mib, e);
+        rc = check_room(t, dir, &info, e);
     if (rc == 0)
         rc = feature_store_create(dir, &info, out, e);
+    if (rc == 0)
+        feature_store_reserve(*out, (uint64_t)t->conf.limits.disk_reserve_mib);
     if (rc == 0 && heads && t->meet.rank == 0)
         rc = take_heads(t, round, dir, e);
     return rc;

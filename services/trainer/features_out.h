@@ -51,9 +51,9 @@ struct features_share features_out_share(const struct trainer *t);
 /* Writes the heads with which the round's labels are made; *out_hash is XXH3 of the file. */
 int features_out_heads(const struct trainer *t, struct net *net, uint32_t round, uint64_t *out_hash,
                        struct err *e) WARN_UNUSED;
-/* Begins this rank's shard of the dump of a round: of both encoders, for each pass of the method. `heads`: of
- * features_out_heads, whose file rank 0's shard takes along; 0: none. -ENOSPC, naming the free space, below
- * limits.disk_reserve_mib. */
+/* Begins this rank's shard of the dump of a round, or goes on with it: of both encoders, for each pass of the
+ * method. `heads`: of features_out_heads, whose file rank 0's shard takes along; 0: none. -ENOSPC, naming the
+ * free space, below limits.disk_reserve_mib, which the writing leaves free too. */
 int features_out_create(struct trainer *t, uint32_t round, uint64_t weights, uint64_t heads,
                         const uint32_t dims[NET_ENCODERS], struct feature_store **out,
                         struct err *e) WARN_UNUSED;

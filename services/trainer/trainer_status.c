@@ -1,5 +1,6 @@
 /* What the trainer tells about itself. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <unistd.h>
 #include "lib/progress.h"
 #include "services/trainer/trainer.h"
@@ -58,13 +59,14 @@ static json_t *phase_json(struct trainer *t)
     double left = rate > 0 ? (double)(s->total - s->done) / rate : -1;
     json_t *j = json_pack(
         "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?, "
-        "s:o, s:o}",
+        "s:o, s:o, s:o}",
         "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round,
         "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs,
         "step", (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total,
         "clips_per_s", rate, "left_s", left, "loss", names[0], s->loss[0], names[1], s->loss[1], "accuracy",
         names[0], s->accuracy[0], names[1], s->accuracy[1], "quality", s->quality, "warnings",
-        s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout", holdout_json(names, s->early));
+        s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout", holdout_json(names, s->early),
+        "paused", *s->paused ? json_string(s->paused) : json_null());
     pthread_mutex_unlock(&s->lock);
     return j;
 }
@@ -100,6 +102,11 @@ json_t *trainer_status(void *trainer)
 const char *trainer_unhealthy(void *trainer)
 {
     struct trainer *t = trainer;
+    pthread_mutex_lock(&t->shared.lock);
+    snprintf(t->unhealthy, sizeof t->unhealthy, "%s", t->shared.paused);
+    pthread_mutex_unlock(&t->shared.lock);
+    if (*t->unhealthy)
+        return t->unhealthy;
     for (uint32_t i = 0; i < t->leases.n; i++)
         if (t->leases.decoders[i].alive)
             return NULL;

@@ -98,26 +98,34 @@ class Big:
         return self.place.start("after_dump", self.config, 0, rank)
 
     def half_pulled(self, clusterer):
-        """Waits until some of a shard is here, but not all; the clusterer is stopped then. Its progress as it was last told."""
+        """The progress of a pull once some of a shard is here, but not all; None when all of both came in between two looks."""
         end = time.monotonic() + 30
         while time.monotonic() < end:
             assert clusterer.poll() is None, clusterer.stdout.read()
             p = pull_of(self.place)
             if p.get("state") == "blocks" and 12 <= p["done"] < p["total"] - 4:  # 8 MiB are committed
                 return p
-            time.sleep(0.002)
+            if p.get("replicas") == 2:
+                return None
         raise AssertionError(f"never in the middle of a pull: {p}")
+
+    def kill_half_pulled(self):
+        """A directory in which a killed clusterer has left half a shard, and which rank's."""
+        for i in range(20):
+            elsewhere = self.place.path(f"elsewhere-{i}")
+            clusterer = start_remote(self.place, self.config, elsewhere)
+            p = self.half_pulled(clusterer)
+            kill(clusterer)
+            if p and len(glob.glob(os.path.join(elsewhere, "features", "round-0000", "rank-*.tmp"))) == 1:
+                return elsewhere, p
+        raise AssertionError("20 clusterers were too fast")
 
 
 def cut_off(place, big):
     """The clusterer is killed in the middle of a pull; its next one goes on; a rank is killed and started again."""
-    elsewhere = place.path("big-elsewhere")
     ranks = [big.start_rank(0), big.start_rank(1)]
-    clusterer = start_remote(place, big.config, elsewhere)
-    before = big.half_pulled(clusterer)
-    kill(clusterer)
-    unfinished = glob.glob(os.path.join(elsewhere, "features", "round-0000", "rank-*.tmp"))
-    assert len(unfinished) == 1, f"{unfinished}, {before}"
+    elsewhere, before = big.kill_half_pulled()
+    assert not os.path.exists(big.table), "the labels came before the clusterer was killed"
     kill(ranks[before["rank"]])
     clusterer = start_remote(place, big.config, elsewhere)
     place.wait("the next clusterer", lambda: place.status("clusterer"))
@@ -129,6 +137,8 @@ def cut_off(place, big):
     assert same_file(big.table, big.right), "the table that came over differs"
     assert same_file(os.path.join(elsewhere, "labels", "round-0000.xdcl"), big.right), "the remote table differs"
     pulled = pull_of(place)
+    said = place.xdc("status", elsewhere).stdout
+    assert "clusterer" in said and "does not answer" not in said, said
     status, out = place.stop(clusterer)
     assert status == 0 and "goes on" in out, out
     assert pulled["blocks"] <= 80 - 8 and pulled["refused"] == 0, f"of 80 blocks: {pulled}"

@@ -34,8 +34,8 @@ struct end {
     enum fault fault;
     unsigned faults; /* that are still to come */
     unsigned requests, pieces, looks;
-    bool full;   /* the disk, until the clusterer has said so */
-    bool paused; /* it has waited */
+    bool full;                    /* the disk, until the clusterer has said so */
+    bool paused;                  /* it has waited */
     bool gave_up, failed, before; /* before: the run's directory has a table of the round before */
 };
 
@@ -413,12 +413,8 @@ static void needs_endpoints(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(gets_there_in_the_end),
-        CASE(pulls_the_table_before),
-        CASE(gives_up_what_is_always_wrong),
-        CASE(waits_for_room),
-        CASE(old_replicas_go),
-        CASE(needs_endpoints),
+        CASE(gets_there_in_the_end), CASE(pulls_the_table_before), CASE(gives_up_what_is_always_wrong),
+        CASE(waits_for_room),        CASE(old_replicas_go),        CASE(needs_endpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -368,8 +368,8 @@ static void assert_same(const struct kmeans_result *a, const struct kmeans_resul
     assert_int_equal(a->empty_splits, b->empty_splits);
 }
 
-/* On 1 and 2 threads, with blocks of any shape, from memory and from a reader that gives a few rows at a time
- * the result is the same bits, and its labels are exact. */
+/* On 1 and 2 threads, with blocks of any shape, with and without the first pass in integers, from memory and
+ * from a reader that gives a few rows at a time the result is the same bits, and its labels are exact. */
 static void same_in_any_way(const float *x, uint64_t n, uint32_t d, struct kmeans_options o)
 {
     const uint32_t blocks[][2] = {{0, 0}, {256, 256}, {4096, 4096}, {256, 4096}, {17, 32}};
@@ -380,6 +380,7 @@ static void same_in_any_way(const float *x, uint64_t n, uint32_t d, struct kmean
         struct reader from = {x, d, UINT64_MAX, UINT64_MAX};
         struct feed f;
         o.threads = 1 + i % 2;
+        o.first = (i + i / 2) % 2 ? NEAREST_INT8 : NEAREST_F32;
         o.block_rows = blocks[i / 2][0];
         o.block_columns = blocks[i / 2][1];
         if (i / 2 % 2 == 0)
@@ -442,8 +443,8 @@ static void same_on_ties(void **state)
         same_in_any_way(x, n, 3, o);
 }
 
-/* Centroids may be given; bounds that spare work change nothing: each iteration is that of a run begun where
- * the one before ended. */
+/* Centroids may be given; bounds that spare work change nothing, those of the first pass neither: each
+ * iteration is that of a run begun where the one before ended. */
 static void bounds_change_nothing(void **state)
 {
     (void)state;
@@ -457,10 +458,11 @@ static void bounds_change_nothing(void **state)
     for (uint32_t i = 1; i < 12; i++) {
         o.iterations = 1;
         o.init = KMEANS_GIVEN;
+        o.first = NEAREST_F32;
         o.given = centroids;
         assert_int_equal(kmeans_run(x, n, d, &o, &step, NULL), 0);
         o.iterations = i;
-        o.init = KMEANS_GIVEN;
+        o.first = NEAREST_INT8;
         o.given = x;
         assert_int_equal(kmeans_run(x, n, d, &o, &whole, NULL), 0);
         if (whole.iterations == i)

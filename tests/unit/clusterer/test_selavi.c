@@ -7,7 +7,8 @@
 
 #define HEADS 2
 #define DIM 8
-#define K 500 /* rows of more than 1 MiB */
+#define K 1000      /* rows of more than 1 MiB */
+#define ROWS VIDEOS /* selavi: one clip a video */
 
 static void configure_selavi(struct fixture *f)
 {
@@ -15,7 +16,7 @@ static void configure_selavi(struct fixture *f)
     const char *sets[9];
     snprintf(values[0], sizeof values[0], "run.dir=%s/run", f->dir);
     snprintf(values[1], sizeof values[1], "data.manifest=%s/manifest.lmdb", f->dir);
-    snprintf(values[2], sizeof values[2], "data.clips_per_video=%d", PER_VIDEO);
+    snprintf(values[2], sizeof values[2], "data.clips_per_video=1");
     snprintf(values[3], sizeof values[3], "cluster.k=%d", K);
     snprintf(values[4], sizeof values[4], "selavi.heads=%d", HEADS);
     snprintf(values[5], sizeof values[5], "method=selavi");
@@ -63,8 +64,8 @@ static void make_selavi_dump(const struct fixture *f, uint32_t round, uint64_t b
 {
     struct feature_info info = {.manifest = f->manifest,
                                 .run = conf_identity(&f->conf, f->manifest),
-                                .rows = CLIPS,
-                                .total = CLIPS,
+                                .rows = ROWS,
+                                .total = ROWS,
                                 .round = round,
                                 .ranks = 1,
                                 .dtype = FEATURE_F32,
@@ -85,11 +86,11 @@ static void make_selavi_dump(const struct fixture *f, uint32_t round, uint64_t b
     snprintf(path, sizeof path, "%s/rank-0", dir);
     assert_int_equal(feature_store_create(path, &info, &s, NULL), 0);
     rng_init(&r, round);
-    for (uint64_t i = 0; i < CLIPS; i++)
+    for (uint64_t i = 0; i < ROWS; i++)
         for (uint32_t n = 0; n < 4; n++) {
             float x[DIM];
             for (unsigned j = 0; j < DIM; j++)
-                x[j] = (float)((i / PER_VIDEO + j) % CLASSES == 0 ? 2 : 0) + (float)rng_normal(&r);
+                x[j] = (float)((i + j) % CLASSES == 0 ? 2 : 0) + (float)rng_normal(&r);
             if (bad_clip && i == bad_clip && n == 2)
                 x[3] = 3e38f;
             if (n % 2 == 0 || has_audio(i))
@@ -145,10 +146,13 @@ static void same_table(void **state)
     struct label_table *t = open_table(f, 0);
     assert_int_equal(label_table_info(t)->sources, HEADS);
     unsigned held = 0;
-    for (uint64_t c = 0; c < CLIPS; c++)
+    struct clip_holdout h;
+    clip_holdout_init(&h, (uint64_t)f->conf.run.seed, f->conf.train.holdout,
+                      (uint64_t)f->conf.train.holdout_min_clips, VIDEOS, 1);
+    for (uint64_t c = 0; c < ROWS; c++)
         for (uint32_t s = 0; s < HEADS; s++) {
             assert_int_equal(label_table_get(t, s, c) != LABEL_NONE, has_audio(c));
-            held += is_held(f, c) && has_audio(c);
+            held += clip_holdout_has(&h, c) && has_audio(c);
         }
     assert_true(held > 0);
     assert_true(figure(&job, "joint-h0", "held_out") * HEADS == held);
@@ -165,10 +169,10 @@ static void refusals(void **state)
     struct cluster_job job;
     atomic_bool stop = true;
     configure_selavi(f);
-    make_selavi_dump(f, 0, 457);
+    make_selavi_dump(f, 0, 257);
     run_job(f, 0, NULL, &job);
     assert_int_equal(job.result, XDC_EFORMAT);
-    assert_non_null(strstr(job.err.msg, "clip 457 by the encoder video-g1"));
+    assert_non_null(strstr(job.err.msg, "clip 257 by the encoder video-g1"));
     cluster_job_close(&job);
     run_job(f, 0, &stop, &job);
     assert_int_equal(job.result, XDC_ESTOPPED);

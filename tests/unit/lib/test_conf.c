@@ -123,6 +123,7 @@ static void choices_match_enums(void **state)
         {"train.balance=resample", offsetof(struct conf, train.balance), BALANCE_RESAMPLE},
         {"features.dtype=f32", offsetof(struct conf, features.dtype), CONF_DTYPE_F32},
         {"features.dtype=f16", offsetof(struct conf, features.dtype), CONF_DTYPE_F16},
+        {"features.dtype=bf16", offsetof(struct conf, features.dtype), CONF_DTYPE_BF16},
     };
     static struct conf c;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
