@@ -1,6 +1,7 @@
 /* row_store: room for rows of f32, in memory or, above a cap, in an unnamed file that is mapped, so that the
- * kernel keeps as much of it in memory as there is. Used by source. One thread opens and closes; the rows are
- * for any. Owns memory or file; the file is gone when the process is. On failure it is empty. */
+ * kernel keeps as much of it in memory as there is. Used by source and selavi_job. One thread opens and
+ * closes; the rows are for any. Owns memory or file; the file is gone when the process is. On failure it is
+ * empty. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"

@@ -1,6 +1,6 @@
-/* softmax: exponentials of rows in f64, and what is made of them. Used by sinkhorn, head_output and align.
- * Pure; any thread; owns nothing. Cannot fail. An exponential is off by less than 2e-14 of itself; below
- * e^-708 it stays there. */
+/* softmax: exponentials of rows in f64, and what is made of them. Used by sinkhorn, head_rows and `xdc
+ * cluster`. Pure; any thread; owns nothing. Cannot fail. An exponential is off by less than 2e-14 of itself;
+ * below e^-708 it stays there. */
 #pragma once
 #include <stddef.h>
 

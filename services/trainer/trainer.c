@@ -140,12 +140,13 @@ static int fill_set(struct trainer *t, struct err *e)
     if (rc == 0 && !v)
         rc = err_sys(e, ENOMEM, "read the manifest");
     bool any_split = false;
-    for (uint64_t i = 0; rc == 0 && i < n; i++) {
+    for (uint64_t i = 0; rc == 0 && !any_split && i < n; i++) {
         rc = manifest_get(t->manifest, i, v, e);
-        any_split |= rc == 0 && v->split != MANIFEST_SPLIT_NONE;
+        any_split = rc == 0 && v->split != MANIFEST_SPLIT_NONE;
     }
     for (uint64_t i = 0; rc == 0 && i < n; i++) {
-        rc = manifest_get(t->manifest, i, v, e);
+        if (any_split) /* else all were read */
+            rc = manifest_get(t->manifest, i, v, e);
         if (rc == 0 && (!any_split || v->split == MANIFEST_SPLIT_TRAIN))
             clip_set_add(&t->set, i);
     }

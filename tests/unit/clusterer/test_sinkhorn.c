@@ -170,7 +170,8 @@ static void against_plain(void **state)
     }
 }
 
-/* Probabilities far below what f64 holds, where p^(lambda / 2) is 0: the same steps as by logarithms throughout. */
+/* Probabilities far below what f64 holds, where p^(lambda / 2) is 0: the same steps as by logarithms
+ * throughout. */
 static void beyond_f64(void **state)
 {
     (void)state;
