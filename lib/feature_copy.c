@@ -36,11 +36,6 @@ struct feature_replica {
     uint64_t found, done, pending_bytes;
 };
 
-static size_t value_bytes(const struct feature_info *info)
-{
-    return info->dtype == FEATURE_F32 ? 4 : 2;
-}
-
 uint64_t feature_copy_blocks(const struct feature_info *info)
 {
     return (info->rows + FEATURE_BLOCK_ROWS - 1) / FEATURE_BLOCK_ROWS;
@@ -50,7 +45,7 @@ size_t feature_copy_block_bytes(const struct feature_info *info, uint32_t encode
 {
     uint64_t left = info->rows - block * FEATURE_BLOCK_ROWS;
     uint64_t rows = left < FEATURE_BLOCK_ROWS ? left : FEATURE_BLOCK_ROWS;
-    return rows * info->encoder[encoder].dim * value_bytes(info);
+    return rows * info->encoder[encoder].dim * feature_value_bytes(info->dtype);
 }
 
 /* Values in whole pages, two keys a block, and pages that a commit copies. */
@@ -58,8 +53,9 @@ uint64_t feature_copy_size(const struct feature_info *info)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < info->encoders; i++)
-        bytes += feature_copy_blocks(info) *
-                 (FEATURE_BLOCK_ROWS * info->encoder[i].dim * value_bytes(info) + 2 * PAGE_BYTES);
+        bytes +=
+            feature_copy_blocks(info) *
+            (FEATURE_BLOCK_ROWS * info->encoder[i].dim * feature_value_bytes(info->dtype) + 2 * PAGE_BYTES);
     return bytes;
 }
 

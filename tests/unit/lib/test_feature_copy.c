@@ -146,9 +146,9 @@ static void copies_are_equal(void **state)
         uint64_t rows;
         enum feature_dtype dtype;
         enum shape shape;
-    } cases[] = {{5000, FEATURE_F32, ALL}, {5000, FEATURE_F16, HOLES}, {1024, FEATURE_F32, ALL},
-                 {1025, FEATURE_F16, ALL}, {1, FEATURE_F32, ALL},      {3000, FEATURE_F16, NONE},
-                 {0, FEATURE_F32, ALL},    {9000, FEATURE_F32, HOLES}};
+    } cases[] = {{5000, FEATURE_F32, ALL},  {5000, FEATURE_F16, HOLES}, {1024, FEATURE_F32, ALL},
+                 {1025, FEATURE_BF16, ALL}, {1, FEATURE_F32, ALL},      {3000, FEATURE_F16, NONE},
+                 {0, FEATURE_F32, ALL},     {9000, FEATURE_F32, HOLES}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         make_shard(cases[i].rows, cases[i].dtype, cases[i].shape, 0);
