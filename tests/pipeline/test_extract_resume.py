@@ -91,7 +91,7 @@ def stopped(place, config, run_dir, calm):
                 f.seek(20000)
                 f.write(bytes([byte ^ 1]))
     run = place.start("xdc", "run", "-c", config, *sets(RUN))
-    place.training(run)
+    place.training(run, seconds=300)
     place.stop(run)
     check_round(calm, run_dir, "stopped", 0)
     found = [int(n) for n in re.findall(r"round 0: goes on with an unsealed dump: (\d+) features of clips", log_of(run_dir, "trainer-0"))]
