@@ -14,7 +14,7 @@
 #define UP (1 + 1e-6) /* pays for what is rounded in f64 */
 /* From where on the first pass gains more than its fixed cost of a row. */
 #define INT8_COLUMNS 96
-#define INT8_CELLS 32768
+#define INT8_CELLS 49152
 /* Share of f32's work that the first pass may leave. */
 #define INT8_GAIN 0.6
 
