@@ -1,5 +1,4 @@
 /* What several subcommands share. */
-#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <limits.h>
@@ -55,6 +54,20 @@ static void on_fault(void *arg, const char *where, const char *what)
     fprintf(stderr, "%s: %s: %s\n", (const char *)arg, where, what);
 }
 
+/* A value as conf_print_value writes it, without the quotes that a file needs. */
+static void unquote(char *text)
+{
+    char *to = text;
+    size_t n = strlen(text);
+    if (n < 2 || text[0] != '"')
+        return;
+    for (const char *p = text + 1; p < text + n - 1; p++) {
+        p += *p == '\\';
+        *to++ = *p;
+    }
+    *to = '\0';
+}
+
 int cli_run_conf(const char *run_dir, struct conf *out, struct err *e)
 {
     char path[PATH_MAX];
@@ -71,8 +84,12 @@ int cli_run_conf(const char *run_dir, struct conf *out, struct err *e)
     char **sets = calloc(conf_schema_len, sizeof *sets);
     for (size_t i = 0; sets && i < conf_schema_len; i++) {
         const char *v = json_string_value(json_object_get(config, conf_schema[i].key));
-        if (v && asprintf(&sets[n], "%s=%s", conf_schema[i].key, v) > 0)
+        char *value = v ? strdup(v) : NULL;
+        if (value)
+            unquote(value);
+        if (value && asprintf(&sets[n], "%s=%s", conf_schema[i].key, value) > 0)
             n++;
+        free(value);
     }
     rc = conf_load(NULL, (const char *const *)sets, n, on_fault, path, out, e);
     for (size_t i = 0; i < n; i++)
@@ -98,18 +115,5 @@ int cli_round(const char *run_dir, const char *what, const char *text, uint32_t 
         return err_set(e, XDC_EUSAGE, "--round is a number or last, not %s", text);
     char dir[PATH_MAX];
     int rc = fs_path(dir, e, "%s/%s", run_dir, what);
-    DIR *d = rc == 0 ? opendir(dir) : NULL;
-    if (!d)
-        return rc < 0 ? rc : err_sys(e, errno, "open %s", dir);
-    const struct dirent *entry;
-    bool found = false;
-    while ((entry = readdir(d))) {
-        unsigned round;
-        if (sscanf(entry->d_name, "round-%u", &round) == 1 && (!found || round > *out)) {
-            *out = round;
-            found = true;
-        }
-    }
-    closedir(d);
-    return found ? 0 : err_set(e, -ENOENT, "%s has no round yet", dir);
+    return rc < 0 ? rc : fs_last_round(dir, strcmp(what, "labels") == 0 ? ".xdcl" : "", out, e);
 }

@@ -8,25 +8,10 @@
 #include "lib/half.h"
 #include "lib/label_table.h"
 #include "lib/tensor.h"
+#include "services/clusterer/distinct.h"
 #include "services/clusterer/rows.h"
 
 #define BAD_ROWS_NAMED 5
-
-static const char *dtype_name(enum tensor_dtype d)
-{
-    static const char *const names[] = {"?", "u8", "i32", "u32", "i64", "f16", "f32", "f64"};
-    return names[d];
-}
-
-static const char *shape_text(const struct tensor *t, char *out, size_t size)
-{
-    size_t n = (size_t)snprintf(out, size, "[");
-    for (uint32_t i = 0; i < t->ndim && n < size; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s%llu", i ? ", " : "", (unsigned long long)t->shape[i]);
-    if (n < size)
-        snprintf(out + n, size - n, "]");
-    return out;
-}
 
 static int check_table(const char *path, const struct tensor *t, struct err *e)
 {
@@ -34,11 +19,11 @@ static int check_table(const char *path, const struct tensor *t, struct err *e)
     if (t->dtype != TENSOR_F32 && t->dtype != TENSOR_F16)
         return err_set(e, XDC_EFORMAT,
                        "%s is of dtype %s, f32 or f16 is needed; save it again with .astype(numpy.float32)",
-                       path, dtype_name(t->dtype));
+                       path, tensor_dtype_name(t->dtype));
     if (t->ndim != 2 || t->shape[0] == 0 || t->shape[1] == 0 || t->shape[1] > INT32_MAX)
         return err_set(e, XDC_EFORMAT,
                        "%s has the shape %s, a table [rows, columns] is needed; numpy's reshape makes one",
-                       path, shape_text(t, shape, sizeof shape));
+                       path, tensor_shape_text(t, shape, sizeof shape));
     return 0;
 }
 
@@ -93,46 +78,13 @@ int cluster_check_finite(const char *path, const float *x, uint64_t n, uint32_t 
                    found > 1 ? "are" : "is");
 }
 
-/* FNV-1a over the words of a row; zeros of both signs are one. */
-static uint64_t row_hash(const float *row, uint32_t d)
-{
-    uint64_t h = 14695981039346656037u;
-    for (uint32_t j = 0; j < d; j++) {
-        uint32_t word;
-        memcpy(&word, &row[j], sizeof word);
-        h = (h ^ (row[j] == 0 ? 0 : word)) * 1099511628211u;
-    }
-    return h ^ h >> 32;
-}
-
-static bool same_row(const float *a, const float *b, uint32_t d)
-{
-    uint32_t j = 0;
-    while (j < d && a[j] == b[j])
-        j++;
-    return j == d;
-}
-
 int cluster_check_distinct(const char *path, const float *x, uint64_t n, uint32_t d, uint32_t k,
                            struct err *e)
 {
-    uint64_t size = 16;
-    uint32_t distinct = 0;
-    while (size < 2 * (uint64_t)k)
-        size *= 2;
-    uint64_t *slot = calloc(size, sizeof *slot); /* row + 1 */
-    if (!slot)
-        return err_sys(e, ENOMEM, "compare the rows of %s", path);
-    for (uint64_t i = 0; i < n && distinct < k; i++) {
-        uint64_t at = row_hash(x + i * d, d) & (size - 1);
-        while (slot[at] && !same_row(x + (slot[at] - 1) * d, x + i * d, d))
-            at = (at + 1) & (size - 1);
-        distinct += slot[at] == 0;
-        slot[at] = slot[at] ? slot[at] : i + 1;
-    }
-    free(slot);
-    if (distinct == k)
-        return 0;
+    uint32_t distinct;
+    int rc = distinct_rows(x, n, d, k, &distinct, e);
+    if (rc || distinct == k)
+        return rc;
     return err_set(
         e, XDC_EFORMAT,
         "%s: only %u of the %llu rows differ as they are clustered, too few for %u clusters; ask for "
@@ -168,7 +120,7 @@ static int fill_truth(const char *path, const struct tensor *t, uint64_t n, uint
     int64_t v = 0;
     if (t->ndim < 1 || t->ndim > 2 || (t->ndim == 2 && t->shape[1] != 1))
         return err_set(e, XDC_EFORMAT, "%s has the shape %s, one class a row is needed: [rows]", path,
-                       shape_text(t, shape, sizeof shape));
+                       tensor_shape_text(t, shape, sizeof shape));
     if (t->shape[0] != n)
         return err_set(
             e, XDC_EFORMAT,
@@ -179,7 +131,7 @@ static int fill_truth(const char *path, const struct tensor *t, uint64_t n, uint
             return err_set(
                 e, XDC_EFORMAT,
                 "%s is of dtype %s, whole numbers are needed; save it again with .astype(numpy.int64)", path,
-                dtype_name(t->dtype));
+                tensor_dtype_name(t->dtype));
         if (v >= LABEL_NONE)
             return err_set(e, XDC_EFORMAT, "%s: class %lld of row %llu is too large; number them from 0",
                            path, (long long)v, (unsigned long long)i);

@@ -1,6 +1,6 @@
 /* cluster_input: the NumPy files that xdc cluster reads, checked: each fault names the file, what is wrong
- * with it and what to do. Used by cmd_cluster. Blocking; one thread. Arrays are the caller's, freed with
- * free. XDC_EFORMAT for what a file holds, else what reading gave. */
+ * with it and what to do. Used by cmd_cluster and cluster_sinkhorn. Blocking; one thread. Arrays are the
+ * caller's, freed with free. XDC_EFORMAT for what a file holds, else what reading gave. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"

@@ -1,4 +1,4 @@
-/* xdc cluster: the clusterer's k-means on a NumPy file. */
+/* xdc cluster: the clusterer's k-means and Sinkhorn-Knopp on NumPy files. */
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "cli/cluster_figures.h"
 #include "cli/cluster_input.h"
+#include "cli/cluster_sinkhorn.h"
 #include "lib/progress.h"
 #include "lib/tensor.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/normalize.h"
-#include "services/clusterer/quality.h"
 #include "services/clusterer/rows.h"
 
 static const char help[] =
@@ -22,23 +23,43 @@ static const char help[] =
     "  xdc cluster f.npy --k 256 --normalize pca-whiten-l2 --truth classes.npy --out labels.npy --json\n"
     "  xdc cluster f.npy --k 256 --out labels.npy --centroids c.npy\n"
     "  xdc cluster g.npy --k 256 --init c.npy --iterations 0 --out nearest.npy     the nearest of given "
-    "centroids\n\n"
-    "usage: xdc cluster F.npy --k K --out L.npy [options]\n\n"
-    "  F.npy             f32 or f16 [rows, columns]; all rows are clustered\n"
+    "centroids\n"
+    "  xdc cluster video.npy --audio audio.npy --method sinkhorn --out labels.npy  SeLaVi's labels of "
+    "logits\n"
+    "  xdc cluster logits.npy --method sinkhorn --marginals zipf --lambda 25 --out labels.npy\n\n"
+    "usage: xdc cluster F.npy --k K --out L.npy [options]\n"
+    "       xdc cluster F.npy --method sinkhorn --out L.npy [options]\n\n"
+    "  F.npy             f32 or f16 [rows, columns]; all rows are clustered. sinkhorn: logits of a head, of "
+    "as\n"
+    "                    many columns as clusters, whose log-softmax is taken (so log-probabilities do too)\n"
     "  --out L.npy       i32 [rows]: the cluster of each row\n"
-    "  --centroids C.npy f32 [K, columns], in the space of F.npy, or of its normalised rows\n"
-    "  --method M        kmeans (default)\n"
-    "  --init I          kmeans++ (default), 'kmeans||', random, or a .npy file as --centroids writes it\n"
-    "  --iterations N    Lloyd's, at most (20)\n"
-    "  --tolerance T     stop when the objective falls by no more than this share (1e-4)\n"
-    "  --restarts R      the best of so many counts (1)\n"
-    "  --normalize N     none (default), l2, or pca-whiten-l2; of the rows less their mean\n"
-    "  --pca-dim D       columns that pca-whiten-l2 keeps (256)\n"
+    "  --method M        kmeans (default) or sinkhorn: clusters of given sizes, by Sinkhorn-Knopp\n"
+    "  --iterations N    at most: Lloyd's (20), Sinkhorn-Knopp's (2000)\n"
+    "  --tolerance T     kmeans: stop when the objective falls by no more than this share (1e-4);\n"
+    "                    sinkhorn: when no cluster's mass is off by more than this share (1e-3)\n"
     "  --seed S          of all that is random (0)\n"
     "  --threads T       0 for one per CPU (0); the result is the same\n"
     "  --truth T.npy     whole numbers [rows], negative for unknown: prints how clusters agree with them\n"
-    "  --json            prints one JSON object: objective, iterations, sizes, truth, seconds of each "
-    "part\n\n"
+    "  --json            prints one JSON object: objective or cost, iterations, sizes, truth, seconds of "
+    "each "
+    "part\n"
+    "of kmeans\n"
+    "  --centroids C.npy f32 [K, columns], in the space of F.npy, or of its normalised rows\n"
+    "  --init I          kmeans++ (default), 'kmeans||', random, or a .npy file as --centroids writes it\n"
+    "  --restarts R      the best of so many counts (1)\n"
+    "  --normalize N     none (default), l2, or pca-whiten-l2; of the rows less their mean\n"
+    "  --pca-dim D       columns that pca-whiten-l2 keeps (256)\n"
+    "of sinkhorn\n"
+    "  --audio A.npy     logits of the other modality; the labels follow (p q)^(lambda / 2), without this "
+    "p^lambda\n"
+    "  --lambda L        (20)\n"
+    "  --marginals M     sizes of clusters: gaussian (default), uniform or zipf\n"
+    "  --marginal-sd D   gaussian: deviation of a size as a share of the mean (0.1)\n"
+    "  --zipf-exponent E the n-th largest cluster is as large as n to minus this (1)\n"
+    "  --alpha A.npy     f64 [K]: the logarithms of the clusters' scalings; the label is where row + alpha "
+    "is "
+    "largest\n"
+    "  --compat          stop rule and pairing of sizes with clusters of the published code\n\n"
     "Labels and centroids are the same bits on any number of threads. Exits 0, 64 for wrong arguments, 65 "
     "for\n"
     "files that cannot be clustered (named, with the row), 66 where there is no such file.\n";
@@ -47,9 +68,11 @@ struct cluster_options {
     const char *file, *out, *centroids_out, *truth_file, *init_file, *init_name;
     uint64_t k, iterations, restarts, pca_dim, seed, threads;
     double tolerance;
-    int normalize; /* enum conf_normalize */
-    bool json;
+    int normalize;                           /* enum conf_normalize */
+    const char *only_kmeans, *only_sinkhorn; /* an option of that method that was given, or NULL */
+    bool json, sinkhorn, iterations_given, tolerance_given;
     struct kmeans_options kmeans;
+    struct cluster_sinkhorn transport;
 };
 
 struct seconds {
@@ -91,6 +114,14 @@ static bool take_init(struct cluster_options *o)
     return true;
 }
 
+static bool take_marginals(struct cluster_options *o)
+{
+    static const char *const words[] = {"gaussian", "uniform", "zipf", NULL};
+    int i = word_index(optarg, words);
+    o->transport.marginals.kind = i < 0 ? MARGINALS_GAUSSIAN : (enum conf_marginals)i;
+    return i >= 0;
+}
+
 /* An option's value; false where it is out of its range. */
 static bool take_value(struct cluster_options *o, int c)
 {
@@ -98,12 +129,15 @@ static bool take_value(struct cluster_options *o, int c)
     case 'k':
         return cli_parse_count(optarg, 1, 1000000, &o->k);
     case 'm':
-        return strcmp(optarg, "kmeans") == 0;
+        o->sinkhorn = strcmp(optarg, "sinkhorn") == 0;
+        return o->sinkhorn || strcmp(optarg, "kmeans") == 0;
     case 'i':
         return take_init(o);
     case 'n':
+        o->iterations_given = true;
         return cli_parse_count(optarg, 0, 1000000, &o->iterations);
     case 'e':
+        o->tolerance_given = true;
         return cli_parse_real(optarg, 0, 1, &o->tolerance);
     case 'r':
         return cli_parse_count(optarg, 1, 1000, &o->restarts);
@@ -113,16 +147,46 @@ static bool take_value(struct cluster_options *o, int c)
         return cli_parse_count(optarg, 1, 65536, &o->pca_dim);
     case 's':
         return cli_parse_count(optarg, 0, INT64_MAX, &o->seed);
+    case 'l':
+        return cli_parse_real(optarg, 0.1, 1000, &o->transport.options.lambda);
+    case 'g':
+        return take_marginals(o);
+    case 'd':
+        return cli_parse_real(optarg, 0, 1, &o->transport.marginals.sd);
+    case 'x':
+        return cli_parse_real(optarg, 0, 10, &o->transport.marginals.exponent);
     default:
         return cli_parse_count(optarg, 0, 1024, &o->threads);
     }
 }
 
+/* Options of both methods, for sinkhorn. */
+static void fill_transport(struct cluster_options *o)
+{
+    struct cluster_sinkhorn *t = &o->transport;
+    t->file = o->file;
+    t->out = o->out;
+    t->truth_file = o->truth_file;
+    t->k = o->k;
+    t->json = o->json;
+    t->marginals.seed = o->seed;
+    t->options.threads = rows_threads((int64_t)o->threads);
+    if (o->iterations_given)
+        t->options.iterations = (uint32_t)o->iterations;
+    if (o->tolerance_given)
+        t->options.tolerance = o->tolerance;
+}
+
 /* -1 to go on, else the exit status. */
 static int check_options(struct cluster_options *o, int argc, char **argv)
 {
-    if (optind + 1 != argc || !o->k || !o->out)
-        return cli_usage("cluster", "needs F.npy, --k and --out");
+    if (optind + 1 != argc || !o->out || (!o->k && !o->sinkhorn))
+        return cli_usage("cluster", o->sinkhorn ? "needs F.npy and --out" : "needs F.npy, --k and --out");
+    const char *other = o->sinkhorn ? o->only_kmeans : o->only_sinkhorn;
+    if (other)
+        return cli_usage("cluster", "--%s is of --method %s", other, o->sinkhorn ? "kmeans" : "sinkhorn");
+    if (o->sinkhorn && o->iterations_given && o->iterations == 0)
+        return cli_usage("cluster", "--iterations 0: Sinkhorn-Knopp needs one at least");
     if (o->init_file && o->restarts > 1)
         return cli_usage("cluster", "--restarts from the same given centroids would all be equal");
     o->file = argv[optind];
@@ -132,57 +196,90 @@ static int check_options(struct cluster_options *o, int argc, char **argv)
     o->kmeans.tolerance = o->tolerance;
     o->kmeans.threads = rows_threads((int64_t)o->threads);
     o->kmeans.seed = o->seed;
+    fill_transport(o);
     return -1;
+}
+
+static const struct option long_options[] = {
+    {"k", required_argument, NULL, 'k'},
+    {"method", required_argument, NULL, 'm'},
+    {"init", required_argument, NULL, 'i'},
+    {"iterations", required_argument, NULL, 'n'},
+    {"tolerance", required_argument, NULL, 'e'},
+    {"restarts", required_argument, NULL, 'r'},
+    {"normalize", required_argument, NULL, 'z'},
+    {"pca-dim", required_argument, NULL, 'p'},
+    {"seed", required_argument, NULL, 's'},
+    {"threads", required_argument, NULL, 't'},
+    {"truth", required_argument, NULL, 'T'},
+    {"out", required_argument, NULL, 'o'},
+    {"centroids", required_argument, NULL, 'C'},
+    {"audio", required_argument, NULL, 'A'},
+    {"lambda", required_argument, NULL, 'l'},
+    {"marginals", required_argument, NULL, 'g'},
+    {"marginal-sd", required_argument, NULL, 'd'},
+    {"zipf-exponent", required_argument, NULL, 'x'},
+    {"alpha", required_argument, NULL, 'a'},
+    {"compat", no_argument, NULL, 'c'},
+    {"json", no_argument, NULL, 'J'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Files and flags; false for an option that has a value of its own kind. */
+static bool take_name(struct cluster_options *o, int c)
+{
+    switch (c) {
+    case 'T':
+        o->truth_file = optarg;
+        return true;
+    case 'o':
+        o->out = optarg;
+        return true;
+    case 'C':
+        o->centroids_out = optarg;
+        return true;
+    case 'A':
+        o->transport.audio = optarg;
+        return true;
+    case 'a':
+        o->transport.alpha_out = optarg;
+        return true;
+    case 'c':
+        return o->transport.options.compat = true;
+    case 'J':
+        return o->json = true;
+    default:
+        return false;
+    }
 }
 
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct cluster_options *o)
 {
-    static const struct option options[] = {
-        {"k", required_argument, NULL, 'k'},
-        {"method", required_argument, NULL, 'm'},
-        {"init", required_argument, NULL, 'i'},
-        {"iterations", required_argument, NULL, 'n'},
-        {"tolerance", required_argument, NULL, 'e'},
-        {"restarts", required_argument, NULL, 'r'},
-        {"normalize", required_argument, NULL, 'z'},
-        {"pca-dim", required_argument, NULL, 'p'},
-        {"seed", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 't'},
-        {"truth", required_argument, NULL, 'T'},
-        {"out", required_argument, NULL, 'o'},
-        {"centroids", required_argument, NULL, 'C'},
-        {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
     int c, at = 0;
     *o = (struct cluster_options){
-        .init_name = "kmeans++", .iterations = 20, .restarts = 1, .pca_dim = 256, .tolerance = 1e-4};
+        .init_name = "kmeans++",
+        .iterations = 20,
+        .restarts = 1,
+        .pca_dim = 256,
+        .tolerance = 1e-4,
+        .transport = {.marginals = {.sd = 0.1, .exponent = 1},
+                      .options = {.lambda = 20, .tolerance = 1e-3, .iterations = 2000}}};
     optind = 0;
-    while ((c = getopt_long(argc, argv, "", options, &at)) != -1) {
-        switch (c) {
-        case 'T':
-            o->truth_file = optarg;
-            break;
-        case 'o':
-            o->out = optarg;
-            break;
-        case 'C':
-            o->centroids_out = optarg;
-            break;
-        case 'J':
-            o->json = true;
-            break;
-        case 'h':
+    while ((c = getopt_long(argc, argv, "", long_options, &at)) != -1) {
+        if (c == 'h') {
             fputs(help, stdout);
             return 0;
-        case '?':
-            return cli_usage("cluster", "wrong arguments");
-        default:
-            if (!take_value(o, c))
-                return cli_usage("cluster", "--%s %s: not one of its values", options[at].name, optarg);
         }
+        if (c == '?')
+            return cli_usage("cluster", "wrong arguments");
+        if (strchr("irzpC", c))
+            o->only_kmeans = long_options[at].name;
+        if (strchr("Algdxac", c))
+            o->only_sinkhorn = long_options[at].name;
+        if (!take_name(o, c) && !take_value(o, c))
+            return cli_usage("cluster", "--%s %s: not one of its values", long_options[at].name, optarg);
     }
     return check_options(o, argc, argv);
 }
@@ -220,6 +317,33 @@ static int load(struct clustering *w, uint32_t *out_given_columns, struct err *e
     return rc;
 }
 
+/* Subtracts the rows' mean from them and from the `more` rows behind them. */
+static int centre(struct clustering *w, uint64_t more, struct err *e)
+{
+    double *mean = malloc(w->d * sizeof *mean);
+    int rc = mean ? normalize_mean(w->x, w->n, w->d, w->o->kmeans.threads, NULL, mean, e)
+                  : err_sys(e, ENOMEM, "mean of %u columns", w->d);
+    if (rc == 0)
+        rc = normalize_subtract(w->x, w->n + more, w->d, mean, w->o->kmeans.threads, NULL, e);
+    free(mean);
+    return rc;
+}
+
+static int whiten(struct clustering *w, struct err *e)
+{
+    const struct cluster_options *o = w->o;
+    struct normalize_directions by;
+    int rc = centre(w, 0, e);
+    if (rc)
+        return rc;
+    rc = normalize_learn_directions(w->x, w->n, w->d, (uint32_t)o->pca_dim, o->kmeans.threads, NULL, &by, e);
+    if (rc == 0)
+        rc = normalize_project(w->x, w->n, &by, o->kmeans.threads, NULL, e);
+    w->d = rc == 0 ? by.p : w->d;
+    normalize_directions_close(&by);
+    return rc;
+}
+
 /* As the clusterer does it: centred, then cluster.normalize. */
 static int normalize_rows(struct clustering *w, uint32_t given_columns, struct err *e)
 {
@@ -235,9 +359,9 @@ static int normalize_rows(struct clustering *w, uint32_t given_columns, struct e
         memcpy(behind, w->given, k * w->d * sizeof *behind);
     if (plain)
         memset(behind + k * w->d, 0, w->d * sizeof *behind);
-    int rc = normalize_centre(w->x, w->n + (plain ? k + 1 : 0), w->n, w->d, threads, NULL, e);
+    int rc = centre(w, plain ? k + 1 : 0, e);
     if (rc == 0 && o->normalize == NORMALIZE_PCA_WHITEN_L2)
-        rc = normalize_pca_whiten(w->x, w->n, w->n, w->d, (uint32_t)o->pca_dim, threads, NULL, &w->d, e);
+        rc = whiten(w, e);
     if (rc == 0 && !plain)
         rc = normalize_l2(w->x, w->n, w->d, threads, NULL, e);
     if (rc == 0 && k && given_columns != w->d)
@@ -277,25 +401,7 @@ static int write_files(const struct clustering *w, struct err *e)
     return rc;
 }
 
-/* Agreement with the truth, or null. */
-static int measure_truth(const struct clustering *w, json_t **out, struct err *e)
-{
-    struct quality_agreement a;
-    struct quality_truth t;
-    *out = NULL;
-    if (!w->truth)
-        return 0;
-    int rc = quality_agreement(w->result.labels, w->truth, w->n, &a, e);
-    if (rc == 0)
-        rc = quality_truth(w->result.labels, w->truth, w->n, &t, e);
-    if (rc == 0)
-        *out =
-            json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "rows", (json_int_t)t.both, "nmi", a.nmi, "ami",
-                      a.ami, "ari", t.ari, "accuracy", t.accuracy, "entropy", t.entropy, "purity", t.purity);
-    return rc;
-}
-
-static void print_json(const struct clustering *w, const struct quality_sizes *q, json_t *truth)
+static void print_json(const struct clustering *w, json_t *figures)
 {
     const struct cluster_options *o = w->o;
     const struct kmeans_result *r = &w->result;
@@ -305,16 +411,14 @@ static void print_json(const struct clustering *w, const struct quality_sizes *q
                   (json_int_t)w->n, "columns", (int)w->columns, "dim", (int)w->d, "method", "kmeans", "k",
                   (json_int_t)o->k, "init", o->init_name, "normalize", normalizations[o->normalize], "seed",
                   (json_int_t)o->seed, "threads", (int)o->kmeans.threads);
-    json_t *found =
-        json_pack("{s:f, s:i, s:i, s:i, s:I, s:f, s:f, s:I, s:{s:I, s:f, s:I}, s:o?}", "objective",
-                  r->objective, "iterations", (int)r->iterations, "restarts", (int)o->restarts, "restart",
-                  (int)r->restart, "empty_splits", (json_int_t)r->empty_splits, "entropy", q->entropy,
-                  "imbalance", q->imbalance, "empty", (json_int_t)q->empty, "sizes", "min",
-                  (json_int_t)q->min, "median", q->median, "max", (json_int_t)q->max, "truth", truth);
+    json_t *found = json_pack("{s:f, s:i, s:i, s:i, s:I}", "objective", r->objective, "iterations",
+                              (int)r->iterations, "restarts", (int)o->restarts, "restart", (int)r->restart,
+                              "empty_splits", (json_int_t)r->empty_splits);
     json_t *seconds = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load", s->load, "normalize", s->normalize,
                                 "init", s->init, "iterations", s->iterations, "write", s->write, "total",
                                 s->load + s->normalize + s->init + s->iterations + s->write);
     json_object_update(j, found);
+    json_object_update(j, figures);
     json_object_set_new(j, "seconds", seconds);
     json_decref(found);
     json_dumpf(j, stdout, JSON_COMPACT);
@@ -322,7 +426,7 @@ static void print_json(const struct clustering *w, const struct quality_sizes *q
     json_decref(j);
 }
 
-static void print_text(const struct clustering *w, const struct quality_sizes *q, const json_t *truth)
+static void print_text(const struct clustering *w, const struct quality_sizes *q, const json_t *figures)
 {
     const struct cluster_options *o = w->o;
     const struct seconds *s = &w->seconds;
@@ -333,51 +437,38 @@ static void print_text(const struct clustering *w, const struct quality_sizes *q
         "most %.4f\n",
         w->result.objective, w->result.iterations, (unsigned long long)q->min, (unsigned long long)q->max,
         q->median, q->entropy, log((double)o->k));
-    const char *name;
-    json_t *value;
-    if (truth)
-        printf("with the truth:");
-    json_object_foreach((json_t *)(uintptr_t)truth, name, value)
-        printf(strcmp(name, "rows") == 0 ? " %s %.0f" : ", %s %.4f", name, json_number_value(value));
-    printf("%sseconds: load %.3f, normalize %.3f, init %.3f, iterations %.3f, write %.3f\n",
-           truth ? "\n" : "", s->load, s->normalize, s->init, s->iterations, s->write);
-}
-
-/* Seconds since *at, which becomes now. */
-static double lap(double *at)
-{
-    double now = progress_now_s(), took = now - *at;
-    *at = now;
-    return took;
+    cluster_figures_print_truth(figures);
+    printf("seconds: load %.3f, normalize %.3f, init %.3f, iterations %.3f, write %.3f\n", s->load,
+           s->normalize, s->init, s->iterations, s->write);
 }
 
 static int cluster(struct clustering *w, struct err *e)
 {
     struct quality_sizes sizes;
-    json_t *truth = NULL;
+    json_t *figures;
     uint32_t given_columns = 0;
     double at = progress_now_s();
     int rc = load(w, &given_columns, e);
-    w->seconds.load = lap(&at);
+    w->seconds.load = cluster_lap(&at);
     if (rc == 0)
         rc = normalize_rows(w, given_columns, e);
-    w->seconds.normalize = lap(&at);
+    w->seconds.normalize = cluster_lap(&at);
     if (rc == 0)
         rc = run_kmeans(w, e);
-    lap(&at);
+    cluster_lap(&at);
     if (rc == 0)
         rc = write_files(w, e);
-    w->seconds.write = lap(&at);
+    w->seconds.write = cluster_lap(&at);
     if (rc == 0)
-        rc = quality_sizes(w->result.labels, w->n, (uint32_t)w->o->k, &sizes, e);
-    if (rc == 0)
-        rc = measure_truth(w, &truth, e);
-    if (rc == 0 && w->o->json)
-        print_json(w, &sizes, json_incref(truth));
-    else if (rc == 0)
-        print_text(w, &sizes, truth);
-    json_decref(truth);
-    return rc;
+        rc = cluster_figures(w->result.labels, w->truth, w->n, (uint32_t)w->o->k, &sizes, &figures, e);
+    if (rc)
+        return rc;
+    if (w->o->json)
+        print_json(w, figures);
+    else
+        print_text(w, &sizes, figures);
+    json_decref(figures);
+    return 0;
 }
 
 int cli_cluster(int argc, char **argv)
@@ -388,7 +479,7 @@ int cli_cluster(int argc, char **argv)
     if (status >= 0)
         return status;
     struct clustering w = {.o = &o};
-    int rc = cluster(&w, &e);
+    int rc = o.sinkhorn ? cluster_sinkhorn_run(&o.transport, &e) : cluster(&w, &e);
     free(w.x);
     free(w.given);
     free(w.truth);

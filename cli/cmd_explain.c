@@ -1,9 +1,11 @@
-/* xdc explain: what the codes of files and clips, and the warnings of a run, mean. */
+/* xdc explain: what the codes of files and clips, and the warnings of a run, mean; what became of one clip.
+ */
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/explain_clip.h"
 #include "lib/media/codes.h"
 #include "lib/run_warning.h"
 
@@ -120,20 +122,34 @@ static int explain(const char *word)
 
 int cli_explain(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"markdown", no_argument, NULL, 'm'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"markdown", no_argument, NULL, 'm'},
+                                            {"run", required_argument, NULL, 'r'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int c, status = 0;
-    bool markdown = false;
+    bool markdown = false, json = false;
+    const char *run = NULL;
     optind = 0;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (c == 'h') {
             fputs(help, stdout);
             return 0;
         }
-        if (c != 'm')
+        if (c == '?')
             return 64;
-        markdown = true;
+        markdown |= c == 'm';
+        json |= c == 'j';
+        run = c == 'r' ? optarg : run;
     }
+    if (optind < argc && strcmp(argv[optind], "clip") == 0) {
+        if (argc - optind != 2 || !run || markdown)
+            return cli_usage("explain", "clip takes one CLIP and --run");
+        struct err e;
+        return explain_clip(argv[optind + 1], run, json, &e) < 0 ? cli_fail("explain", &e) : 0;
+    }
+    if (run || json)
+        return cli_usage("explain", "--run and --json go with clip");
     if (argc - optind > 1 || (markdown && optind < argc))
         return cli_usage("explain", "takes one code");
     if (markdown)

@@ -13,7 +13,8 @@
 static const char help[] = "examples:\n"
                            "  xdc features run --round 3 --modality video --out f.npy\n"
                            "  xdc features run --round last --modality audio --out f.npy\n\n"
-                           "usage: xdc features RUN --round R|last --modality video|audio --out F.npy\n\n"
+                           "usage: xdc features RUN --round R|last --modality ENCODER --out F.npy\n\n"
+                           "ENCODER: video or audio; of same-modality video-a, ..., of selavi video-g0, ...\n"
                            "f32 [clips, dim], rows in the order of clip ids (video index x clips_per_video + "
                            "j); the rows of clips without features\n"
                            "are NaN.\n";
@@ -42,6 +43,15 @@ static int write_rows(struct feature_dump *d, uint32_t enc, const char *out, str
     return rc;
 }
 
+/* "video, audio" */
+static void list_encoders(const struct feature_info *info, char out[512])
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (uint32_t i = 0; i < info->encoders && n < 512; i++)
+        n += (size_t)snprintf(out + n, 512 - n, "%s%s", i ? ", " : "", info->encoder[i].name);
+}
+
 static int features(const char *run, const char *round_text, const char *modality, const char *out,
                     struct err *e)
 {
@@ -58,8 +68,11 @@ static int features(const char *run, const char *round_text, const char *modalit
     const struct feature_info *info = feature_dump_info(d);
     while (enc < info->encoders && strcmp(info->encoder[enc].name, modality) != 0)
         enc++;
-    rc = enc < info->encoders ? write_rows(d, enc, out, e)
-                              : err_set(e, XDC_EUSAGE, "%s has no features of %s", dir, modality);
+    char names[512];
+    list_encoders(info, names);
+    rc = enc < info->encoders
+             ? write_rows(d, enc, out, e)
+             : err_set(e, XDC_EUSAGE, "%s has no features of %s: it has those of %s", dir, modality, names);
     feature_dump_close(d);
     return rc;
 }

@@ -136,14 +136,17 @@ static int supervise(struct run *r, char **args, struct err *e)
 static int conclude(struct run *r)
 {
     struct err e;
-    const char *dir = r->d.conf.run.dir;
+    const struct conf *c = &r->d.conf;
+    const char *dir = c->run.dir;
+    enum net_pair pair = conf_pair(c);
     if (r->supervisor.reason[0]) {
         fprintf(stderr, "xdc run: %s\n", r->supervisor.reason);
         return r->supervisor.status;
     }
     if (run_view_summary(dir, stdout, &e) < 0)
         return cli_fail("run", &e);
-    printf("encoders: %s/export/video.safetensors %s/export/audio.safetensors\n", dir, dir);
+    printf("encoders: %s/export/%s.safetensors %s/export/%s.safetensors\n", dir,
+           net_encoder_name(pair, NET_VIDEO), dir, net_encoder_name(pair, NET_AUDIO));
     return 0;
 }
 

@@ -47,31 +47,46 @@ static void print_number(FILE *out, const json_t *j, int width, int decimals)
         fprintf(out, "%*s", width, "-");
 }
 
-/* A source's figure, "joint" standing for both under cdc. */
-static const json_t *figure(const json_t *labels, const char *source, const char *key)
+/* A figure of the source of encoder i. Where both learn the same one, that; of several heads the best. */
+static const json_t *figure(const json_t *labels, unsigned i, const char *key)
 {
-    const json_t *sources = json_object_get(json_object_get(labels, "quality"), "sources");
-    const json_t *s = json_object_get(sources, source);
-    if (!s)
-        s = json_object_get(sources, "joint");
-    return json_object_get(s, key);
+    const json_t *quality = json_object_get(labels, "quality"),
+                 *sources = json_object_get(quality, "sources");
+    const char *best = json_string_value(json_object_get(quality, "best_head"));
+    if (best)
+        return json_object_get(json_object_get(sources, best), key);
+    return json_object_get(run_view_member(sources, json_object_size(sources) == 2 ? i : 0), key);
 }
 
 static void print_round(FILE *out, size_t i, const struct round_events *r)
 {
     const json_t *loss = json_object_get(r->epoch, "loss");
     fprintf(out, "%5zu ", i);
-    print_number(out, figure(r->labels, "video", "ami_truth"), 9, 3);
-    print_number(out, figure(r->labels, "audio", "ami_truth"), 9, 3);
-    print_number(out, figure(r->labels, "video", "ami_other"), 9, 3);
-    print_number(out, figure(r->labels, "video", "ami_previous"), 9, 3);
-    print_number(out, figure(r->labels, "audio", "ami_previous"), 9, 3);
-    print_number(out, json_object_get(loss, "video"), 9, 3);
-    print_number(out, json_object_get(loss, "audio"), 9, 3);
+    print_number(out, figure(r->labels, 0, "ami_truth"), 9, 3);
+    print_number(out, figure(r->labels, 1, "ami_truth"), 9, 3);
+    print_number(out, figure(r->labels, 0, "ami_other"), 9, 3);
+    print_number(out, figure(r->labels, 0, "ami_previous"), 9, 3);
+    print_number(out, figure(r->labels, 1, "ami_previous"), 9, 3);
+    print_number(out, run_view_member(loss, 0), 9, 3);
+    print_number(out, run_view_member(loss, 1), 9, 3);
     print_number(out, json_object_get(r->extract, "clips_per_s"), 11, 1);
     print_number(out, json_object_get(r->epoch, "clips_per_s"), 11, 1);
     print_number(out, json_object_get(r->labels, "seconds"), 10, 2);
     fputc('\n', out);
+}
+
+/* The encoders are called as the first loss says. */
+static void print_names(FILE *out, const struct round_events *rounds, size_t n)
+{
+    const char *name[2] = {"video", "audio"};
+    json_t *loss = NULL;
+    for (size_t i = 0; i < n && !loss; i++)
+        loss = json_object_get(rounds[i].epoch, "loss");
+    void *at = json_object_iter(loss);
+    for (unsigned i = 0; at && i < 2; i++, at = json_object_iter_next(loss, at))
+        name[i] = json_object_iter_key(at);
+    fprintf(out, "round  %7s  %7s   modality  %7s  %7s  %7s  %7s    extract      train   seconds\n", name[0],
+            name[1], name[0], name[1], name[0], name[1]);
 }
 
 int run_view_summary(const char *run_dir, FILE *out, struct err *e)
@@ -97,10 +112,9 @@ int run_view_summary(const char *run_dir, FILE *out, struct err *e)
         json_decref(event);
     }
     fputs("      AMI with truth     AMI other  AMI with previous   last loss          clips/s               "
-          "label\n"
-          "round    video    audio   modality    video    audio    video    audio    extract      train   "
-          "seconds\n",
+          "label\n",
           out);
+    print_names(out, rounds, n);
     for (size_t i = 0; i < n; i++) {
         print_round(out, i, &rounds[i]);
         json_decref(rounds[i].extract);

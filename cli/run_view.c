@@ -55,6 +55,14 @@ static int format_labels(const json_t *quality, char *out, size_t size)
     return n;
 }
 
+const json_t *run_view_member(const json_t *object, unsigned i)
+{
+    void *at = json_object_iter((json_t *)object);
+    while (at && i-- > 0)
+        at = json_object_iter_next((json_t *)object, at);
+    return json_object_iter_value(at);
+}
+
 static void format_line(const json_t *t, char *out, size_t size)
 {
     char left[24];
@@ -69,8 +77,9 @@ static void format_line(const json_t *t, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n, "  %.0f/%.0f clips  %.1f/s  left %s", number(t, "done"),
                       number(t, "total"), number(t, "clips_per_s"), left);
     if (strcmp(phase, "train") == 0)
-        n += snprintf(out + n, size - (size_t)n, "  loss %.3f %.3f", number(loss, "video"),
-                      number(loss, "audio"));
+        n += snprintf(out + n, size - (size_t)n, "  loss %.3f %.3f",
+                      json_number_value(run_view_member(loss, 0)),
+                      json_number_value(run_view_member(loss, 1)));
     if (strcmp(phase, "train") == 0)
         n += format_labels(json_object_get(t, "quality"), out + n, size - (size_t)n);
     if (number(t, "quarantined") > 0)

@@ -21,6 +21,10 @@ void run_view_show(struct run_view *v, const json_t *trainer);
 void run_view_note(struct run_view *v, const char *text);
 /* Ends the open line. */
 void run_view_end(struct run_view *v);
+/* Number i of the values of an object, in its order: what the first or second encoder has, whatever it is
+ * called. NULL when there are fewer. */
+const json_t *run_view_member(const json_t *object, unsigned i);
+
 /* The table of the run out of <run_dir>/events.jsonl: per round losses, AMI of the sources, clips/s of the
  * phases. */
 int run_view_summary(const char *run_dir, FILE *out, struct err *e) WARN_UNUSED;

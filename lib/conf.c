@@ -2,13 +2,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <yaml.h>
+#include "lib/conf_across.h"
 #include "lib/fsutil.h"
 
 #define FILE_MAX (1024 * 1024)
@@ -451,54 +451,12 @@ static bool origin_of_keys(const struct load *l, const char *a, const char *b, s
     return !first->bad && !second->bad;
 }
 
-static void check_depth(struct load *l, const char *key, int64_t depth)
+static void on_conflict(void *load, const char *a, const char *b, const char *what)
 {
+    struct load *l = load;
     struct origin at;
-    if (depth != 10 && depth != 18 && depth != 34 && origin_of_keys(l, key, key, &at))
-        fault(l, at, "%s: %" PRId64 " is not 10, 18 or 34", key, depth);
-}
-
-/* Rows are kept of clips that both encoders learn from at one step, for an extraction. */
-static void check_harvest(struct load *l)
-{
-    const struct conf *c = l->out;
-    struct origin at;
-    if (!c->train.harvest)
-        return;
-    bool apart =
-        c->train.balance == BALANCE_RESAMPLE || (c->train.balance == BALANCE_AUTO && c->method == METHOD_SDC);
-    if (c->method == METHOD_SUPERVISED && origin_of_keys(l, "train.harvest", "method", &at))
-        fault(l, at, "train.harvest: method supervised extracts no features");
-    else if (apart && origin_of_keys(l, "train.harvest", "train.balance", &at))
-        fault(l, at,
-              "train.harvest: with train.balance resample each encoder has an order of its own, so that no "
-              "clip "
-              "goes through both; take off or weight");
-}
-
-/* What only several values together can get wrong. */
-static void check_across(struct load *l)
-{
-    const struct conf *c = l->out;
-    struct origin at;
-    if (c->augment.resize_max != 0 && c->augment.resize_max < c->video.resize &&
-        origin_of_keys(l, "augment.resize_max", "video.resize", &at))
-        fault(l, at, "augment.resize_max: %" PRId64 " is below video.resize %" PRId64 "; 0 switches it off",
-              c->augment.resize_max, c->video.resize);
-    /* video.resize is also the smallest side drawn in training and the one of the evaluation crop. */
-    if (c->augment.crop_jitter_px < 0 && c->video.crop > c->video.resize &&
-        origin_of_keys(l, "video.crop", "video.resize", &at))
-        fault(l, at, "video.crop: %" PRId64 " does not fit into video.resize %" PRId64, c->video.crop,
-              c->video.resize);
-    if (c->train.batch % c->run.ranks && origin_of_keys(l, "train.batch", "run.ranks", &at))
-        fault(l, at, "train.batch: %" PRId64 " clips cannot be dealt evenly to run.ranks %" PRId64,
-              c->train.batch, c->run.ranks);
-    if (c->train.early_stop > 0 && c->train.holdout <= 0 &&
-        origin_of_keys(l, "train.early_stop", "train.holdout", &at))
-        fault(l, at, "train.early_stop: nothing is held out to stop by: train.holdout is 0");
-    check_harvest(l);
-    check_depth(l, "net.video_depth", c->net.video_depth);
-    check_depth(l, "net.audio_depth", c->net.audio_depth);
+    if (origin_of_keys(l, a, b, &at))
+        fault(l, at, "%s", what);
 }
 
 /* The directory that relative paths of an origin count from. */
@@ -563,7 +521,7 @@ int conf_load(const char *path, const char *const *sets, size_t n_sets, conf_on_
         load_set(&l, sets[i]);
     if (good) {
         check_required(&l);
-        check_across(&l);
+        conf_across(l.out, on_conflict, &l);
         resolve_paths(&l);
     }
     free(l.origins);

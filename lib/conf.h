@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include "lib/err.h"
+#include "lib/pair.h"
 
 #define CONF_STRING_MAX 512
 #define CONF_RANKS_MAX 64
@@ -30,14 +31,14 @@ enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
 enum conf_heads { HEADS_FRESH, HEADS_KEEP, HEADS_AUTO };
 enum conf_update { UPDATE_ALL, UPDATE_FC };
 enum conf_schedule { SCHEDULE_COSINE, SCHEDULE_STEP };
-enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16 };
+enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16, CONF_DTYPE_BF16 };
 
 /* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the
  * enums above. */
 struct conf {
     struct {
         char dir[CONF_STRING_MAX];
-        int64_t seed, decoders, ranks, port;
+        int64_t seed, decoders, ranks, port, clusterer;
         char address[CONF_STRING_MAX];
         double rank_timeout_s;
     } run;
@@ -59,7 +60,7 @@ struct conf {
     } labels;
     struct {
         int64_t heads, groups, iterations, marginals, align, compat; /* marginals: enum conf_marginals */
-        double lambda, tolerance, marginal_sd, zipf_exponent;
+        double lambda, tolerance, marginal_sd, zipf_exponent, relabel_power;
     } selavi;
     struct {
         int64_t frames, resize, crop, scaling; /* enum media_scaling */
@@ -83,7 +84,8 @@ struct conf {
     struct {
         int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */
         int64_t memory_mib;
-        double tolerance, interval_s;
+        double tolerance, interval_s, checkpoint_s;
+        char dir[CONF_STRING_MAX];
     } cluster;
     struct {
         int64_t rounds, epochs, batch, balance, threads, nesterov, keep, keep_every, tensorboard, sync_norm;
@@ -100,7 +102,7 @@ struct conf {
         int64_t clips, batches;
     } stats;
     struct {
-        int64_t dtype;
+        int64_t dtype, keep_rounds;
     } features;
     struct {
         int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox;
@@ -156,5 +158,16 @@ void conf_print_value(const struct conf *c, const struct conf_key *key, char *ou
 /* The schema as a commented YAML file: what --help-config prints. */
 void conf_print_schema(FILE *f);
 
-/* Identity of the run: XXH3 over all CONF_IDENTITY keys with their values and the manifest's identity. */
+/* The encoders of the configured method. */
+static inline enum net_pair conf_pair(const struct conf *c)
+{
+    if (c->method != METHOD_SAME_MODALITY)
+        return NET_PAIR_BOTH;
+    return c->same.modality == MODALITY_VIDEO ? NET_PAIR_VIDEO : NET_PAIR_AUDIO;
+}
+
+/* True for a key that may not change when the run is continued. */
+bool conf_is_identity(const struct conf *c, const struct conf_key *key);
+
+/* Identity of the run: XXH3 over all identity keys with their values and the manifest's identity. */
 uint64_t conf_identity(const struct conf *c, uint64_t manifest_identity);

@@ -113,12 +113,19 @@ void conf_print_schema(FILE *f)
     }
 }
 
+bool conf_is_identity(const struct conf *c, const struct conf_key *key)
+{
+    if (key->offset == offsetof(struct conf, train.rounds)) /* they divide the whole training */
+        return c->method == METHOD_SELAVI && c->selavi.relabel_power > 0;
+    return key->flags & CONF_IDENTITY;
+}
+
 uint64_t conf_identity(const struct conf *c, uint64_t manifest_identity)
 {
     char text[64 * 1024], value[2 * CONF_STRING_MAX + 3];
     size_t used = 0;
     for (size_t i = 0; i < conf_schema_len; i++) {
-        if (!(conf_schema[i].flags & CONF_IDENTITY))
+        if (!conf_is_identity(c, &conf_schema[i]))
             continue;
         conf_print_value(c, &conf_schema[i], value, sizeof value);
         used += (size_t)snprintf(text + used, sizeof text - used, "%s=%s\n", conf_schema[i].key, value);

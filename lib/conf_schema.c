@@ -27,6 +27,8 @@ const struct conf_key conf_schema[] = {
     INT("run.seed", run.seed, 0, 4294967295.0, "0", NULL, CONF_IDENTITY,
         "all randomness of the run follows from it"),
     INT("run.decoders", run.decoders, 1, 256, "1", "processes", 0, "decoders that `xdc run` starts"),
+    BOOL("run.clusterer", run.clusterer, "true", 0,
+         "`xdc run` starts a clusterer; false: one is started by hand, on this or another host"),
     INT("run.ranks", run.ranks, 1, CONF_RANKS_MAX, "1", "processes", 0,
         "trainer processes (ranks) that train together, one per GPU or group of cores"),
     STR("run.address", run.address, "", 0,
@@ -74,6 +76,10 @@ const struct conf_key conf_schema[] = {
          "gaussian: deviation of a cluster's size as a share of the mean"),
     REAL("selavi.zipf_exponent", selavi.zipf_exponent, 0, 10, "1", NULL, CONF_IDENTITY,
          "zipf: the n-th largest cluster is as large as n to minus this"),
+    REAL("selavi.relabel_power", selavi.relabel_power, 0, 10, "1.5", NULL, CONF_IDENTITY,
+         "round j begins at train.rounds x train.epochs epochs x (j / train.rounds) to this power, each "
+         "round's "
+         "labels for the steps up to the next; 0: every train.epochs epochs"),
     BOOL("selavi.align", selavi.align, "true", CONF_IDENTITY,
          "before the first labels the audio heads' outputs are permuted to agree with the video heads'"),
     BOOL("selavi.compat", selavi.compat, "false", CONF_IDENTITY,
@@ -142,6 +148,10 @@ const struct conf_key conf_schema[] = {
         "rows above it lie in a file in run.dir while they are clustered; 0: a third of the free memory"),
     REAL("cluster.interval_s", cluster.interval_s, 0.05, 3600, "1", "s", 0,
          "how often the feature store is looked at"),
+    REAL("cluster.checkpoint_s", cluster.checkpoint_s, 0.05, 86400, "20", "s", 0,
+         "a k-means that is killed loses no more than this"),
+    STR("cluster.dir", cluster.dir, "", CONF_PATH,
+        "of a clusterer on another host: its replicas of dumps and the tables it makes; empty: run.dir"),
     INT("train.rounds", train.rounds, 1, 1000, "5", "rounds", 0,
         "deep-clustering rounds: extract, cluster, train"),
     INT("train.epochs", train.epochs, 1, 10000, "10", "epochs", CONF_IDENTITY, "epochs of each round"),
@@ -229,7 +239,10 @@ const struct conf_key conf_schema[] = {
         "clips that give log-mel mean and deviation"),
     INT("stats.batches", stats.batches, 1, 10000, "20", "batches", CONF_IDENTITY,
         "batches that fill batch-norm statistics before the first extraction"),
-    CHOICE("features.dtype", features.dtype, "f32|f16", "f32", CONF_IDENTITY, "how features are stored"),
+    CHOICE("features.dtype", features.dtype, "f32|f16|bf16", "f32", CONF_IDENTITY, "how features are stored"),
+    INT("features.keep_rounds", features.keep_rounds, 0, 1e6, "2", "rounds", 0,
+        "newest dumps kept, beside those that are not clustered yet or that a kept checkpoint stands in; 0: "
+        "all"),
     INT("decoder.workers", decoder.workers, 0, 1024, "0", "processes", 0,
         "media workers of a decoder; 0: one per CPU"),
     INT("decoder.cpu_s", decoder.cpu_s, 1, 3600, "5", "s", 0, "CPU time that one clip may take"),
@@ -244,15 +257,19 @@ const struct conf_key conf_schema[] = {
     REAL("decoder.hedge", decoder.hedge, 0, 1000, "4", NULL, 0,
          "a clip that takes this many times the 99th percentile is leased a second time; 0: never"),
     STR("endpoints.clips", endpoints.clips, "", 0,
-        "ZeroMQ endpoint of leases and samples; empty: ipc in the runtime directory"),
-    STR("endpoints.features", endpoints.features, "", 0, "ZeroMQ endpoint of dump notices; empty: ipc"),
-    STR("endpoints.labels", endpoints.labels, "", 0, "ZeroMQ endpoint of label notices; empty: ipc"),
+        "ZeroMQ endpoint of leases and samples, for rank R with port + R (tcp) or -R behind (ipc); empty: "
+        "ipc in the "
+        "runtime directory"),
+    STR("endpoints.features", endpoints.features, "", 0,
+        "ZeroMQ endpoint of dumps, for rank R as endpoints.clips; empty: ipc"),
+    STR("endpoints.labels", endpoints.labels, "", 0,
+        "ZeroMQ endpoint of label tables, bound by the clusterer; empty: ipc"),
     REAL("limits.max_bad_share", limits.max_bad_share, 0, 1, "0.5", NULL, 0,
          "share of quarantined clips at which the run stops"),
     INT("limits.max_rollbacks", limits.max_rollbacks, 0, 1e6, "3", "batches", 0,
         "batches whose loss or gradient is not finite, each passed over after going back to a checkpoint, "
         "before the run stops"),
     INT("limits.disk_reserve_mib", limits.disk_reserve_mib, 0, 1e9, "64", "MiB", 0,
-        "free space below which no dump is begun"),
+        "free space that dumps, their replicas and what is clustered leave; the extraction pauses below it"),
 };
 const size_t conf_schema_len = sizeof conf_schema / sizeof conf_schema[0];

@@ -143,6 +143,9 @@ static int load_config(struct daemon *d, const struct options *o)
         printf("configuration is good\n");
         return 0;
     }
+    /* A clusterer with a directory of its own may be where the run's is not. */
+    if (d->conf.cluster.dir[0] && strcmp(d->name, "xdc-clusterer") == 0)
+        return -1;
     rc = fs_mkdirs(d->conf.run.dir, &e);
     if (rc < 0) {
         fprintf(stderr, "%s: run.dir: %s\n", d->name, e.msg);
@@ -243,6 +246,23 @@ static int socket_path(const struct conf *c, const char *name, char out[PATH_MAX
     return rc;
 }
 
+/* Each rank binds its own: the next ports of a tcp endpoint, "-<rank>" behind an ipc one. */
+static int given_endpoint(const char *given, int rank, char out[CONF_STRING_MAX], struct err *e)
+{
+    const char *colon = strrchr(given, ':');
+    int n, port;
+    if (rank == 0)
+        n = snprintf(out, CONF_STRING_MAX, "%s", given);
+    else if (strncmp(given, "tcp://", 6) != 0)
+        n = snprintf(out, CONF_STRING_MAX, "%s-%d", given, rank);
+    else if (parse_index(colon + 1, &port) && port + rank <= INDEX_MAX)
+        n = snprintf(out, CONF_STRING_MAX, "%.*s:%d", (int)(colon - given), given, port + rank);
+    else
+        return err_set(e, XDC_ECONF, "endpoint %s: there is no port for rank %d", given, rank);
+    return n < CONF_STRING_MAX ? 0
+                               : err_set(e, XDC_ECONF, "endpoint %s is too long for rank %d", given, rank);
+}
+
 int daemon_endpoint(const struct conf *c, const char *edge, int rank, char out[CONF_STRING_MAX],
                     struct err *e)
 {
@@ -256,10 +276,8 @@ int daemon_endpoint(const struct conf *c, const char *edge, int rank, char out[C
         given = c->endpoints.labels;
     else
         return err_set(e, -EINVAL, "there is no edge '%s'", edge);
-    if (*given) {
-        snprintf(out, CONF_STRING_MAX, "%s", given);
-        return 0;
-    }
+    if (*given)
+        return given_endpoint(given, strcmp(edge, "labels") == 0 ? 0 : rank, out, e);
     /* The clusterer alone binds labels; the other edges are bound by each rank. */
     if (strcmp(edge, "labels") == 0)
         snprintf(name, sizeof name, "labels");

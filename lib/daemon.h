@@ -34,8 +34,9 @@ void daemon_ready(const char *status);
  * nothing. */
 void daemon_end(struct daemon *d);
 
-/* Endpoint of an edge ("clips", "features", "labels") of rank `rank`: the configured one, or ipc in the
- * runtime directory. -ENOENT when the run's directory is missing. */
+/* Endpoint of an edge ("clips", "features", "labels") of rank `rank`: the configured one (for rank R with
+ * port + R, or -R behind an ipc path; labels has no ranks), or ipc in the runtime directory. -ENOENT when the
+ * run's directory is missing; XDC_ECONF when there is no such port. */
 int daemon_endpoint(const struct conf *c, const char *edge, int rank, char out[CONF_STRING_MAX],
                     struct err *e) WARN_UNUSED;
 /* Path of a daemon's status socket: <runtime dir>/<name>.sock, e.g. "trainer-0", "decoder-1", "clusterer". */

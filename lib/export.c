@@ -66,18 +66,23 @@ static const char *config(const json_t *record, const char *key, const char *oth
     return text ? text : otherwise;
 }
 
+static bool sees_video(const char *encoder)
+{
+    return strncmp(encoder, "video", 5) == 0;
+}
+
 static const char *flavour_of(const json_t *record, const char *encoder)
 {
     bool factored = strcmp(config(record, "net.video", "r2plus1d"), "r2plus1d") == 0;
     bool xdc = strcmp(config(record, "net.flavour", "xdc"), "xdc") == 0;
-    return strcmp(encoder, "video") == 0 && factored && xdc ? "xdc" : "torchvision";
+    return sees_video(encoder) && factored && xdc ? "xdc" : "torchvision";
 }
 
 /* "r2plus1d_18", "s3d", "resnet18", "resnet18_vmz"; the caller frees. */
 static char *network_of(const json_t *record, const char *encoder)
 {
     char text[64];
-    if (strcmp(encoder, "audio") == 0) {
+    if (!sees_video(encoder)) {
         bool vmz = strcmp(config(record, "net.audio_stem", "torchvision"), "vmz") == 0;
         snprintf(text, sizeof text, "resnet%s%s", config(record, "net.audio_depth", "18"), vmz ? "_vmz" : "");
     } else {
@@ -90,7 +95,7 @@ static char *network_of(const json_t *record, const char *encoder)
 
 static const char *eps_of(const json_t *record, const char *encoder)
 {
-    if (strcmp(encoder, "audio") == 0)
+    if (!sees_video(encoder))
         return strcmp(config(record, "net.audio_stem", "torchvision"), "vmz") == 0 ? "1e-3" : "1e-5";
     bool s3d = strcmp(config(record, "net.video", "r2plus1d"), "s3d") == 0;
     return s3d || strcmp(flavour_of(record, encoder), "xdc") == 0 ? "1e-3" : "1e-5";
@@ -106,7 +111,7 @@ static void fill_meta(struct meta *m, const char *encoder, const json_t *record,
                                               {"xdc.resize", "video.resize"},
                                               {"xdc.crop", "video.crop"},
                                               {"xdc.scaling", "video.scaling"}};
-    bool video = strcmp(encoder, "video") == 0;
+    bool video = sees_video(encoder);
     const json_t *c = json_object_get(record, "config");
     meta_add(m, "format", strdup("pt"));
     meta_add(m, "xdc.encoder", strdup(encoder));
@@ -230,7 +235,7 @@ int export_weights(const char *weights, const char *encoder, const char *const (
 static int write_encoder(const struct safetensors *s, const char *encoder, unsigned what,
                          const json_t *record, const json_t *state, const char *out, struct err *e)
 {
-    bool s3d = strcmp(encoder, "video") == 0 && strcmp(config(record, "net.video", ""), "s3d") == 0;
+    bool s3d = sees_video(encoder) && strcmp(config(record, "net.video", ""), "s3d") == 0;
     const char *name = !(what & EXPORT_CLASSIFIER) ? NULL : s3d ? "classifier.1" : "fc";
     struct meta meta = {0};
     double stats[2] = {0, 1};
@@ -249,9 +254,15 @@ static int write_encoder(const struct safetensors *s, const char *encoder, unsig
 
 static int check_encoder(const char *encoder, struct err *e)
 {
-    if (strcmp(encoder, "video") == 0 || strcmp(encoder, "audio") == 0)
-        return 0;
-    return err_set(e, XDC_EUSAGE, "there is no encoder %s: it is video or audio", encoder);
+    static const char *const names[] = {"video", "audio", "video-a", "video-b", "audio-a", "audio-b"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(encoder, names[i]) == 0)
+            return 0;
+    return err_set(
+        e, XDC_EUSAGE,
+        "there is no encoder %s: it is video or audio, of same-modality video-a, video-b, audio-a or "
+        "audio-b",
+        encoder);
 }
 
 int export_flavour(const char *run_dir, const char *encoder, const char **out, struct err *e)

@@ -224,6 +224,15 @@ int feature_dump_read(struct feature_dump *d, uint32_t encoder, uint64_t first, 
     return 0;
 }
 
+int feature_dump_block(const struct feature_dump *d, uint32_t encoder, uint64_t row,
+                       struct feature_block *out, struct err *e)
+{
+    if (encoder >= d->info.encoders || row >= d->info.rows)
+        return err_set(e, -EINVAL, "%s: row %llu of encoder %u cannot be read", d->dir,
+                       (unsigned long long)row, encoder);
+    return feature_store_block(shard_of(d, row), encoder, row, out, e);
+}
+
 int feature_dump_verify(struct feature_dump *d, struct err *e)
 {
     int rc = 0;

@@ -21,6 +21,9 @@ bool feature_dump_has(const struct feature_dump *d, uint32_t encoder, uint64_t r
 /* Rows [first, first + n) as f32 [n, dim], of any number of shards; absent rows are zero. */
 int feature_dump_read(struct feature_dump *d, uint32_t encoder, uint64_t first, uint64_t n, float *out,
                       struct err *e) WARN_UNUSED;
+/* The block of its shard that holds row `row`, as it is stored: a loan until the dump is closed. */
+int feature_dump_block(const struct feature_dump *d, uint32_t encoder, uint64_t row,
+                       struct feature_block *out, struct err *e) WARN_UNUSED;
 /* feature_store_verify of every shard. */
 int feature_dump_verify(struct feature_dump *d, struct err *e) WARN_UNUSED;
 

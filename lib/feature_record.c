@@ -25,7 +25,7 @@ int feature_info_check(const char *dir, const struct feature_info *info, int cod
 {
     if (info->encoders == 0 || info->encoders > FEATURE_ENCODERS_MAX)
         return err_set(e, code, "%s: %u encoders make no dump", dir, info->encoders);
-    if (info->dtype != FEATURE_F32 && info->dtype != FEATURE_F16)
+    if (info->dtype != FEATURE_F32 && info->dtype != FEATURE_F16 && info->dtype != FEATURE_BF16)
         return err_set(e, code, "%s: no such dtype: %d", dir, (int)info->dtype);
     for (uint32_t i = 0; i < info->encoders; i++) {
         const struct feature_encoder *a = &info->encoder[i];

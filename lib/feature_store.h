@@ -1,10 +1,11 @@
 /* feature_store: the features of one round and rank, in LMDB: one named database per encoder, blocks of 1024
  * rows. Used by trainer/features_out (writer) and feature_dump, which reads the shards of all ranks as one.
- * One thread at a time per handle. Written as <dir>.tmp, sealed, synced, renamed; never modified after. Rows
- * in clip order: row = clip id, in [first, first + rows); absent rows are zero and in place, a bitmap per
- * encoder says which rows are there. Layout: docs/formats.md. */
+ * One thread at a time per handle. Written as <dir>.tmp, where an interrupted writer goes on; sealed, synced,
+ * renamed; never modified after. Rows in clip order: row = clip id, in [first, first + rows); absent rows are
+ * zero and in place, a bitmap per encoder says which rows are there. Layout: docs/formats.md. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "lib/err.h"
 
@@ -12,7 +13,7 @@
 #define FEATURE_ENCODERS_MAX 32
 #define FEATURE_RANKS_MAX 1024
 
-enum feature_dtype { FEATURE_F32 = 1, FEATURE_F16 = 2 };
+enum feature_dtype { FEATURE_F32 = 1, FEATURE_F16 = 2, FEATURE_BF16 = 3 };
 
 struct feature_encoder {
     char name[32];
@@ -37,23 +38,55 @@ struct feature_info {
 
 struct feature_store;
 
-/* Starts an empty dump at <dir>.tmp, which replaces an unfinished one. -EEXIST when <dir> is there; -EINVAL
- * when `info` makes no dump: rank >= ranks, or rows outside of [0, total). */
+/* Why a row is absent: kept with an unsealed dump for the writer that goes on with it. */
+struct feature_note {
+    uint64_t row;
+    uint32_t reason; /* the caller's */
+};
+
+/* A stored block: a loan until the handle is closed. */
+struct feature_block {
+    const void *values;   /* [rows, dim] of `dtype`; NULL: no row is there */
+    const uint8_t *valid; /* bit i % 8 of byte i / 8: row first + i is there */
+    uint64_t first, rows;
+    uint32_t dim;
+    enum feature_dtype dtype;
+};
+
+/* Writing. */
+
+/* Begins a dump at <dir>.tmp, or goes on with an unfinished one of the same `info`: what it has of whole
+ * blocks is read and compared with the hashes that were kept with it; from the first that is not as it was
+ * on, all is dropped. One that is of anything else is replaced. -EEXIST when <dir> is there; -EINVAL when
+ * `info` makes no dump: rank >= ranks, or rows outside of [0, total). */
 int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out,
                          struct err *e) WARN_UNUSED;
+/* Free MiB that writing leaves in the file system; 0 after create. */
+void feature_store_reserve(struct feature_store *s, uint64_t mib);
+/* The first row that an encoder may lack: those before it are in the dump, as far as they will ever be. */
+uint64_t feature_store_missing(const struct feature_store *s, uint32_t encoder);
+/* The notes of the writer before; a loan. Some may be of rows from `missing` on. */
+uint64_t feature_store_notes(const struct feature_store *s, const struct feature_note **out);
 /* Puts row `row` of encoder `encoder`: f32 [dim], converted to the dump's dtype. Rows of one encoder ascend
- * strictly. Blocks are committed as they fill. -EINVAL (no such row or encoder, or out of order) and -ERANGE
- * (a value that is not finite in the dump's dtype) leave the dump as it was; other failures end the writing.
- */
+ * strictly; those before feature_store_missing are passed over. A full block is written at the next call, and
+ * is then found again if the process ends; every few seconds all is synced, and then survives the system's
+ * end. -EINVAL (no such row or encoder, or out of order), -ERANGE (a value that is not finite in the dump's
+ * dtype) and -ENOSPC (no room beside the reserve) leave the dump as it was: after -ENOSPC the same call may
+ * be made again. */
 int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values,
                       struct err *e) WARN_UNUSED;
-/* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. */
+/* Keeps a note, as durable as the rows that are put after it. -ENOSPC as put. */
+int feature_store_note(struct feature_store *s, uint64_t row, uint32_t reason, struct err *e) WARN_UNUSED;
+/* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. -ENOSPC as put. */
 int feature_store_seal(struct feature_store *s, uint64_t *out_hash, struct err *e) WARN_UNUSED;
+
+/* Reading. */
 
 /* Opens a sealed dump read-only. -ENOENT when there is none (an unsealed one counts as none); XDC_EFORMAT
  * when its structure is cut or altered (altered values are found by verify). */
 int feature_store_open(const char *dir, struct feature_store **out, struct err *e) WARN_UNUSED;
-/* NULL is fine; an unsealed writer leaves <dir>.tmp, which the next create replaces. */
+/* NULL is fine; an unsealed writer leaves <dir>.tmp for the next create, without the blocks that were not
+ * full. */
 void feature_store_close(struct feature_store *s);
 
 const struct feature_info *feature_store_info(const struct feature_store *s);
@@ -61,5 +94,12 @@ bool feature_store_has(const struct feature_store *s, uint32_t encoder, uint64_t
 /* Rows [first, first + n) as f32 [n, dim]; absent rows are zero. */
 int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first, uint64_t n, float *out,
                        struct err *e) WARN_UNUSED;
+/* The block that holds row `row`, as it is stored, without a copy. */
+int feature_store_block(const struct feature_store *s, uint32_t encoder, uint64_t row,
+                        struct feature_block *out, struct err *e) WARN_UNUSED;
 /* Recomputes the hash over everything stored; XDC_EFORMAT when it is not the sealed one. */
 int feature_store_verify(struct feature_store *s, struct err *e) WARN_UNUSED;
+
+size_t feature_value_bytes(enum feature_dtype dtype);
+/* n stored values as f32; exact. */
+void feature_values_to_float(enum feature_dtype dtype, const void *in, float *out, size_t n);

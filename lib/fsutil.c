@@ -331,8 +331,7 @@ int fs_check_room(const char *dir, const char *what, uint64_t need, uint64_t res
     int rc = fs_free_bytes(dir, &available, e);
     need += reserve_mib << 20;
     if (rc == 0 && available < need)
-        rc = err_set(e, -ENOSPC,
-                     "%s needs %llu MiB with the reserve, %llu MiB are free in %s: make room and start again",
+        rc = err_set(e, -ENOSPC, "%s needs %llu MiB with the reserve, %llu MiB are free in %s: make room",
                      what, (unsigned long long)(need >> 20), (unsigned long long)(available >> 20), dir);
     return rc;
 }
@@ -403,4 +402,24 @@ int fs_program(const char *name, const char *variable, char out[PATH_MAX], struc
     }
     return err_set(e, -ENOENT, "no program %s in %s or %s/../libexec/xdc (or name it in %s)", name, self,
                    self, variable);
+}
+
+int fs_last_round(const char *dir, const char *suffix, uint32_t *out, struct err *e)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_sys(e, errno, "open %s", dir);
+    const struct dirent *entry;
+    bool found = false;
+    while ((entry = readdir(d))) {
+        unsigned round;
+        int used = 0;
+        if (sscanf(entry->d_name, "round-%u%n", &round, &used) == 1 &&
+            strcmp(entry->d_name + used, suffix) == 0 && (!found || round > *out)) {
+            *out = round;
+            found = true;
+        }
+    }
+    closedir(d);
+    return found ? 0 : err_set(e, -ENOENT, "%s has no round yet", dir);
 }

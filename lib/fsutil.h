@@ -60,3 +60,5 @@ int fs_program(const char *name, const char *variable, char out[PATH_MAX], struc
 /* The directory for sockets of the run in `run_dir`: $RUNTIME_DIRECTORY, or $XDG_RUNTIME_DIR/xdc/<id>, or
  * /tmp/xdc-<uid>/<id>, with <id> = 16 hex digits of the hash of run_dir's real path. Created, mode 0700. */
 int fs_runtime_dir(const char *run_dir, char out[PATH_MAX], struct err *e) WARN_UNUSED;
+/* The largest R of the entries "round-<R><suffix>" in `dir`. -ENOENT when there is none. */
+int fs_last_round(const char *dir, const char *suffix, uint32_t *out, struct err *e) WARN_UNUSED;

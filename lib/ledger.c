@@ -16,6 +16,7 @@
 #include "lib/fsutil.h"
 
 #define RECORD_SIZE 48
+#define READ_RECORDS 4096
 
 struct ledger {
     char *dir; /* owned */
@@ -34,6 +35,21 @@ static void encode(unsigned char *out, const struct ledger_record *r)
     const uint32_t narrow[2] = {htole32(r->stream), htole32(r->disposition)};
     memcpy(out, wide, sizeof wide);
     memcpy(out + sizeof wide, narrow, sizeof narrow);
+}
+
+static void decode(const unsigned char *in, struct ledger_record *r)
+{
+    uint64_t wide[5];
+    uint32_t narrow[2];
+    memcpy(wide, in, sizeof wide);
+    memcpy(narrow, in + sizeof wide, sizeof narrow);
+    *r = (struct ledger_record){.step = le64toh(wide[0]),
+                                .position = le64toh(wide[1]),
+                                .clip = le64toh(wide[2]),
+                                .labels = le64toh(wide[3]),
+                                .sample = le64toh(wide[4]),
+                                .stream = le32toh(narrow[0]),
+                                .disposition = le32toh(narrow[1])};
 }
 
 /* The running hash after one more record: XXH3 of the hash so far (8 bytes, little endian) and the record. */
@@ -226,6 +242,47 @@ int ledger_next_epoch(struct ledger *l, struct err *e)
         return fail(l, &own);
     }
     return 0;
+}
+
+/* Fills `buffer` as far as the file goes; what is no whole record at its end is not counted. */
+static int read_records(int fd, unsigned char *buffer, const char *path, size_t *out_n, struct err *e)
+{
+    size_t used = 0;
+    ssize_t n = 1;
+    while (n > 0 && used < READ_RECORDS * RECORD_SIZE) {
+        n = read(fd, buffer + used, READ_RECORDS * RECORD_SIZE - used);
+        if (n < 0 && errno == EINTR)
+            n = 1;
+        else if (n < 0)
+            return err_sys(e, errno, "read %s", path);
+        else
+            used += (size_t)n;
+    }
+    *out_n = used / RECORD_SIZE;
+    return 0;
+}
+
+int ledger_read(const char *path, ledger_on_record on_record, void *arg, uint64_t *hash, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(e, errno, "open %s", path);
+    unsigned char *buffer = malloc(READ_RECORDS * RECORD_SIZE);
+    size_t n = READ_RECORDS;
+    int r = buffer ? 0 : err_sys(e, ENOMEM, "read %s", path);
+    while (r == 0 && n == READ_RECORDS) {
+        r = read_records(fd, buffer, path, &n, e);
+        for (size_t i = 0; r == 0 && i < n; i++) {
+            struct ledger_record record;
+            decode(buffer + i * RECORD_SIZE, &record);
+            if (hash)
+                *hash = chain(*hash, buffer + i * RECORD_SIZE);
+            on_record(arg, &record);
+        }
+    }
+    free(buffer);
+    close(fd);
+    return r;
 }
 
 void ledger_close(struct ledger *l)

@@ -1,6 +1,6 @@
 /* ledger: what became of every drawn position, appended where a batch enters the net; one file per epoch.
- * Used by the trainer (writer) and by checkers. One thread. Owns the descriptor. Fixed 48-byte little-endian
- * records, so that a reader in any language is ten lines (docs/formats.md). */
+ * Used by the trainer (writer), `xdc explain` (reader) and checkers. One thread. Owns the descriptor. Fixed
+ * 48-byte little-endian records, so that a reader in any language is ten lines (docs/formats.md). */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"
@@ -42,5 +42,11 @@ int ledger_append(struct ledger *l, const struct ledger_record *records, size_t 
 int ledger_next_epoch(struct ledger *l, struct err *e) WARN_UNUSED;
 /* Syncs and says where it stands. */
 int ledger_sync(struct ledger *l, struct ledger_mark *out, struct err *e) WARN_UNUSED;
+/* Gives the records of one epoch's file to `on_record`, in order; the bytes of an unfinished one at the end
+ * are left out. *hash is the running hash before them, then behind them; NULL: not wanted. -ENOENT, or
+ * another errno code. */
+typedef void (*ledger_on_record)(void *arg, const struct ledger_record *r);
+int ledger_read(const char *path, ledger_on_record on_record, void *arg, uint64_t *hash,
+                struct err *e) WARN_UNUSED;
 /* NULL is fine. */
 void ledger_close(struct ledger *l);

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "lib/fsutil.h"
 
 #define NPY_MAGIC "\x93NUMPY"
 #define NPY_MAGIC_SIZE 6
@@ -251,48 +252,75 @@ static int read_header(int fd, struct tensor *t, uint64_t *out_size, struct err 
     return parse_literal(text, len, t, e);
 }
 
-static int read_open(int fd, struct tensor *t, void **out_data, struct err *e)
+/* Header and size of the open file. */
+static int open_data(struct npy_file *f, struct err *e)
 {
     struct stat st;
-    uint64_t start, bytes;
-    if (fstat(fd, &st) < 0)
+    uint64_t bytes;
+    if (fstat(f->fd, &st) < 0)
         return err_sys(e, errno, "stat");
     if (!S_ISREG(st.st_mode))
         return err_set(e, XDC_EFORMAT, "not a regular file");
-    int r = read_header(fd, t, &start, e);
-    if (r < 0)
-        return r;
-    r = tensor_bytes(t, &bytes, e);
-    if (r < 0)
-        return r;
-    if ((uint64_t)st.st_size < start || (uint64_t)st.st_size - start != bytes)
-        return err_set(e, XDC_EFORMAT, "%lld bytes of data where the shape asks for %llu",
-                       (long long)st.st_size - (long long)start, (unsigned long long)bytes);
-    void *data = malloc(bytes ? bytes : 1);
-    if (!data)
-        return err_sys(e, ENOMEM, "%llu bytes", (unsigned long long)bytes);
-    r = read_exact(fd, data, bytes, e);
-    if (r < 0) {
-        free(data);
-        return r;
+    int r = read_header(f->fd, &f->t, &f->start, e);
+    if (r == 0)
+        r = tensor_bytes(&f->t, &bytes, e);
+    if (r == 0 && ((uint64_t)st.st_size < f->start || (uint64_t)st.st_size - f->start != bytes))
+        r = err_set(e, XDC_EFORMAT, "%lld bytes of data where the shape asks for %llu",
+                    (long long)st.st_size - (long long)f->start, (unsigned long long)bytes);
+    return r;
+}
+
+int npy_open(const char *path, struct npy_file *out, struct err *e)
+{
+    *out = (struct npy_file){.path = strdup(path), .fd = open(path, O_RDONLY | O_CLOEXEC)};
+    int r = out->fd < 0 ? err_sys(e, errno, "open %s", path)
+            : out->path ? open_data(out, e)
+                        : err_sys(e, ENOMEM, "open %s", path);
+    if (r == 0)
+        return 0;
+    if (out->fd >= 0) {
+        err_wrap(e, "read %s", path);
+        close(out->fd);
     }
-    *out_data = data;
-    return 0;
+    free(out->path);
+    *out = (struct npy_file){0};
+    return r;
+}
+
+int npy_read_at(const struct npy_file *f, uint64_t first, uint64_t n, void *out, struct err *e)
+{
+    size_t item = tensor_dtype_size(f->t.dtype);
+    return fs_read_at(f->fd, out, n * item, f->start + first * item, f->path, e);
+}
+
+void npy_close(struct npy_file *f)
+{
+    if (f->path)
+        close(f->fd);
+    free(f->path);
+    *f = (struct npy_file){0};
 }
 
 int npy_read(const char *path, struct tensor *out, void **out_data, struct err *e)
 {
+    struct npy_file f;
+    uint64_t bytes;
     *out_data = NULL;
     memset(out, 0, sizeof *out);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_sys(e, errno, "open %s", path);
-    int r = read_open(fd, out, out_data, e);
-    close(fd);
-    if (r < 0) {
-        err_wrap(e, "read %s", path);
-        return r;
+    int r = npy_open(path, &f, e);
+    if (r == 0)
+        r = tensor_bytes(&f.t, &bytes, e);
+    if (r == 0 && !(*out_data = malloc(bytes ? bytes : 1)))
+        r = err_sys(e, ENOMEM, "read %s: %llu bytes", path, (unsigned long long)bytes);
+    if (r == 0)
+        r = npy_read_at(&f, 0, tensor_count(&f.t), *out_data, e);
+    if (r == 0) {
+        *out = f.t;
+        out->data = *out_data;
+    } else {
+        free(*out_data);
+        *out_data = NULL;
     }
-    out->data = *out_data;
-    return 0;
+    npy_close(&f);
+    return r;
 }

@@ -32,6 +32,10 @@ static const struct {
          "and unstable.jsonl in the run's directory name.",
          "If it comes again: a lower `train.lr`, `train.clip_norm`, `train.warmup_epochs`. If it is always "
          "the same clips: look at them with `xdc decode` and leave them out."},
+    [WARNING_SLOW_DISK] =
+        {"slow_disk", "The extraction waits for the disk: features come faster than they can be written.",
+         "A disk that is slow, busy with other work or reached over a network.",
+         "A run directory on a faster disk, or `features.dtype: f16`, which halves what is written."},
 };
 
 const char *run_warning_name(enum run_warning w)

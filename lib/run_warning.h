@@ -7,6 +7,7 @@ enum run_warning {
     WARNING_COLLAPSED_CLUSTERS,
     WARNING_DEAD_FEATURES,
     WARNING_UNSTABLE,
+    WARNING_SLOW_DISK,
     RUN_WARNINGS /* count */
 };
 

@@ -7,31 +7,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "lib/fsutil.h"
+#include "lib/store_seal.h"
 
 enum {
     STORE_DBS_MAX = 80,
-    SEAL_VERSION = 1,
-    PAGE_HEADER_BYTES = 16,
-    PAGE_OVERFLOW = 0x04, /* LMDB's flag of the first page of a value that has pages of its own */
-    WINDOW_BYTES = 16384,
     PROBE_BYTES = 65536,
     ENV_FLAGS = MDB_NOSUBDIR | MDB_NOTLS | MDB_NOLOCK,
 };
-
-static const char seal_magic[8] = "XDCSEAL\n";
-
-/* The last bytes of a sealed file, behind LMDB's last page. */
-struct seal {
-    char magic[8];
-    uint32_t version;
-    uint32_t page_bytes;
-    uint64_t file_bytes; /* before the seal */
-    uint64_t structure;  /* XXH3 of all but the inner pages of large values */
-    uint64_t check;      /* XXH3 of the fields above */
-};
-_Static_assert(sizeof(struct seal) == 40, "no padding");
 
 /* LMDB reports a short write as EIO, and a disk that fills up gives a short write first: ask the disk itself.
  */
@@ -136,82 +119,19 @@ out:
     return rc;
 }
 
-/* Hashes every page of the file but the inner ones of large values, whose bytes the features' own hash
- * covers: cheap on a dump of any size, and after it nothing in the file can lead LMDB astray. The first page
- * of such a value gives its header, the last is taken whole, since it ends in unused bytes. */
-static int hash_structure(const char *path, int fd, uint64_t bytes, uint32_t page, uint64_t *out,
-                          struct err *e)
+int store_resume(struct store *s, const char *path, uint64_t map_bytes, struct err *e)
 {
-    size_t window = page > WINDOW_BYTES ? page : WINDOW_BYTES;
-    uint64_t base = 0, len = 0;
-    char *buf = malloc(window);
-    XXH3_state_t *h = XXH3_createState();
-    int rc = buf && h ? 0 : err_sys(e, ENOMEM, "check %s", path);
+    memset(s, 0, sizeof *s);
+    if (access(path, R_OK | W_OK) < 0)
+        return err_sys(e, errno, "go on with %s", path);
+    int rc = env_create(s, path, map_bytes, e);
     if (rc == 0)
-        XXH3_64bits_reset(h);
-    for (uint64_t at = 0; rc == 0 && at + page <= bytes;) {
-        if (at < base || at + page > base + len) {
-            base = at;
-            len = bytes - at < window ? bytes - at : window;
-            rc = fs_read_at(fd, buf, len, at, path, e);
-            if (rc < 0)
-                break;
-        }
-        const char *p = buf + (at - base);
-        uint16_t flags;
-        uint32_t pages;
-        memcpy(&flags, p + 10, sizeof flags);
-        memcpy(&pages, p + 12, sizeof pages);
-        uint64_t left = (bytes - at) / page;
-        if (!(flags & PAGE_OVERFLOW) || pages < 2 || left < 2) {
-            XXH3_64bits_update(h, p, page);
-            at += page;
-            continue;
-        }
-        XXH3_64bits_update(h, p, PAGE_HEADER_BYTES);
-        at += ((pages < left ? pages : left) - 1) * page;
-        rc = fs_read_at(fd, buf, page, at, path, e);
-        if (rc == 0)
-            XXH3_64bits_update(h, buf, page);
-        len = 0;
-        at += page;
-    }
+        rc = translate(s, mdb_env_open(s->env, path, ENV_FLAGS | MDB_NOSYNC | MDB_NOMETASYNC, 0666), "open",
+                       e);
     if (rc == 0)
-        *out = XXH3_64bits_digest(h);
-    XXH3_freeState(h);
-    free(buf);
-    return rc;
-}
-
-static int check_seal(const char *path, int fd, uint64_t check_bytes, struct err *e)
-{
-    struct stat st;
-    struct seal seal;
-    if (fstat(fd, &st) < 0)
-        return err_sys(e, errno, "stat %s", path);
-    uint64_t size = (uint64_t)st.st_size;
-    if (!S_ISREG(st.st_mode) || size < sizeof seal)
-        return err_set(e, XDC_EFORMAT, "%s: not a sealed LMDB file", path);
-    int rc = fs_read_at(fd, &seal, sizeof seal, size - sizeof seal, path, e);
+        rc = translate(s, mdb_txn_begin(s->env, NULL, 0, &s->txn), "begin", e);
     if (rc < 0)
-        return rc;
-    if (memcmp(seal.magic, seal_magic, sizeof seal.magic) != 0)
-        return err_set(e, XDC_EFORMAT, "%s: no seal at its end: cut, unfinished or of another kind", path);
-    if (seal.check != XXH3_64bits(&seal, offsetof(struct seal, check)))
-        return err_set(e, XDC_EFORMAT, "%s: the seal is altered", path);
-    if (seal.version != SEAL_VERSION)
-        return err_set(e, XDC_EFORMAT, "%s: seal version %u, this program reads %d", path, seal.version,
-                       SEAL_VERSION);
-    if (seal.file_bytes != size - sizeof seal || seal.page_bytes < 512 || seal.page_bytes > 65536 ||
-        seal.file_bytes % seal.page_bytes || seal.file_bytes < 2 * seal.page_bytes)
-        return err_set(e, XDC_EFORMAT, "%s: %llu bytes, sealed with %llu", path, (unsigned long long)size,
-                       (unsigned long long)(seal.file_bytes + sizeof seal));
-    if (size > check_bytes)
-        return 0;
-    uint64_t structure;
-    rc = hash_structure(path, fd, seal.file_bytes, seal.page_bytes, &structure, e);
-    if (rc == 0 && structure != seal.structure)
-        rc = err_set(e, XDC_EFORMAT, "%s: altered after it was sealed", path);
+        store_close(s);
     return rc;
 }
 
@@ -221,7 +141,7 @@ int store_open(struct store *s, const char *path, uint64_t check_bytes, struct e
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_sys(e, errno, "open %s", path);
-    int rc = check_seal(path, fd, check_bytes, e);
+    int rc = store_seal_check(path, fd, check_bytes, e);
     close(fd);
     if (rc == 0)
         rc = env_create(s, path, 0, e);
@@ -336,21 +256,9 @@ int store_commit(struct store *s, uint64_t headroom, struct err *e)
     return rc ? fail(s, rc, "begin", e) : 0;
 }
 
-/* Puts the seal behind the last page and syncs; 0 or an errno. */
-static int write_seal(const struct store *s, int fd, struct seal *seal)
-{
-    ssize_t n = pwrite(fd, seal, sizeof *seal, (off_t)seal->file_bytes);
-    if (n < 0)
-        return errno;
-    if (n != (ssize_t)sizeof *seal)
-        return EIO;
-    return mdb_env_sync(s->env, 1);
-}
-
 int store_seal(struct store *s, struct err *e)
 {
     int fd;
-    struct stat st;
     MDB_envinfo info;
     MDB_stat stat;
     int rc = commit(s, e);
@@ -359,19 +267,10 @@ int store_seal(struct store *s, struct err *e)
     if ((rc = mdb_env_info(s->env, &info)) || (rc = mdb_env_stat(s->env, &stat)) ||
         (rc = mdb_env_get_fd(s->env, &fd)))
         return fail(s, rc, "seal", e);
-    struct seal seal = {.version = SEAL_VERSION, .page_bytes = stat.ms_psize};
-    memcpy(seal.magic, seal_magic, sizeof seal.magic);
-    seal.file_bytes = (info.me_last_pgno + 1) * stat.ms_psize;
-    /* The last pages may be free ones that were never written: make them zeros, so that all pages can be
-     * read. */
-    if (fstat(fd, &st) < 0 ||
-        ((uint64_t)st.st_size != seal.file_bytes && ftruncate(fd, (off_t)seal.file_bytes) < 0))
-        return fail(s, errno, "seal", e);
-    rc = hash_structure(s->path, fd, seal.file_bytes, seal.page_bytes, &seal.structure, e);
+    rc = store_seal_write(s->path, fd, info.me_last_pgno + 1, stat.ms_psize, e);
     if (rc < 0)
-        return rc;
-    seal.check = XXH3_64bits(&seal, offsetof(struct seal, check));
-    rc = write_seal(s, fd, &seal);
+        return fail(s, -rc, "seal", e);
+    rc = mdb_env_sync(s->env, 1);
     if (rc)
         return fail(s, rc, "seal", e);
     rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &s->txn);
@@ -382,7 +281,7 @@ int store_check(const struct store *s, struct err *e)
 {
     int fd;
     int rc = mdb_env_get_fd(s->env, &fd);
-    return rc ? translate(s, rc, "check", e) : check_seal(s->path, fd, UINT64_MAX, e);
+    return rc ? translate(s, rc, "check", e) : store_seal_check(s->path, fd, UINT64_MAX, e);
 }
 
 bool store_is_at(const struct store *s, const char *path)

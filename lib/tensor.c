@@ -28,6 +28,22 @@ size_t tensor_dtype_size(enum tensor_dtype d)
     return 0;
 }
 
+const char *tensor_dtype_name(enum tensor_dtype d)
+{
+    static const char *const names[] = {"?", "u8", "i32", "u32", "i64", "f16", "f32", "f64"};
+    return names[d];
+}
+
+const char *tensor_shape_text(const struct tensor *t, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "[");
+    for (uint32_t i = 0; i < t->ndim && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s%llu", i ? ", " : "", (unsigned long long)t->shape[i]);
+    if (n < size)
+        snprintf(out + n, size - n, "]");
+    return out;
+}
+
 uint64_t tensor_count(const struct tensor *t)
 {
     uint64_t n = 1;

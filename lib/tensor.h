@@ -1,7 +1,7 @@
 /* tensor: arrays of numbers in files: NumPy's .npy (npy.c) and safetensors (safetensors.c), read and written.
- * Pure C, no libtorch. Used by the trainer's checkpoints, exports, and the command. Blocking; any thread.
- * Writes are atomic: on failure nothing with the final name has changed. Readers take the bytes for hostile;
- * XDC_EFORMAT says what is wrong. */
+ * Pure C, no libtorch. Used by the trainer's checkpoints, exports, the clusterer, and the command. Blocking;
+ * any thread. Writes are atomic: on failure nothing with the final name has changed. Readers take the bytes
+ * for hostile; XDC_EFORMAT says what is wrong. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +27,9 @@ struct tensor {
 };
 
 size_t tensor_dtype_size(enum tensor_dtype d);
+const char *tensor_dtype_name(enum tensor_dtype d);
+/* "[3, 4]", for sentences. Returns `out`. */
+const char *tensor_shape_text(const struct tensor *t, char *out, size_t size);
 /* Elements; 1 for a scalar. */
 uint64_t tensor_count(const struct tensor *t);
 /* Bytes of the data; XDC_EFORMAT for an unknown dtype, more than TENSOR_DIMS_MAX dimensions or a product
@@ -40,6 +43,20 @@ int npy_write(const char *path, const struct tensor *t, struct err *e) WARN_UNUS
 /* Reads format 1.0 to 3.0, u8, i32, u32, i64, f16, f32, f64 in little endian and C order; *out_data is
  * malloc'd and the caller's, out->data points to it. */
 int npy_read(const char *path, struct tensor *out, void **out_data, struct err *e) WARN_UNUSED;
+
+/* A .npy file of which parts are read. */
+struct npy_file {
+    struct tensor t; /* without data */
+    char *path;      /* owned */
+    int fd;          /* owned */
+    uint64_t start;  /* of the data */
+};
+/* What npy_read takes. */
+int npy_open(const char *path, struct npy_file *out, struct err *e) WARN_UNUSED;
+/* Elements first .. first + n, as they lie in the file; they are within it. */
+int npy_read_at(const struct npy_file *f, uint64_t first, uint64_t n, void *out, struct err *e) WARN_UNUSED;
+/* Safe on a zeroed struct. */
+void npy_close(struct npy_file *f);
 
 /* Writes a conformant safetensors file: header <= 100 MiB padded to 8, tensors in the given order without
  * holes. `metadata`: n_meta pairs key, value. */

@@ -9,7 +9,7 @@ namespace xdc
 encoder encoder_create(const struct net_spec &spec, enum net_encoder which, uint64_t seed,
                        const at::Device &device)
 {
-    if (which == NET_AUDIO)
+    if (net_modality(spec.pair, which) == NET_AUDIO)
         return resnet_audio(spec, seed, device);
     if (spec.video == NET_S3D)
         return s3d_create(spec, seed, device);

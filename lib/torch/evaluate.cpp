@@ -32,7 +32,8 @@ void add_head(const at::Tensor &logits, const int64_t *labels, size_t h, struct 
 int net_evaluate(struct net *net, enum net_encoder enc, const struct net_batch *b,
                  const int64_t *const *labels, struct net_score *sums, struct err *e)
 {
-    return guard(e, enc == NET_VIDEO ? "evaluate the video encoder" : "evaluate the audio encoder", [&] {
+    std::string what = std::string("evaluate the ") + xdc::encoder_name(*net, enc) + " encoder";
+    return guard(e, what.c_str(), [&] {
         xdc::use_threads(*net);
         at::NoGradGuard no_grad;
         struct net_score next = *sums;

@@ -108,7 +108,7 @@ xdc::maps xdc::input(const struct net &net, int enc, const struct net_batch &b)
 {
     if (b.n == 0 || !b.data)
         throw refusal{-EINVAL, "an empty batch"};
-    if (enc == NET_AUDIO)
+    if (modality(net, enc) == NET_AUDIO)
         return audio_input(net, b);
     const uint8_t *in = static_cast<const uint8_t *>(b.data);
     int64_t n = b.n, t = net.spec.frames, p = net.spec.crop;
@@ -119,5 +119,6 @@ xdc::maps xdc::input(const struct net &net, int enc, const struct net_batch &b)
 size_t xdc::input_bytes(const struct net &net, int enc)
 {
     size_t frames = net.spec.frames, side = net.spec.crop;
-    return enc == NET_VIDEO ? 3 * frames * side * side : MEL_BANDS * MEL_FRAMES * sizeof(float);
+    return modality(net, enc) == NET_VIDEO ? 3 * frames * side * side
+                                           : MEL_BANDS * MEL_FRAMES * sizeof(float);
 }

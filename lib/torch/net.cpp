@@ -52,7 +52,7 @@ void check_spec(const struct net_spec &s)
 {
     const uint32_t depths[] = {s.video_depth, s.audio_depth}, widths[] = {s.video_width, s.audio_width};
     for (int i = 0; i < NET_ENCODERS; i++) {
-        std::string name = xdc::encoder_name(i);
+        std::string name = i == NET_VIDEO ? "video" : "audio";
         bool deep = depths[i] == 10 || depths[i] == 18 || depths[i] == 34;
         if (!deep && !(i == NET_VIDEO && s.video == NET_S3D))
             throw refusal{-EINVAL, name + " depth " + std::to_string(depths[i]) + " is not 10, 18 or 34"};
@@ -160,9 +160,16 @@ int net_warm_batchnorm(struct net *net, enum net_encoder enc, const struct net_b
         bool ghost = group && b->n == 0;
         std::vector<float> none(ghost ? xdc::input_bytes(*net, enc) / sizeof(float) + 1 : 0);
         struct net_batch stand_in = {1, none.data()};
-        encoder.layers->forward(xdc::input(*net, enc, ghost ? stand_in : *b),
-                                {true, 1.0 / (1.0 + index), false, group, ghost});
+        xdc::norm_mode mode = {true, 1.0 / (1.0 + index), false, group, ghost};
+        at::Tensor features = encoder.layers->forward(xdc::input(*net, enc, ghost ? stand_in : *b), mode);
         xdc::count_batch(encoder.state, index == 0);
+        for (size_t h = 0; h < net->heads[enc].size(); h++) {
+            if (!net->heads[enc][h].mlp)
+                continue; /* a linear layer has no statistics */
+            xdc::head_forward(net->heads[enc][h], features, mode,
+                              rng_key(net->spec.seed, "warm", h, index, 0));
+            xdc::count_batch(net->heads[enc][h].state, index == 0);
+        }
         return 0;
     });
 }
@@ -189,6 +196,35 @@ int net_reset_heads(struct net *net, enum net_encoder enc, enum net_head kind, u
     });
 }
 
+int net_permute_head(struct net *net, enum net_encoder enc, uint32_t head, const uint32_t *order,
+                     struct err *e)
+{
+    return guard(e, "permute a head", [&] {
+        at::NoGradGuard no_grad;
+        std::vector<xdc::head> &heads = net->heads[enc];
+        if (head >= heads.size())
+            throw refusal{-EINVAL, "no head " + std::to_string(head)};
+        xdc::head &h = heads[head];
+        auto classes = static_cast<size_t>(h.weight.size(0));
+        std::vector<bool> seen(classes);
+        at::Tensor index = at::empty({h.weight.size(0)}, at::kLong);
+        for (size_t j = 0; j < classes; j++) {
+            if (order[j] >= classes || seen[order[j]])
+                throw refusal{-EINVAL, "output " + std::to_string(order[j]) + " is not one of " +
+                                           std::to_string(classes) + ", or comes twice"};
+            seen[order[j]] = true;
+            index.data_ptr<int64_t>()[j] = order[j];
+        }
+        index = index.to(net->device);
+        for (xdc::entry &s : h.state)
+            if (s.value.is_same(h.weight) || s.value.is_same(h.bias)) {
+                s.value.copy_(s.value.index_select(0, index));
+                s.momentum.copy_(s.momentum.index_select(0, index));
+            }
+        return 0;
+    });
+}
+
 uint32_t net_heads(const struct net *net, enum net_encoder enc, uint32_t classes[NET_HEADS_MAX])
 {
     const std::vector<xdc::head> &heads = net->heads[enc];
@@ -208,7 +244,8 @@ int net_train_step(struct net *net, enum net_encoder enc, const struct net_batch
                    const int64_t *const *labels, const float *const *weights,
                    const struct net_sgd *sgd_options, struct net_step *out, struct err *e)
 {
-    return guard(e, enc == NET_VIDEO ? "train the video encoder" : "train the audio encoder", [&] {
+    std::string what = std::string("train the ") + xdc::encoder_name(*net, enc) + " encoder";
+    return guard(e, what.c_str(), [&] {
         *out = {};
         xdc::use_threads(*net);
         xdc::train_step(*net, enc, *b, labels, weights, *sgd_options, out);
@@ -218,7 +255,8 @@ int net_train_step(struct net *net, enum net_encoder enc, const struct net_batch
 
 int net_features(struct net *net, enum net_encoder enc, const struct net_batch *b, float *out, struct err *e)
 {
-    return guard(e, enc == NET_VIDEO ? "video features" : "audio features", [&] {
+    std::string what = xdc::encoder_name(*net, enc) + std::string(" features");
+    return guard(e, what.c_str(), [&] {
         xdc::use_threads(*net);
         at::NoGradGuard no_grad;
         at::Tensor f = net->encoder[enc].layers->forward(xdc::input(*net, enc, *b), {}).cpu().contiguous();

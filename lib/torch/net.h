@@ -8,12 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "lib/err.h"
+#include "lib/pair.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum net_encoder { NET_VIDEO = 0, NET_AUDIO = 1, NET_ENCODERS = 2 };
 enum net_video { NET_R2PLUS1D, NET_R3D, NET_MC3, NET_S3D };
 /* Of R(2+1)D: midplanes per convolution and batch-norm eps 1e-3, or torchvision's (algorithms.md 1.3). The
  * other networks are torchvision's. */
@@ -28,6 +28,7 @@ enum net_switch { NET_AUTO, NET_ON, NET_OFF };                        /* auto: o
 enum net_device { NET_DEVICE_CPU, NET_DEVICE_CUDA, NET_DEVICE_AUTO }; /* auto: CUDA where there is one */
 
 struct net_spec {
+    enum net_pair pair;
     enum net_video video;
     enum net_flavour flavour;
     uint32_t video_depth, video_width; /* depth 10, 18 or 34 (S3D has none); width 64: the published ones */
@@ -45,8 +46,8 @@ struct net_spec {
     enum net_switch self_test; /* net_create ends with net_self_test */
 };
 
-/* A mini-batch of one encoder. video: u8 [n, T, P, P, 3]; audio: f32 [n, 40, 100] log-mel, not yet
- * standardised. */
+/* A mini-batch of one encoder. By what it sees, video: u8 [n, T, P, P, 3]; audio: f32 [n, 40, 100] log-mel,
+ * not yet standardised. */
 struct net_batch {
     uint32_t n;
     const void *data;
@@ -75,9 +76,9 @@ int net_flop_per_clip(struct net *net, enum net_encoder enc, double *out, struct
 /* Mean and deviation with which log-mel is standardised. */
 int net_set_audio_stats(struct net *net, double mean, double deviation, struct err *e) WARN_UNUSED;
 
-/* Forward in train mode without gradient: batch-norm statistics become the cumulative mean over calls index =
- * 0, 1, ... (index 0 forgets what was). algorithms.md 1.8. Over ranks with sync_norm it is collective, and
- * a rank may have no rows. */
+/* Forward in train mode without gradient, through the heads too if there are any: batch-norm statistics
+ * become the cumulative mean over calls index = 0, 1, ... (index 0 forgets what was). algorithms.md 1.8. Over
+ * ranks with sync_norm it is collective, and a rank may have no rows. */
 int net_warm_batchnorm(struct net *net, enum net_encoder enc, const struct net_batch *b, uint32_t index,
                        struct err *e) WARN_UNUSED;
 
@@ -88,6 +89,14 @@ int net_reset_heads(struct net *net, enum net_encoder enc, enum net_head kind, u
 
 /* The number of an encoder's heads and the classes of each. */
 uint32_t net_heads(const struct net *net, enum net_encoder enc, uint32_t classes[NET_HEADS_MAX]);
+
+/* Output j of head `head` becomes what output order[j] was; order[classes] holds each of them once, else
+ * -EINVAL and nothing has changed. */
+int net_permute_head(struct net *net, enum net_encoder enc, uint32_t head, const uint32_t *order,
+                     struct err *e) WARN_UNUSED;
+/* The heads of both encoders as a safetensors file: "<encoder>.heads.<h>.<key>" as PyTorch names a Linear, or
+ * the MLP as a Sequential (docs/formats.md). */
+int net_write_heads(struct net *net, const char *path, struct err *e) WARN_UNUSED;
 
 struct net_sgd {
     double lr, head_lr; /* of the encoder; of its heads, 0: lr */

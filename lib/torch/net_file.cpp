@@ -78,7 +78,7 @@ everything(const struct net &net, const std::vector<xdc::head> (&heads)[NET_ENCO
 {
     std::vector<std::pair<std::string, at::Tensor>> all;
     for (int enc = 0; enc < NET_ENCODERS; enc++) {
-        std::string prefix = xdc::encoder_name(enc) + std::string(".");
+        std::string prefix = xdc::encoder_name(net, enc) + std::string(".");
         std::vector<const std::vector<entry> *> lists = {&net.encoder[enc].state};
         for (const xdc::head &h : heads[enc])
             lists.push_back(&h.state);
@@ -145,7 +145,7 @@ std::vector<xdc::head> heads_in(const struct safetensors *file, int enc, const s
 {
     std::vector<xdc::head> heads;
     for (size_t h = 0; h < NET_HEADS_MAX; h++) {
-        std::string name = xdc::encoder_name(enc) + std::string(".heads.") + std::to_string(h);
+        std::string name = xdc::encoder_name(net, enc) + std::string(".heads.") + std::to_string(h);
         const struct tensor *linear = safetensors_find(file, (name + ".weight").c_str());
         const struct tensor *mlp = safetensors_find(file, (name + ".5.weight").c_str());
         const struct tensor *t = linear ? linear : mlp;
@@ -202,7 +202,7 @@ void restore(struct net &net, const struct safetensors *file)
 /* Names of the classifier behind an encoder in torchvision. */
 std::string classifier_name(const struct net &net, int enc)
 {
-    return enc == NET_VIDEO && net.spec.video == NET_S3D ? "classifier.1" : "fc";
+    return xdc::modality(net, enc) == NET_VIDEO && net.spec.video == NET_S3D ? "classifier.1" : "fc";
 }
 
 /* Everything of the file that does not fit the encoder, as one sentence. */
@@ -261,7 +261,7 @@ extern "C" {
 int net_init(struct net *net, enum net_encoder enc, const char *path, struct err *e)
 {
     std::string context =
-        std::string("initial weights of the ") + xdc::encoder_name(enc) + " encoder, " + path;
+        std::string("initial weights of the ") + xdc::encoder_name(*net, enc) + " encoder, " + path;
     return guard(e, context.c_str(), [&] {
         struct safetensors *file = nullptr;
         int r = safetensors_open(path, &file, e);
@@ -271,7 +271,7 @@ int net_init(struct net *net, enum net_encoder enc, const char *path, struct err
         std::string wrong = all_misfits(*net, enc, file);
         if (!wrong.empty())
             throw refusal{XDC_EMISMATCH, wrong};
-        if (enc == NET_AUDIO)
+        if (xdc::modality(*net, enc) == NET_AUDIO)
             take_stats(*net, file);
         at::NoGradGuard no_grad;
         for (const entry &s : net->encoder[enc].state)
@@ -298,6 +298,19 @@ int net_write_encoder(struct net *net, enum net_encoder enc, uint32_t classes,
             list.add(name + ".bias", h.bias);
         }
         return safetensors_write(path, list.views.data(), list.views.size(), metadata, n, e);
+    });
+}
+
+int net_write_heads(struct net *net, const char *path, struct err *e)
+{
+    return guard(e, "write the heads", [&] {
+        listing list;
+        for (int enc = 0; enc < NET_ENCODERS; enc++)
+            for (const xdc::head &h : net->heads[enc])
+                for (const entry &s : h.state)
+                    list.add(xdc::encoder_name(*net, enc) + std::string(".") + s.name, s.value);
+        const char *const metadata[][2] = {{"format", "pt"}, {"xdc", "heads"}};
+        return safetensors_write(path, list.views.data(), list.views.size(), metadata, 2, e);
     });
 }
 

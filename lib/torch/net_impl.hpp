@@ -83,14 +83,29 @@ size_t input_bytes(const struct net &net, int enc);
 void train_step(struct net &net, int enc, const struct net_batch &b, const int64_t *const *labels,
                 const float *const *weights, const struct net_sgd &o, struct net_step *out);
 
+/* Adds what of an encoder has running statistics: its own state and that of the heads with a norm. */
+inline void add_states(const struct net &net, int enc, std::vector<const std::vector<entry> *> &to)
+{
+    to.push_back(&net.encoder[enc].state);
+    for (const head &h : net.heads[enc])
+        if (h.mlp)
+            to.push_back(&h.state);
+}
+
 /* net_ranks.cpp: the running statistics of these states become the mean over ranks. */
 void average_statistics(const ranks &group, const std::vector<const std::vector<entry> *> &states);
 /* self_test.cpp: net_self_test. Throws a refusal. */
 void self_test(const struct net &net, double tolerance);
 
-inline const char *encoder_name(int enc)
+inline const char *encoder_name(const struct net &net, int enc)
 {
-    return enc == NET_VIDEO ? "video" : "audio";
+    return net_encoder_name(net.spec.pair, static_cast<enum net_encoder>(enc));
+}
+
+/* What an encoder sees, NET_VIDEO or NET_AUDIO. */
+inline int modality(const struct net &net, int enc)
+{
+    return net_modality(net.spec.pair, static_cast<enum net_encoder>(enc));
 }
 
 } // namespace xdc

@@ -92,9 +92,11 @@ int net_gather(struct net *net, const void *mine, size_t size, void *out, struct
 int net_average_statistics(struct net *net, struct err *e)
 {
     return guard(e, "average batch-norm statistics", [&] {
+        std::vector<const std::vector<xdc::entry> *> states;
+        for (int enc = 0; enc < NET_ENCODERS; enc++)
+            xdc::add_states(*net, enc, states);
         if (net->group)
-            xdc::average_statistics(*net->group,
-                                    {&net->encoder[NET_VIDEO].state, &net->encoder[NET_AUDIO].state});
+            xdc::average_statistics(*net->group, states);
         return 0;
     });
 }

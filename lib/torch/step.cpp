@@ -401,8 +401,11 @@ void xdc::train_step(struct net &net, int enc, const struct net_batch &b, const 
         add_gradients(s, b, chunks, g);
     report(s);
     update(s, g, of_encoder);
-    if (net.group && !net.group->sync_norm() && !o.frozen)
-        average_statistics(*net.group, {&net.encoder[enc].state});
+    if (net.group && !net.group->sync_norm() && !o.frozen) {
+        std::vector<const std::vector<entry> *> states;
+        add_states(net, enc, states);
+        average_statistics(*net.group, states);
+    }
     if (!o.frozen)
         ema_update(net.average[enc], net.encoder[enc].state);
 }

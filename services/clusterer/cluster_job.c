@@ -6,17 +6,20 @@
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
 #include "lib/manifest.h"
+#include "services/clusterer/distinct.h"
+#include "services/clusterer/given.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/quality.h"
 #include "services/clusterer/rows.h"
+#include "services/clusterer/selavi_job.h"
 #include "services/clusterer/source.h"
 #include "services/clusterer/stable_ids.h"
+#include "services/clusterer/transform.h"
 
-#define SOURCES_MAX 2
+#define SOURCES_MAX SELAVI_HEADS_MAX
+#define ENCODERS_MAX 2
 /* Most that buffers take of rows which lie in a file. */
 #define READ_BYTES (256ull << 20)
-/* A clusterer that was killed loses no more of a k-means than this. */
-#define CHECKPOINT_S 20
 
 /* What lives while the job runs. */
 struct work {
@@ -25,17 +28,30 @@ struct work {
     struct feature_dump *dump; /* owned */
     const struct feature_info *info;
     uint32_t sources;
-    uint32_t encoders[SOURCES_MAX]; /* of the dump: video, audio */
-    uint32_t *labels[SOURCES_MAX];  /* owned, [clips] */
-    uint32_t *previous;             /* owned, [clips], scratch */
-    uint32_t *truth;                /* owned, [clips], or NULL without classes */
-    struct label_table *before;     /* owned; of the round before, or NULL */
-    json_t *json;                   /* owned: of every source by name */
+    uint32_t encoders[ENCODERS_MAX];           /* of the dump: video, audio */
+    struct selavi selavi;                      /* owned; of the method selavi alone */
+    uint32_t *labels[SOURCES_MAX];             /* owned, [clips] */
+    uint32_t *previous;                        /* owned, [clips], scratch */
+    uint32_t *truth;                           /* owned, [clips], or NULL without classes */
+    struct label_table *before;                /* owned; of the round before, or NULL */
+    json_t *json;                              /* owned: of every source by name */
+    json_t *more;                              /* owned: what the table says of all of them together */
+    struct transform transforms[ENCODERS_MAX]; /* owned; none of labels that are given or of heads */
 };
+
+static const char *encoder_name(const struct conf *c, uint32_t encoder)
+{
+    return net_encoder_name(conf_pair(c), (enum net_encoder)encoder);
+}
 
 const char *cluster_source_name(const struct conf *c, uint32_t source)
 {
-    return c->method == METHOD_CDC ? "joint" : source == 0 ? "video" : "audio";
+    static const char *const heads[SELAVI_HEADS_MAX] = {
+        "joint-h0", "joint-h1", "joint-h2",  "joint-h3",  "joint-h4",  "joint-h5",  "joint-h6",  "joint-h7",
+        "joint-h8", "joint-h9", "joint-h10", "joint-h11", "joint-h12", "joint-h13", "joint-h14", "joint-h15"};
+    if (c->method == METHOD_SELAVI)
+        return heads[source];
+    return c->method == METHOD_CDC ? "joint" : encoder_name(c, source);
 }
 
 int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64_t manifest,
@@ -89,18 +105,22 @@ int cluster_table_find(const struct conf *c, const struct feature_info *dump, ui
 
 static int find_encoders(struct work *w, struct err *e)
 {
-    static const char *const names[SOURCES_MAX] = {"video", "audio"};
     if (w->conf->method == METHOD_SUPERVISED)
         return err_set(e, XDC_EMISMATCH,
                        "the method supervised takes its labels from the manifest and is not clustered");
+    if (w->conf->method == METHOD_SELAVI) {
+        w->sources = (uint32_t)w->conf->selavi.heads;
+        return selavi_open(&w->selavi, w->conf, w->dump, w->job->stop, &w->job->row_passes, e);
+    }
     w->sources = w->conf->method == METHOD_CDC ? 1 : 2;
-    for (uint32_t n = 0; n < SOURCES_MAX; n++) {
+    for (uint32_t n = 0; n < ENCODERS_MAX; n++) {
         uint32_t i = 0;
-        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, names[n]) != 0)
+        const char *name = encoder_name(w->conf, n);
+        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, name) != 0)
             i++;
         if (i == w->info->encoders)
             return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s",
-                           w->info->round, names[n]);
+                           w->info->round, name);
         w->encoders[n] = i;
     }
     return 0;
@@ -156,12 +176,15 @@ static int work_open(struct work *w, struct cluster_job *job, struct err *e)
     rc = find_encoders(w, e);
     for (uint32_t s = 0; rc == 0 && s < w->sources; s++) {
         w->labels[s] = malloc((w->info->rows + 1) * sizeof *w->labels[s]);
-        for (uint64_t i = 0; w->labels[s] && i < w->info->rows; i++)
+        if (!w->labels[s])
+            rc = err_sys(e, ENOMEM, "labels of %llu clips", (unsigned long long)w->info->rows);
+        for (uint64_t i = 0; rc == 0 && i < w->info->rows; i++)
             w->labels[s][i] = LABEL_NONE;
     }
     w->previous = malloc((w->info->rows + 1) * sizeof *w->previous);
     w->json = json_object();
-    if (rc == 0 && (!w->labels[0] || (w->sources > 1 && !w->labels[1]) || !w->previous || !w->json))
+    w->more = json_object();
+    if (rc == 0 && (!w->previous || !w->json || !w->more))
         rc = err_sys(e, ENOMEM, "labels of %llu clips", (unsigned long long)w->info->rows);
     if (rc == 0)
         rc = read_truth(w, e);
@@ -172,13 +195,17 @@ static int work_open(struct work *w, struct cluster_job *job, struct err *e)
 
 static void work_close(struct work *w)
 {
+    selavi_close(&w->selavi);
     feature_dump_close(w->dump);
     for (uint32_t s = 0; s < SOURCES_MAX; s++)
         free(w->labels[s]);
+    for (uint32_t s = 0; s < ENCODERS_MAX; s++)
+        transform_close(&w->transforms[s]);
     free(w->previous);
     free(w->truth);
     label_table_close(w->before);
     json_decref(w->json);
+    json_decref(w->more);
 }
 
 /* Fills w->previous with the labels of source `s` in the round before; false where there are none. */
@@ -250,7 +277,7 @@ static int measure(struct work *w, uint32_t s, struct err *e)
             json_object_set_new(j, "churn",
                                 json_real(quality_churn(w->labels[s], w->previous, w->info->rows)));
     }
-    if (rc == 0 && w->sources > 1)
+    if (rc == 0 && w->sources > 1 && w->conf->method != METHOD_SELAVI)
         rc = put_agreement(w, j, w->labels[s], w->labels[1 - s], "other", e);
     if (rc == 0 && w->truth)
         rc = put_truth(w, j, w->labels[s], e);
@@ -306,6 +333,29 @@ static int checkpoint_path(const struct work *w, uint32_t s, char out[PATH_MAX],
                         cluster_source_name(w->conf, s));
 }
 
+/* As many rows as clusters, and as many different ones. */
+static int check_enough(const struct work *w, const struct source *rows, struct err *e)
+{
+    uint32_t k = (uint32_t)w->conf->cluster.k, distinct = 0;
+    char less[64] = "";
+    if (rows->n < k)
+        return err_set(
+            e, XDC_EFORMAT,
+            "%llu clips have features that can be clustered, too few for %u clusters; set cluster.k "
+            "to less, or give more clips",
+            (unsigned long long)rows->n, k);
+    int rc = distinct_rows(rows->x, rows->n, rows->d, k, &distinct, e);
+    if (rc || distinct == k)
+        return rc;
+    if (distinct > 1)
+        snprintf(less, sizeof less, "set cluster.k to %u or less, or ", distinct);
+    return err_set(
+        e, XDC_EFORMAT,
+        "only %u of the %llu rows differ as they are clustered, too few for %u clusters; %ssee `xdc "
+        "explain dead_features` for why features are alike",
+        distinct, (unsigned long long)rows->n, k, less);
+}
+
 /* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
 static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct kmeans_result *out,
                       struct err *e)
@@ -314,7 +364,7 @@ static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct km
     char checkpoint[PATH_MAX];
     struct kmeans_options o = {
         .checkpoint = checkpoint,
-        .checkpoint_s = CHECKPOINT_S,
+        .checkpoint_s = c->cluster.checkpoint_s,
         .k = (uint32_t)c->cluster.k,
         .restarts = (uint32_t)c->cluster.restarts,
         .iterations = (uint32_t)c->cluster.iterations,
@@ -366,6 +416,21 @@ static uint64_t passes_of(const struct work *w, uint64_t rows)
     return rows * (uint64_t)w->conf->cluster.restarts * ((uint64_t)w->conf->cluster.iterations + 1);
 }
 
+static int take_given(struct work *w, uint32_t s, struct err *e)
+{
+    bool joint = w->conf->method == METHOD_CDC;
+    const char *name = cluster_source_name(w->conf, s);
+    const struct given_source of = {name, s, w->sources, joint ? w->encoders : &w->encoders[s],
+                                    joint ? 2 : 1};
+    uint64_t n;
+    int rc = given_labels_read(w->conf, w->dump, &of, w->labels[s], &n, e);
+    if (rc == 0)
+        json_object_set_new(w->json, name,
+                            json_pack("{s:I, s:I, s:s}", "k", (json_int_t)w->conf->cluster.k, "n",
+                                      (json_int_t)n, "given", "labels"));
+    return rc;
+}
+
 static int cluster_source(struct work *w, uint32_t s, struct err *e)
 {
     struct source rows;
@@ -373,11 +438,17 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     bool joint = w->conf->method == METHOD_CDC;
     uint64_t passes = atomic_load(&w->job->row_passes);
     atomic_store(&w->job->source, s);
+    if (given_labels(w->conf, w->info->round))
+        return take_given(w, s, e);
     int rc = source_read(&rows, w->dump, joint ? w->encoders : &w->encoders[s], joint ? 2 : 1, w->conf,
                          w->job->stop, e);
     if (rc)
         return rc;
-    rc = source_normalize(&rows, w->conf, w->job->stop, e);
+    rc = check_enough(w, &rows, e);
+    if (rc == 0)
+        rc = source_normalize(&rows, w->conf, w->job->stop, e);
+    if (rc == 0 && w->conf->cluster.normalize != NORMALIZE_NONE) /* which can make rows equal */
+        rc = check_enough(w, &rows, e);
     if (rc == 0)
         rc = run_kmeans(w, s, &rows, &r, e);
     for (uint64_t i = 0; rc == 0 && i < rows.n; i++)
@@ -385,6 +456,11 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
     if (rc == 0)
         rc = keep_ids(w, s, &rows, &r, e);
     if (rc == 0) {
+        w->transforms[s] = rows.t;
+        w->transforms[s].k = (uint32_t)w->conf->cluster.k;
+        w->transforms[s].centroids = r.centroids;
+        rows.t = (struct transform){0};
+        r.centroids = NULL;
         json_t *j = json_pack("{s:I, s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k",
                               (json_int_t)w->conf->cluster.k, "n", (json_int_t)rows.n, "held_out",
                               (json_int_t)rows.held, "dim", (int)rows.d, "objective", r.objective,
@@ -392,10 +468,43 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
                               "restart", (int)r.restart, "empty_splits", (json_int_t)r.empty_splits);
         json_object_set_new(w->json, cluster_source_name(w->conf, s), j);
         atomic_store(&w->job->row_passes, passes + passes_of(w, rows.n + rows.held));
-        rc = joint ? put_shares(w, &rows, &r, j, e) : 0;
+        if (given_features(w->conf, w->info->round))
+            json_object_set_new(j, "given", json_string("features"));
+        else if (joint)
+            rc = put_shares(w, &rows, &r, j, e);
     }
     kmeans_result_close(&r);
     source_close(&rows);
+    return rc;
+}
+
+/* Labels of one head, whose ids are its outputs. */
+static int selavi_source(struct work *w, uint32_t s, struct err *e)
+{
+    const char *name = cluster_source_name(w->conf, s);
+    json_t *figures;
+    atomic_store(&w->job->source, s);
+    int rc = selavi_head(&w->selavi, s, name, w->labels[s], w->more, &figures, e);
+    atomic_store(&w->job->row_passes, (s + 1) * selavi_passes(w->conf, w->info->rows));
+    if (rc == 0)
+        json_object_set_new(w->json, name, figures);
+    return rc;
+}
+
+/* What the sources' clips went through, and their centroids. Before the table: that says that all is there.
+ */
+static int write_transforms(const struct work *w, struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = 0;
+    for (uint32_t s = 0; rc == 0 && s < ENCODERS_MAX; s++) {
+        if (!w->transforms[s].centroids)
+            continue;
+        const char *name = cluster_source_name(w->conf, s);
+        rc = transform_path(w->conf->run.dir, w->info->round, name, path, e);
+        if (rc == 0)
+            rc = transform_write(path, &w->transforms[s], w->info, name, e);
+    }
     return rc;
 }
 
@@ -411,20 +520,25 @@ static int write_table(struct work *w, struct err *e)
         .sources = w->sources,
     };
     char dir[PATH_MAX], path[PATH_MAX];
-    const uint32_t *labels[SOURCES_MAX] = {w->labels[0], w->labels[1]};
-    static const char *const methods[] = {"sdc", "mdc", "cdc", "xdc", "supervised"};
+    const uint32_t *labels[SOURCES_MAX];
+    static const char *const methods[] = {"sdc",        "mdc",           "cdc",   "xdc",
+                                          "supervised", "same-modality", "selavi"};
     for (uint32_t s = 0; s < w->sources; s++) {
+        labels[s] = w->labels[s];
         snprintf(info.source[s].name, sizeof info.source[s].name, "%s", cluster_source_name(w->conf, s));
         info.source[s].k = (uint32_t)w->conf->cluster.k;
     }
     job->quality = json_pack("{s:i, s:s, s:O}", "round", (int)info.round, "method", methods[w->conf->method],
                              "sources", w->json);
+    json_object_update(job->quality, w->more);
     char *text = job->quality ? json_dumps(job->quality, JSON_COMPACT) : NULL;
     int rc = text ? 0 : err_sys(e, ENOMEM, "quality of round %u", info.round);
     if (rc == 0)
         rc = fs_path(dir, e, "%s/labels", w->conf->run.dir);
     if (rc == 0)
         rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = write_transforms(w, e);
     if (rc == 0)
         rc = table_path(w->conf, info.round, path, e);
     if (rc == 0)
@@ -438,15 +552,19 @@ void cluster_job_run(struct cluster_job *job)
     struct work w;
     struct err *e = &job->err;
     int rc = work_open(&w, job, e);
+    bool selavi = w.conf->method == METHOD_SELAVI;
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
-        job->row_passes_total += passes_of(&w, w.info->encoder[w.encoders[s]].valid);
+        job->row_passes_total += selavi ? selavi_passes(w.conf, w.info->rows)
+                                        : passes_of(&w, w.info->encoder[w.encoders[s]].valid);
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++) {
-        rc = cluster_source(&w, s, e);
+        rc = selavi ? selavi_source(&w, s, e) : cluster_source(&w, s, e);
         if (rc)
             err_wrap(e, "source %s", cluster_source_name(w.conf, s));
     }
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
         rc = measure(&w, s, e);
+    if (rc == 0 && selavi)
+        rc = selavi_summarize(w.json, w.more, e);
     if (rc == 0)
         rc = write_table(&w, e);
     if (rc)

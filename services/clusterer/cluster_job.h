@@ -43,5 +43,5 @@ int cluster_table_find(const struct conf *c, const struct feature_info *dump, ui
 void cluster_job_run(struct cluster_job *job);
 void cluster_job_close(struct cluster_job *job);
 
-/* Name of the source with that index: "video", "audio", "joint". */
+/* Name of the source with that index: "video", "audio", "joint", "joint-h0". */
 const char *cluster_source_name(const struct conf *c, uint32_t source);

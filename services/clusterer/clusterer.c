@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/manifest.h"
 #include "lib/progress.h"
+#include "services/clusterer/leftovers.h"
 
 /* A full disk or a passing fault is tried again after this. */
 #define RETRY_S 5.0
@@ -61,13 +62,46 @@ static const char *ami_text(const json_t *source, const char *key, char out[16])
     return out;
 }
 
+/* What is told of the last table, but for arrays that are as long as there are clusters. Takes `quality`. */
+static void keep_last(struct clusterer *c, json_t *quality)
+{
+    json_decref(c->last);
+    c->last = quality;
+    json_object_del(c->last, "alignment");
+}
+
+/* One line for all heads of selavi. */
+static void log_heads(const struct clusterer *c, const char *best)
+{
+    json_t *sources = json_object_get(c->last, "sources"), *s;
+    unsigned unfinished = 0;
+    char truth[16];
+    const char *name;
+    json_object_foreach(sources, name, s) unfinished += json_is_false(json_object_get(s, "converged"));
+    log_info("round %u: %zu heads, of which %s has the lowest cost, %.6g; %u ran out of iterations; mean AMI "
+             "truth %s",
+             c->job.round, json_object_size(sources), best, figure(json_object_get(sources, best), "cost"),
+             unfinished, ami_text(json_object_get(c->last, "mean"), "ami_truth", truth));
+}
+
 static void log_table(const struct clusterer *c)
 {
+    json_t *best = json_object_get(c->last, "best_head");
+    if (best) {
+        log_heads(c, json_string_value(best));
+        return;
+    }
     const char *name;
     json_t *s;
     char previous[16], other[16], truth[16];
     json_object_foreach(json_object_get(c->last, "sources"), name, s)
     {
+        if (!json_object_get(s, "objective")) {
+            log_info("round %u, %s: %.0f labels as they were given; AMI other modality %s, truth %s",
+                     c->job.round, name, figure(s, "n"), ami_text(s, "ami_other", other),
+                     ami_text(s, "ami_truth", truth));
+            continue;
+        }
         log_info("round %u, %s: k %.0f over %.0f clips, objective %.6g after %.0f iterations; AMI previous "
                  "%s, other "
                  "modality %s, truth %s",
@@ -97,11 +131,11 @@ static void on_worked(uv_work_t *work, int status)
         entry->detail[0] = '\0';
         entry->features = c->job.features;
         entry->table = c->job.table;
-        json_decref(c->last);
-        c->last = json_incref(c->job.quality);
+        keep_last(c, json_incref(c->job.quality));
         c->tables++;
         log_table(c);
         labels_out_publish(&c->labels, entry);
+        features_pull_clean(&c->features.pull, entry->round);
     }
     cluster_job_close(&c->job);
     clusterer_look(c);
@@ -147,8 +181,7 @@ static void examine(struct clusterer *c, struct round_entry *entry)
     entry->features = info.hash;
     if (cluster_table_find(&c->conf, &info, &entry->table, &quality) == 0) {
         entry->state = ROUND_READY;
-        json_decref(c->last);
-        c->last = quality;
+        keep_last(c, quality);
         labels_out_publish(&c->labels, entry);
         return;
     }
@@ -268,6 +301,8 @@ static int activate(struct clusterer *c, struct err *e)
         c->standby_said = true;
         return 0;
     }
+    if (rc == 0 && fs_path(path, NULL, "%s/labels", c->conf.run.dir) == 0)
+        leftovers_remove(path);
     if (rc == 0)
         rc = labels_out_open(&c->labels, c, e);
     if (rc == 0)
@@ -292,10 +327,27 @@ static void on_tick(uv_timer_t *timer)
     clusterer_look(c);
 }
 
+/* From here on the clusterer's own directory is where dumps and tables are. */
+static int choose_dir(struct clusterer *c, struct err *e)
+{
+    c->pulls = c->conf.cluster.dir[0] != '\0';
+    if (c->pulls && (!c->conf.endpoints.features[0] || !c->conf.endpoints.labels[0]))
+        return err_set(
+            e, XDC_ECONF,
+            "cluster.dir: a clusterer with a directory of its own is reached by endpoints alone: set "
+            "endpoints.features and endpoints.labels");
+    if (c->pulls)
+        memcpy(c->conf.run.dir, c->conf.cluster.dir, sizeof c->conf.run.dir);
+    return 0;
+}
+
 static int read_identities(struct clusterer *c, struct err *e)
 {
     struct manifest *m;
-    int rc = manifest_open(c->conf.data.manifest, &m, e);
+    int rc = choose_dir(c, e);
+    if (rc)
+        return rc;
+    rc = manifest_open(c->conf.data.manifest, &m, e);
     if (rc)
         return rc;
     c->manifest = manifest_identity(m);
@@ -328,7 +380,7 @@ int clusterer_open(struct clusterer *c, const struct conf *conf, struct err *e)
 static void on_deadline(uv_timer_t *timer)
 {
     struct clusterer *c = timer->data;
-    c->abandoned = c->working;
+    c->abandoned = c->working || features_pull_busy(&c->features.pull);
     uv_stop(&c->loop);
 }
 
@@ -339,7 +391,7 @@ void clusterer_stop(void *clusterer)
         return;
     c->stopping = true;
     atomic_store(&c->stop, true);
-    if (c->working)
+    if (c->working || features_pull_busy(&c->features.pull))
         uv_timer_start(&c->deadline, on_deadline, STOP_MS, 0);
     else
         uv_stop(&c->loop);
@@ -364,6 +416,7 @@ void clusterer_close(struct clusterer *c)
     uv_close((uv_handle_t *)&c->tick, NULL);
     uv_close((uv_handle_t *)&c->deadline, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);
+    features_pull_close(&c->features.pull);
     if (uv_loop_close(&c->loop))
         log_warn("a handle of the event loop was left open");
     wire_context_destroy(c->wires);

@@ -1,7 +1,7 @@
 /* clusterer: the state of the clusterer process: finds sealed dumps, clusters them one after another, answers
- * for them. One uv loop owns everything; a job computes on a worker thread. The directory of the run is the
- * only memory: whatever is lost in a crash is found again by looking. A second clusterer of a run waits for
- * the first one's lock. */
+ * for them. One uv loop owns everything; a job computes on a worker thread. The directory of the run, or the
+ * clusterer's own, is the only memory: whatever is lost in a crash is found again by looking. A second
+ * clusterer of the directory waits for the first one's lock. */
 #pragma once
 #include <jansson.h>
 #include <stdatomic.h>
@@ -30,6 +30,7 @@ struct clusterer {
     json_t *last;    /* owned: quality of the last table, or NULL */
     uint64_t tables; /* made by this process */
     int lock_fd;
+    bool pulls;  /* cluster.dir: conf.run.dir is then that directory, and dumps come over the edge */
     bool active; /* holds the lock */
     bool standby_said;
     bool working, stopping, abandoned;

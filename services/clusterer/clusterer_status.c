@@ -27,15 +27,16 @@ json_t *clusterer_status(void *clusterer)
             snprintf(round, sizeof round, "%u", c->rounds.entry[i].round);
             json_object_set_new(failed, round, json_string(c->rounds.entry[i].detail));
         }
-    json_t *j = json_pack("{s:s, s:i, s:s, s:o, s:s?, s:f, s:I, s:f, s:o, s:O?, s:{s:o, s:o}}", "daemon",
-                          "clusterer", "pid", (int)getpid(), "state",
-                          c->working  ? "working"
-                          : c->active ? "idle"
-                                      : "standby",
-                          "round", c->working ? json_integer((json_int_t)c->job.round) : json_null(),
-                          "source", source, "done", clusterer_done(c), "tables", (json_int_t)c->tables,
-                          "rows_per_s", rate, "failed", failed, "last", c->last, "wire", "features",
-                          wire_json(c->features.wire), "labels", wire_json(c->labels.wire));
+    json_t *j =
+        json_pack("{s:s, s:i, s:s, s:o, s:s?, s:f, s:I, s:f, s:o, s:O?, s:o, s:{s:o, s:o}}", "daemon",
+                  "clusterer", "pid", (int)getpid(), "state",
+                  c->working  ? "working"
+                  : c->active ? "idle"
+                              : "standby",
+                  "round", c->working ? json_integer((json_int_t)c->job.round) : json_null(), "source",
+                  source, "done", clusterer_done(c), "tables", (json_int_t)c->tables, "rows_per_s", rate,
+                  "failed", failed, "last", c->last, "pull", features_pull_status(&c->features.pull), "wire",
+                  "features", wire_json(c->features.links[0].wire), "labels", wire_json(c->labels.wire));
     return j;
 }
 
@@ -45,5 +46,6 @@ const char *clusterer_unhealthy(void *clusterer)
     for (uint32_t i = 0; i < c->rounds.n; i++)
         if (c->rounds.entry[i].state == ROUND_FAILED)
             return c->rounds.entry[i].detail;
-    return NULL;
+    const struct features_pull *p = &c->features.pull;
+    return p->failed.detail[0] ? p->failed.detail : NULL;
 }

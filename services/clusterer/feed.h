@@ -1,6 +1,6 @@
-/* feed: the rows of an array, or those that a reader gives, handed out in chunks to threads. Used by kmeans.
- * feed_run blocks; one at a time. A reader's rows are read a block ahead on a thread of the feed's own, into
- * two buffers that it owns. */
+/* feed: the rows of an array, or those that a reader gives, handed out in chunks to threads. Used by kmeans
+ * and sinkhorn. feed_run blocks; one at a time. A reader's rows are read a block ahead on a thread of the
+ * feed's own, into two buffers that it owns. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -2,8 +2,8 @@
  * its section 5). Used by cluster_job and `xdc cluster`. Blocking; any thread; runs on threads of its own.
  * The result owns its arrays. Labels are exact (nearest.h) and sums have no order (sums.h): labels, centroids
  * and objective are the same bits on any number of threads and any CPU, with blocks of any shape, from memory
- * or from a reader. Rows should be centred on their mean (normalize_centre), or more of them take the slower,
- * f64 path. */
+ * or from a reader. Rows should be centred on their mean (normalize_subtract), or more of them take the
+ * slower, f64 path. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>

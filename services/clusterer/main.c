@@ -9,6 +9,7 @@ static const char help[] =
     "xdc-clusterer - makes the labels of a run\n\n"
     "  xdc-clusterer -c xdc.yaml           cluster every sealed feature dump of the run that xdc.yaml "
     "describes\n"
+    "  xdc-clusterer -c xdc.yaml --set cluster.dir=DIR   on another host: pull the dumps into DIR\n"
     "  xdc-clusterer -c xdc.yaml -n        check the configuration and exit\n"
     "  kill -TERM PID                      stop at once; start again to go on\n\n"
     "A second clusterer of the same run waits and takes over when the first one ends. It keeps nothing in "

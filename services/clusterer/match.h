@@ -1,7 +1,7 @@
 /* match: the one-to-one assignment of rows to columns with the largest total weight, by shortest augmenting
- * paths (Hungarian method, Jonker and Volgenant 1987) over the cells that are not zero. Used by stable_ids
- * and quality. Pure; any thread; owns nothing but what it frees. Whole numbers: exact, and the same answer
- * everywhere. Fails on memory alone. */
+ * paths (Hungarian method, Jonker and Volgenant 1987) over the cells that are not zero. Used by stable_ids,
+ * align and quality. Pure; any thread; owns nothing but what it frees. Whole numbers: exact, and the same
+ * answer everywhere. Fails on memory alone. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"

@@ -9,10 +9,12 @@
 #include "lib/fsutil.h"
 #include "lib/memory.h"
 
-static int map_file(struct row_store *s, const char *dir, struct err *e)
+static int map_file(struct row_store *s, const char *dir, uint64_t reserve_mib, struct err *e)
 {
     char path[PATH_MAX];
-    int rc = fs_path(path, e, "%s/rows-XXXXXX", dir);
+    int rc = fs_check_room(dir, "the file of rows that are clustered", s->bytes, reserve_mib, e);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/rows-XXXXXX", dir);
     if (rc)
         return rc;
     s->fd = mkostemp(path, O_CLOEXEC);
@@ -31,12 +33,13 @@ static int map_file(struct row_store *s, const char *dir, struct err *e)
     return 0;
 }
 
-int row_store_open(struct row_store *s, uint64_t n, uint32_t d, uint64_t cap, const char *dir, struct err *e)
+int row_store_open(struct row_store *s, uint64_t n, uint32_t d, uint64_t cap, const char *dir,
+                   uint64_t reserve_mib, struct err *e)
 {
     *s = (struct row_store){.bytes = n * d * sizeof *s->x, .fd = -1, .d = d};
     int rc = 0;
     if (s->bytes > cap)
-        rc = map_file(s, dir, e);
+        rc = map_file(s, dir, reserve_mib, e);
     else if (!(s->x = malloc(s->bytes + 1)))
         rc = err_sys(e, ENOMEM, "%" PRIu64 " rows", n);
     if (rc)

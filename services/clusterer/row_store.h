@@ -1,6 +1,7 @@
 /* row_store: room for rows of f32, in memory or, above a cap, in an unnamed file that is mapped, so that the
- * kernel keeps as much of it in memory as there is. Used by source. One thread opens and closes; the rows are
- * for any. Owns memory or file; the file is gone when the process is. On failure it is empty. */
+ * kernel keeps as much of it in memory as there is. Used by source and selavi_job. One thread opens and
+ * closes; the rows are for any. Owns memory or file; the file is gone when the process is. On failure it is
+ * empty. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"
@@ -12,9 +13,10 @@ struct row_store {
     uint32_t d;
 };
 
-/* cap: bytes of rows that may lie in memory; dir: where the file is made. -ENOMEM, -ENOSPC or errno codes. */
+/* cap: bytes of rows that may lie in memory; dir: where the file is made, which leaves reserve_mib free.
+ * -ENOMEM, -ENOSPC or errno codes. */
 int row_store_open(struct row_store *s, uint64_t n, uint32_t d, uint64_t cap, const char *dir,
-                   struct err *e) WARN_UNUSED;
+                   uint64_t reserve_mib, struct err *e) WARN_UNUSED;
 void row_store_close(struct row_store *s);
 
 /* A feed_read of what is in the file: `arg` is the store. d is the caller's to lower when rows are packed

@@ -1,4 +1,5 @@
 #include "services/clusterer/rows.h"
+#include "services/clusterer/vector_units.h"
 
 #include <math.h>
 #include <omp.h>
@@ -61,41 +62,7 @@ bool rows_run(unsigned threads, uint64_t chunks, const atomic_bool *stop, rows_w
     return !atomic_load(&r.stopped);
 }
 
-/* The loops are compiled for several vector units; no multiplication is fused with an addition
- * (-ffp-contract=off), so all give the same bits. */
-#define BODY static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define AVX512 "avx512f,avx512dq"
-#else
-#define AVX512 "avx512f,avx512dq,prefer-vector-width=512"
-#endif
-#if defined(__x86_64__)
-#define DISPATCH(name, params, args)                                 \
-    __attribute__((target(AVX512))) static void name##_avx512 params \
-    {                                                                \
-        name##_body args;                                            \
-    }                                                                \
-    __attribute__((target("avx2"))) static void name##_avx2 params   \
-    {                                                                \
-        name##_body args;                                            \
-    }                                                                \
-    static void name##_any params                                    \
-    {                                                                \
-        if (__builtin_cpu_supports("avx512dq"))                      \
-            name##_avx512 args;                                      \
-        else if (__builtin_cpu_supports("avx2"))                     \
-            name##_avx2 args;                                        \
-        else                                                         \
-            name##_body args;                                        \
-    }
-#else
-#define DISPATCH(name, params, args) \
-    static void name##_any params    \
-    {                                \
-        name##_body args;            \
-    }
-#endif
-
+/* No multiplication is fused with an addition (-ffp-contract=off), so all vector units give the same bits. */
 static double sum_lanes(const float lane[ROWS_LANES])
 {
     double s = 0;

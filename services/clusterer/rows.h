@@ -1,7 +1,7 @@
 /* rows: the inner loops over rows of f32 features, and the threads that run them over fixed chunks.
- * Used by kmeans, normalize, cluster_job and `xdc cluster`. Any thread; owns nothing. Cannot fail.
- * Every result is the same on any number of threads and on any CPU: a chunk's
- * bounds depend on the data's shape alone, and every sum is made in one fixed order. */
+ * Used by kmeans, normalize, sinkhorn, head_rows, cluster_job and `xdc cluster`. Any thread; owns nothing.
+ * Cannot fail. Every result is the same on any number of threads and on any CPU: a chunk's bounds depend on
+ * the data's shape alone, and every sum is made in one fixed order. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,11 +1,32 @@
 #include "services/clusterer/source.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "lib/clip.h"
-#include "services/clusterer/normalize.h"
+#include "services/clusterer/given.h"
 #include "services/clusterer/rows.h"
+
+/* Where rows are read from. */
+struct origin {
+    struct feature_dump *dump;
+    uint32_t encoder;             /* of the dump, */
+    const struct npy_file *given; /* unless this is there */
+    uint32_t dim;
+};
+
+static int bad_row(const struct origin *o, uint64_t clip, struct err *e)
+{
+    if (o->given)
+        return err_set(
+            e, XDC_EFORMAT,
+            "init.features: row %llu of %s, which is clip %llu's, is not finite, or too large; give "
+            "every clip with features a row of numbers",
+            (unsigned long long)clip, o->given->path, (unsigned long long)clip);
+    return err_set(e, XDC_EFORMAT, "the features of clip %llu by the encoder %s are not finite, or too large",
+                   (unsigned long long)clip, feature_dump_info(o->dump)->encoder[o->encoder].name);
+}
 
 static bool present(const struct feature_dump *dump, const uint32_t *encoders, uint32_t n, uint64_t row)
 {
@@ -15,7 +36,7 @@ static bool present(const struct feature_dump *dump, const uint32_t *encoders, u
     return true;
 }
 
-static int list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
+int source_list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
                       const struct conf *c, struct err *e)
 {
     uint64_t rows = feature_dump_info(dump)->rows, all = 0, at[2] = {0};
@@ -38,59 +59,80 @@ static int list_clips(struct source *s, const struct feature_dump *dump, const u
     return 0;
 }
 
-/* The rows of `n` clips, which ascend, of one encoder as x [n, dim]. */
-static int read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
-                      float *x, const atomic_bool *stop, struct err *e)
+/* The rows of `n` clips, which ascend, as x [n, dim], straight from the dump's pages. */
+static int read_dump(const struct origin *o, const uint64_t *clips, uint64_t n, float *x,
+                     const atomic_bool *stop, struct err *e)
 {
-    const struct feature_info *info = feature_dump_info(dump);
-    uint32_t dim = info->encoder[encoder].dim;
-    float *block = malloc((size_t)FEATURE_BLOCK_ROWS * dim * sizeof *block);
-    int rc = block ? 0 : err_sys(e, ENOMEM, "read features");
-    uint64_t at = 0;
-    for (uint64_t first = 0; rc == 0 && at < n; first += FEATURE_BLOCK_ROWS) {
-        uint64_t rows = info->rows - first < FEATURE_BLOCK_ROWS ? info->rows - first : FEATURE_BLOCK_ROWS;
-        if (clips[at] >= first + rows)
-            continue;
+    for (uint64_t at = 0; at < n;) {
+        struct feature_block b;
         if (stop && atomic_load(stop))
-            rc = err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
-        else
-            rc = feature_dump_read(dump, encoder, first, rows, block, e);
-        for (; rc == 0 && at < n && clips[at] < first + rows; at++)
-            memcpy(x + at * dim, block + (clips[at] - first) * dim, dim * sizeof *x);
+            return err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
+        int rc = feature_dump_block(o->dump, o->encoder, clips[at], &b, e);
+        if (rc < 0)
+            return rc;
+        size_t row = b.dim * feature_value_bytes(b.dtype);
+        while (at < n && clips[at] < b.first + b.rows) {
+            uint64_t from = clips[at] - b.first, rows = 1; /* neighbours at once */
+            while (at + rows < n && clips[at + rows] == clips[at] + rows && from + rows < b.rows)
+                rows++;
+            feature_values_to_float(b.dtype, (const char *)b.values + from * row, x + at * b.dim,
+                                    rows * b.dim);
+            at += rows;
+        }
     }
-    free(block);
-    return rc;
+    return 0;
 }
 
-/* All rows of one encoder as x [n + held, dim], centred. */
-static int read_rows(const struct source *s, struct feature_dump *dump, uint32_t encoder, float *x,
+/* The same of given ones. */
+static int read_given_rows(const struct origin *o, const uint64_t *clips, uint64_t n, float *x,
+                           const atomic_bool *stop, struct err *e)
+{
+    for (uint64_t at = 0; at < n;) {
+        uint64_t rows = 1; /* neighbours at once */
+        while (at + rows < n && clips[at + rows] == clips[at] + rows && rows < FEATURE_BLOCK_ROWS)
+            rows++;
+        if (stop && atomic_load(stop))
+            return err_set(e, XDC_ESTOPPED, "asked to stop while reading features");
+        int rc = given_features_read(o->given, clips[at], rows, x + at * o->dim, e);
+        if (rc < 0)
+            return rc;
+        at += rows;
+    }
+    return 0;
+}
+
+static int read_clips(const struct origin *o, const uint64_t *clips, uint64_t n, float *x,
+                      const atomic_bool *stop, struct err *e)
+{
+    return o->given ? read_given_rows(o, clips, n, x, stop, e) : read_dump(o, clips, n, x, stop, e);
+}
+
+int source_read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
+                      float *x, const atomic_bool *stop, struct err *e)
+{
+    struct origin o = {
+        .dump = dump, .encoder = encoder, .dim = feature_dump_info(dump)->encoder[encoder].dim};
+    return read_clips(&o, clips, n, x, stop, e);
+}
+
+/* All rows as x [n + held, dim], sent through the next part of s->t. */
+static int read_rows(struct source *s, const struct origin *o, float *x, enum conf_scale scale,
                      unsigned threads, const atomic_bool *stop, struct err *e)
 {
-    const struct feature_encoder *enc = &feature_dump_info(dump)->encoder[encoder];
     uint64_t all = s->n + s->held;
-    int rc = read_clips(dump, encoder, s->clips, s->n, x, stop, e);
+    struct transform_part *part = &s->t.part[s->t.parts++];
+    *part = (struct transform_part){.dim = o->dim, .scale = scale};
+    snprintf(part->encoder, sizeof part->encoder, "%s",
+             o->given ? TRANSFORM_GIVEN : feature_dump_info(o->dump)->encoder[o->encoder].name);
+    int rc = read_clips(o, s->clips, s->n, x, stop, e);
     if (rc == 0)
-        rc = read_clips(dump, encoder, s->clips + s->n, s->held, x + s->n * enc->dim, stop, e);
+        rc = read_clips(o, s->clips + s->n, s->held, x + s->n * o->dim, stop, e);
     if (rc)
         return rc;
     /* before the mean of all rows spreads what is wrong with one */
-    uint64_t bad = rows_first_bad(x, all, enc->dim, threads);
-    if (bad != UINT64_MAX)
-        return err_set(e, XDC_EFORMAT,
-                       "the features of clip %llu by the encoder %s are not finite, or too large",
-                       (unsigned long long)s->clips[bad], enc->name);
-    return normalize_centre(x, all, s->n, enc->dim, threads, stop, e);
-}
-
-static int scale(const struct source *s, float *x, uint32_t d, const struct conf *c, const atomic_bool *stop,
-                 struct err *e)
-{
-    unsigned threads = rows_threads(c->cluster.threads);
-    if (c->cluster.scale == SCALE_L2)
-        return normalize_l2(x, s->n + s->held, d, threads, stop, e);
-    if (c->cluster.scale == SCALE_VARIANCE)
-        return normalize_variance(x, s->n + s->held, s->n, d, threads, stop, e);
-    return 0;
+    uint64_t bad = rows_first_bad(x, all, o->dim, threads);
+    return bad != UINT64_MAX ? bad_row(o, s->clips[bad], e)
+                             : transform_part_fit(part, x, all, s->n, threads, stop, e);
 }
 
 /* One encoder's rows, scaled, into the columns from `column` on. */
@@ -98,16 +140,60 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
                      const struct conf *c, const atomic_bool *stop, struct err *e)
 {
     uint32_t dim = feature_dump_info(dump)->encoder[encoder].dim;
+    struct origin o = {.dump = dump, .encoder = encoder, .dim = dim};
     uint64_t all = s->n + s->held;
     struct row_store part;
-    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
+    int rc = row_store_open(&part, all, dim, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
     if (rc == 0)
-        rc = read_rows(s, dump, encoder, part.x, rows_threads(c->cluster.threads), stop, e);
-    if (rc == 0)
-        rc = scale(s, part.x, dim, c, stop, e);
+        rc = read_rows(s, &o, part.x, (enum conf_scale)c->cluster.scale, rows_threads(c->cluster.threads),
+                       stop, e);
     for (uint64_t i = 0; rc == 0 && i < all; i++)
         memcpy(s->x + i * s->d + column, part.x + i * dim, dim * sizeof *part.x);
     row_store_close(&part);
+    return rc;
+}
+
+/* Rows of a clustering that is made of one matrix: an encoder's features, or given ones. */
+static int read_alone(struct source *s, const struct origin *o, const struct conf *c, const atomic_bool *stop,
+                      struct err *e)
+{
+    s->d = s->split = o->dim;
+    int rc = row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
+    s->x = s->store.x;
+    return rc ? rc : read_rows(s, o, s->x, SCALE_NONE, rows_threads(c->cluster.threads), stop, e);
+}
+
+static int read_given(struct source *s, struct feature_dump *dump, const struct conf *c,
+                      const atomic_bool *stop, struct err *e)
+{
+    struct npy_file f;
+    int rc = given_features_open(c, feature_dump_info(dump), &f, e);
+    if (rc)
+        return rc;
+    struct origin o = {.dump = dump, .given = &f, .dim = (uint32_t)f.t.shape[1]};
+    rc = read_alone(s, &o, c, stop, e);
+    npy_close(&f);
+    return rc;
+}
+
+/* The encoders' rows, each scaled, side by side. */
+static int read_joint(struct source *s, struct feature_dump *dump, const uint32_t *encoders,
+                      uint32_t n_encoders, const struct conf *c, const atomic_bool *stop, struct err *e)
+{
+    const struct feature_info *info = feature_dump_info(dump);
+    uint32_t column = 0;
+    s->split = info->encoder[encoders[0]].dim;
+    for (uint32_t i = 0; i < n_encoders; i++)
+        s->d += info->encoder[encoders[i]].dim;
+    int rc = row_store_open(&s->store, s->n + s->held, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir,
+                            (uint64_t)c->limits.disk_reserve_mib, e);
+    s->x = s->store.x;
+    for (uint32_t i = 0; rc == 0 && i < n_encoders; i++) {
+        rc = read_part(s, dump, encoders[i], column, c, stop, e);
+        column += info->encoder[encoders[i]].dim;
+    }
     return rc;
 }
 
@@ -115,21 +201,15 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
                 const struct conf *c, const atomic_bool *stop, struct err *e)
 {
     const struct feature_info *info = feature_dump_info(dump);
-    *s = (struct source){.split = info->encoder[encoders[0]].dim};
-    for (uint32_t i = 0; i < n_encoders; i++)
-        s->d += info->encoder[encoders[i]].dim;
-    int rc = list_clips(s, dump, encoders, n_encoders, c, e);
-    uint64_t all = s->n + s->held;
-    if (rc == 0)
-        rc = row_store_open(&s->store, all, s->d, row_store_cap(c->cluster.memory_mib), c->run.dir, e);
-    s->x = s->store.x;
-    if (rc == 0 && n_encoders == 1)
-        rc = read_rows(s, dump, encoders[0], s->x, rows_threads(c->cluster.threads), stop, e);
-    uint32_t column = 0;
-    for (uint32_t i = 0; rc == 0 && n_encoders > 1 && i < n_encoders; i++) {
-        rc = read_part(s, dump, encoders[i], column, c, stop, e);
-        column += info->encoder[encoders[i]].dim;
-    }
+    struct origin o = {.dump = dump, .encoder = encoders[0], .dim = info->encoder[encoders[0]].dim};
+    *s = (struct source){0};
+    int rc = source_list_clips(s, dump, encoders, n_encoders, c, e);
+    if (rc == 0 && given_features(c, info->round))
+        rc = read_given(s, dump, c, stop, e);
+    else if (rc == 0 && n_encoders == 1)
+        rc = read_alone(s, &o, c, stop, e);
+    else if (rc == 0)
+        rc = read_joint(s, dump, encoders, n_encoders, c, stop, e);
     if (rc)
         source_close(s);
     return rc;
@@ -137,20 +217,16 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
 
 int source_normalize(struct source *s, const struct conf *c, const atomic_bool *stop, struct err *e)
 {
-    unsigned threads = rows_threads(c->cluster.threads);
-    int rc = 0;
-    if (c->cluster.normalize == NORMALIZE_PCA_WHITEN_L2)
-        rc = normalize_pca_whiten(s->x, s->n + s->held, s->n, s->d, (uint32_t)c->cluster.pca_dim, threads,
-                                  stop, &s->d, e);
-    if (rc == 0 && c->cluster.normalize != NORMALIZE_NONE)
-        rc = normalize_l2(s->x, s->n + s->held, s->d, threads, stop, e);
-    s->store.d = s->d;
+    int rc = transform_fit(&s->t, s->x, s->n + s->held, s->n, (enum conf_normalize)c->cluster.normalize,
+                           (uint32_t)c->cluster.pca_dim, rows_threads(c->cluster.threads), stop, e);
+    s->d = s->store.d = s->t.p;
     return rc;
 }
 
 void source_close(struct source *s)
 {
     row_store_close(&s->store);
+    transform_close(&s->t);
     free(s->clips);
     *s = (struct source){0};
 }

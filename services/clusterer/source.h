@@ -1,13 +1,15 @@
 /* source: the rows that one clustering is made of, out of a dump: one encoder's, or both encoders' side by
  * side (algorithms.md 1.2), scaled; those of the hold-out behind the others, which alone make means and
- * directions. Used by cluster_job. Blocking; one thread, which may start others. Owns
- * rows and clip numbers. On failure it is empty. */
+ * directions. In round 0 the rows may be given (init.features); the dump then says which there are. Used by
+ * cluster_job; its parts by selavi_job. Blocking; one thread, which may start others. Owns rows and clip
+ * numbers. On failure it is empty. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
 #include "services/clusterer/row_store.h"
+#include "services/clusterer/transform.h"
 
 struct source {
     struct row_store store; /* owned; of x */
@@ -15,15 +17,23 @@ struct source {
     uint64_t *clips;        /* owned, [n + held], ascending in each part: the clip of each row */
     uint64_t n, held;       /* rows that are clustered; behind them: of the hold-out */
     uint32_t d;
-    uint32_t split; /* columns of the first encoder */
+    uint32_t split;     /* columns of the first encoder */
+    struct transform t; /* owned; what has been done to the rows. Without centroids */
 };
 
 /* Reads the rows that are there in all of `encoders` (one or two of the dump). Two are scaled each by
- * cluster.scale; all are centred, which changes no clustering. */
+ * cluster.scale; all are centred, which changes no clustering. Given ones are one matrix, whatever the
+ * encoders. */
 int source_read(struct source *s, struct feature_dump *dump, const uint32_t *encoders, uint32_t n_encoders,
                 const struct conf *c, const atomic_bool *stop, struct err *e) WARN_UNUSED;
 
 /* cluster.normalize, in place; d may fall. */
 int source_normalize(struct source *s, const struct conf *c, const atomic_bool *stop,
                      struct err *e) WARN_UNUSED;
+/* Fills clips, n and held alone. */
+int source_list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
+                      const struct conf *c, struct err *e) WARN_UNUSED;
+/* The rows of `n` clips, which ascend, of one encoder as x [n, dim]. */
+int source_read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_t *clips, uint64_t n,
+                      float *x, const atomic_bool *stop, struct err *e) WARN_UNUSED;
 void source_close(struct source *s);

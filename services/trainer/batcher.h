@@ -17,6 +17,7 @@
 struct plan_stream {
     bool video, audio; /* modalities that are decoded */
     struct draw *draw; /* loop thread only while the plan runs */
+    uint32_t augment;  /* streams of other numbers augment the same clip in other ways */
 };
 
 /* What a phase needs decoded. */

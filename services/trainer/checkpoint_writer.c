@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include "lib/progress.h"
+#include "services/trainer/dump_keep.h"
 
 void checkpoint_writer_init(struct checkpoint_writer *w, const char *run_dir, uint64_t run,
                             const struct checkpoint_keep *keep, checkpoint_on_written on_written, void *arg)
@@ -16,6 +17,8 @@ static void *thread_main(void *arg)
     struct checkpoint_writer *w = arg;
     w->result = checkpoint_write(&w->taken, w->run_dir, &w->keep, &w->err);
     checkpoint_free(&w->taken);
+    if (w->result == 0)
+        w->result = dump_keep(w->run_dir, w->keep_dumps, &w->err);
     w->write_s = progress_now_s() - w->begun_s;
     atomic_store(&w->ended, true);
     return NULL;

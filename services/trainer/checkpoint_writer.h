@@ -20,6 +20,7 @@ struct checkpoint_writer {
     const char *run_dir; /* a loan */
     uint64_t run;
     struct checkpoint_keep keep;
+    unsigned keep_dumps; /* dump_keep's, behind every checkpoint; 0 after init: all */
     checkpoint_on_written on_written;
     void *arg;
     bool busy;

@@ -20,7 +20,6 @@ static int write_one(const char *run_dir, const char *encoder, unsigned what, co
 
 int train_export(struct train_loop *l, struct err *e)
 {
-    static const char *const names[NET_ENCODERS] = {"video", "audio"};
     const char *run_dir = l->t->conf.run.dir;
     char path[PATH_MAX];
     train_show_phase(l, 0, NET_ENCODERS);
@@ -28,9 +27,10 @@ int train_export(struct train_loop *l, struct err *e)
     if (rc == 0)
         rc = fs_mkdirs(path, e);
     for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++) {
-        rc = write_one(run_dir, names[i], 0, "", e);
+        const char *name = train_encoder(l, (enum net_encoder)i);
+        rc = write_one(run_dir, name, 0, "", e);
         if (rc == 0 && l->t->conf.train.ema > 0)
-            rc = write_one(run_dir, names[i], EXPORT_EMA, "-ema", e);
+            rc = write_one(run_dir, name, EXPORT_EMA, "-ema", e);
         train_show_done(l, i + 1);
     }
     if (rc == 0)

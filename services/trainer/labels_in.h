@@ -1,13 +1,19 @@
 /* labels_in: the trainer's end of the edge labels: asks the clusterer for the table of a dump until it is
- * there. The question is the loop's, the waiting the training thread's. Bulk is the label table file. */
+ * there. The question is the loop's, the waiting the training thread's. Bulk is the label table file: where
+ * the clusterer did not put it into the run's directory, it is pulled in pieces, written under a temporary
+ * name, held against the hash that was announced, and renamed. */
 #pragma once
 #include <pthread.h>
+#include "lib/file_pull.h"
 #include "lib/label_table.h"
 #include "lib/wire.h"
 
 struct trainer;
 
-enum labels_state { LABELS_IDLE, LABELS_WANTED, LABELS_READY, LABELS_FAILED };
+/* How often a table that came altered is pulled. */
+#define LABELS_PULL_TRIES 3
+
+enum labels_state { LABELS_IDLE, LABELS_WANTED, LABELS_READY, LABELS_PULLING, LABELS_PULLED, LABELS_FAILED };
 
 struct labels_in {
     struct trainer *trainer;
@@ -17,9 +23,12 @@ struct labels_in {
     enum labels_state state; /* under the lock, as all below */
     uint32_t round;
     uint64_t features, table;
-    double asked_s; /* when the clusterer was last asked */
-    double done;    /* share of the clustering, as the clusterer says */
-    int code;       /* why the clusterer failed, and its sentence */
+    struct file_pull pull; /* while pulling */
+    uint64_t pull_end;     /* of the pieces that were asked for */
+    uint64_t refused;      /* pieces that were not what was due */
+    double asked_s;        /* when the clusterer was last asked, or last sent a piece */
+    double done;           /* share of the clustering, as the clusterer says */
+    int code;              /* why the clusterer failed, and its sentence */
     char detail[512];
 };
 

@@ -274,7 +274,8 @@ static void fill_clip(const struct leases_out *l, const struct group *g, uint32_
     double fps = p->recipe.fps > 0 ? p->recipe.fps : v->fps > 0 ? v->fps : 30.0;
     clip->key = key;
     clip->start_s = clip_start_s(seed, id, v->duration_s, p->recipe.frames / fps);
-    clip->augment_seed = clip_augment_seed(seed, p->round, p->epoch, id);
+    clip->augment_seed =
+        clip_augment_seed(seed, p->round, p->epoch + p->stream[g->refs[i].stream].augment, id);
     manifest_keyframe(t->manifest, video_of(t, g->slots[i]), clip->start_s, &clip->key_s, &clip->key_pos);
 }
 

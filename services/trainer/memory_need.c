@@ -214,9 +214,10 @@ void memory_count(const struct net_spec *spec, enum net_encoder enc, struct memo
 {
     *out = (struct memory_count){0};
     struct walk w = {.n = out, .m = {spec->frames, spec->crop, spec->crop, 3}};
-    if (enc == NET_AUDIO)
+    bool audio = net_modality(spec->pair, enc) == NET_AUDIO;
+    if (audio)
         w.m = (struct maps){1, MEDIA_MELS, MEDIA_AUDIO_FLOATS / MEDIA_MELS, 1};
-    if (enc == NET_AUDIO)
+    if (audio)
         walk_audio(&w, spec);
     else if (spec->video == NET_S3D)
         walk_s3d(&w, spec->video_width);

@@ -26,7 +26,8 @@ static json_t *make_record(const struct conf *c, uint64_t run, uint64_t manifest
 }
 
 /* Appends "key: there, here" for every key of the identity that differs. */
-static int compare(const char *path, const json_t *there, const json_t *here, struct err *e)
+static int compare(const struct conf *c, const char *path, const json_t *there, const json_t *here,
+                   struct err *e)
 {
     char diff[800] = "";
     size_t used = 0;
@@ -36,7 +37,7 @@ static int compare(const char *path, const json_t *there, const json_t *here, st
         used += (size_t)snprintf(diff, sizeof diff, " manifest identity %s, now %s;", a ? a : "none", b);
     const json_t *old = json_object_get(there, "config"), *now = json_object_get(here, "config");
     for (size_t i = 0; i < conf_schema_len; i++) {
-        if (!(conf_schema[i].flags & CONF_IDENTITY))
+        if (!conf_is_identity(c, &conf_schema[i]))
             continue;
         a = json_string_value(json_object_get(old, conf_schema[i].key));
         b = json_string_value(json_object_get(now, conf_schema[i].key));
@@ -65,7 +66,7 @@ int run_record_check(const struct conf *c, uint64_t run, uint64_t manifest, stru
     if (rc == 0) {
         json_error_t je;
         json_t *there = json_loads(text, 0, &je);
-        rc = there ? compare(path, there, here, e)
+        rc = there ? compare(c, path, there, here, e)
                    : err_set(e, XDC_EFORMAT, "%s:%d: %s", path, je.line, je.text);
         json_decref(there);
     } else if (rc == -ENOENT) {

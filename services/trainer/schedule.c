@@ -20,3 +20,12 @@ double schedule_rate(const struct schedule *s, uint64_t step_of_round, uint64_t 
     double x = (step - warmup) / length;
     return s->last + (1 - s->last) * 0.5 * (1 + cos(M_PI * (x > 1 ? 1 : x)));
 }
+
+uint64_t schedule_relabel(uint64_t steps, uint32_t rounds, double power, uint32_t j)
+{
+    uint64_t all = steps > rounds ? steps : rounds;
+    double at = round((double)all * pow((double)j / rounds, power));
+    uint64_t latest = all - (rounds - j); /* which leaves each of the following a step */
+    uint64_t step = at < (double)latest ? (uint64_t)at : latest;
+    return step > j ? step : j;
+}

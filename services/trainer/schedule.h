@@ -17,3 +17,7 @@ uint64_t schedule_batches(uint64_t positions, uint32_t batch);
 /* Share of the base rate for step `step_of_round` of a round of `steps_per_epoch` steps an epoch. The warm-up
  * covers the cosine's beginning: the cosine starts behind it and reaches `last` at the last step. */
 double schedule_rate(const struct schedule *s, uint64_t step_of_round, uint64_t steps_per_epoch);
+/* The step at which round `j` of `rounds` begins when they divide a training of `steps` unequally:
+ * steps x (j / rounds)^power (algorithms.md 4.6), but every round has a step. Round `rounds` begins behind
+ * the last one. */
+uint64_t schedule_relabel(uint64_t steps, uint32_t rounds, double power, uint32_t j);

@@ -5,18 +5,39 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* algorithms.md 1.2: the whole difference between the methods. */
+#define EACH_HEAD                                                                                       \
+    {                                                                                                   \
+        "joint-h0", "joint-h1", "joint-h2", "joint-h3", "joint-h4", "joint-h5", "joint-h6", "joint-h7", \
+            "joint-h8", "joint-h9", "joint-h10", "joint-h11", "joint-h12", "joint-h13", "joint-h14",    \
+            "joint-h15"                                                                                 \
+    }
+
+/* algorithms.md 1.2 and 4: the whole difference between the methods. */
 static const struct targets_method methods[] = {
-    [METHOD_SDC] = {"sdc", true, {1, 1}, {{"video"}, {"audio"}}},
-    [METHOD_MDC] = {"mdc", true, {2, 2}, {{"video", "audio"}, {"audio", "video"}}},
-    [METHOD_CDC] = {"cdc", true, {1, 1}, {{"joint"}, {"joint"}}},
-    [METHOD_XDC] = {"xdc", true, {1, 1}, {{"audio"}, {"video"}}},
-    [METHOD_SUPERVISED] = {"supervised", false, {1, 1}, {{"truth"}, {"truth"}}},
+    [METHOD_SDC] = {.name = "sdc", .heads = {1, 1}, .source = {{"video"}, {"audio"}}},
+    [METHOD_MDC] = {.name = "mdc", .heads = {2, 2}, .source = {{"video", "audio"}, {"audio", "video"}}},
+    [METHOD_CDC] = {.name = "cdc", .heads = {1, 1}, .source = {{"joint"}, {"joint"}}},
+    [METHOD_XDC] = {.name = "xdc", .heads = {1, 1}, .source = {{"audio"}, {"video"}}},
+    [METHOD_SUPERVISED] = {.name = "supervised", .heads = {1, 1}, .source = {{"truth"}, {"truth"}}},
+    [METHOD_SAME_MODALITY] = {.name = "same-modality", .heads = {1, 1}},
+    [METHOD_SELAVI] = {.name = "selavi", .source = {EACH_HEAD, EACH_HEAD}},
 };
 
-const struct targets_method *targets_method(int64_t method)
+void targets_method(const struct conf *c, struct targets_method *out)
 {
-    return &methods[method];
+    *out = methods[c->method];
+    out->clusters = c->method != METHOD_SUPERVISED && !c->labels.from[0];
+    out->keeps_heads = c->heads.between_rounds == HEADS_KEEP;
+    out->pair = conf_pair(c);
+    if (out->pair != NET_PAIR_BOTH) { /* each learns the other's */
+        out->source[NET_VIDEO][0] = net_encoder_name(out->pair, NET_AUDIO);
+        out->source[NET_AUDIO][0] = net_encoder_name(out->pair, NET_VIDEO);
+    }
+    if (c->method == METHOD_SELAVI) {
+        out->heads[NET_VIDEO] = out->heads[NET_AUDIO] = (uint32_t)c->selavi.heads;
+        out->groups = (uint32_t)c->selavi.groups;
+        out->keeps_heads = c->heads.between_rounds != HEADS_FRESH;
+    }
 }
 
 static int count_classes(struct targets *t, struct err *e)
@@ -45,9 +66,10 @@ static int count_classes(struct targets *t, struct err *e)
     return 0;
 }
 
-int targets_adopt(struct targets *t, int64_t method, struct label_table *table, struct err *e)
+int targets_adopt(struct targets *t, const struct targets_method *method, struct label_table *table,
+                  struct err *e)
 {
-    *t = (struct targets){.method = targets_method(method), .table = table};
+    *t = (struct targets){.method = method, .table = table};
     const struct label_info *info = label_table_info(table);
     t->clips = info->clips;
     t->hash = info->hash;
@@ -57,7 +79,7 @@ int targets_adopt(struct targets *t, int64_t method, struct label_table *table, 
             if (s < 0) {
                 targets_close(t);
                 return err_set(e, XDC_EMISMATCH, "the label table has no source %s, which method %s needs",
-                               targets_method(method)->source[enc][h], targets_method(method)->name);
+                               method->source[enc][h], method->name);
             }
             t->source[enc][h] = s;
             t->classes[enc][h] = info->source[s].k;
@@ -69,10 +91,10 @@ int targets_adopt(struct targets *t, int64_t method, struct label_table *table, 
     return rc;
 }
 
-int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video,
-                  struct err *e)
+int targets_truth(struct targets *t, const struct targets_method *method, const struct manifest *m,
+                  uint32_t clips_per_video, struct err *e)
 {
-    *t = (struct targets){.method = targets_method(method)};
+    *t = (struct targets){.method = method};
     uint32_t classes = manifest_classes(m);
     if (classes == 0)
         return err_set(e, XDC_ECONF,

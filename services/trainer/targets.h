@@ -9,23 +9,25 @@
 #include "lib/manifest.h"
 #include "lib/torch/net.h"
 
-#define TARGETS_MAX 2
+#define TARGETS_MAX NET_HEADS_MAX
 
-/* Which sources each encoder learns under a method. */
+/* Which sources each encoder learns under a configuration's method. */
 struct targets_method {
     const char *name;
-    bool clusters; /* labels are made by the clusterer, not by the manifest */
+    enum net_pair pair; /* what the encoders see */
+    bool clusters;      /* labels are made by the clusterer round by round, not given beforehand */
+    bool keeps_heads;   /* heads go on from round to round, and are there before the first labels */
+    uint32_t groups; /* passes of an extraction, each with an augmentation of its own; 0: one without any */
     uint32_t heads[NET_ENCODERS];
     const char *source[NET_ENCODERS][TARGETS_MAX];
 };
 
-/* `method` is an enum conf_method. */
-const struct targets_method *targets_method(int64_t method);
+void targets_method(const struct conf *c, struct targets_method *out);
 
 struct targets {
-    const struct targets_method *method;
-    struct label_table *table; /* owned; NULL for truth */
-    uint32_t *truth;           /* owned; u32 [clips], for truth */
+    const struct targets_method *method; /* a loan */
+    struct label_table *table;           /* owned; NULL for truth */
+    uint32_t *truth;                     /* owned; u32 [clips], for truth */
     uint64_t clips;
     uint64_t hash;                         /* of the label table, or of the truth labels */
     int source[NET_ENCODERS][TARGETS_MAX]; /* index in the table */
@@ -35,10 +37,15 @@ struct targets {
 };
 
 /* Takes the table (also on failure). XDC_EMISMATCH when it lacks a source that the method needs. */
-int targets_adopt(struct targets *t, int64_t method, struct label_table *table, struct err *e) WARN_UNUSED;
-/* The labels of the manifest, for supervised training. XDC_ECONF when it has none. */
-int targets_truth(struct targets *t, int64_t method, const struct manifest *m, uint32_t clips_per_video,
+int targets_adopt(struct targets *t, const struct targets_method *method, struct label_table *table,
                   struct err *e) WARN_UNUSED;
+/* The labels of the manifest, for supervised training. XDC_ECONF when it has none. */
+int targets_truth(struct targets *t, const struct targets_method *method, const struct manifest *m,
+                  uint32_t clips_per_video, struct err *e) WARN_UNUSED;
+/* The labels of another run, labels.from: of its newest table if it is a directory. XDC_EMISMATCH when it is
+ * of another manifest, number of clips or, as far as its run.json tells, of other moments of the videos. */
+int targets_given(struct targets *t, const struct targets_method *method, const struct conf *c,
+                  uint64_t manifest, uint64_t clips, struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void targets_close(struct targets *t);
 

@@ -17,6 +17,7 @@ void train_checkpoint_init(struct train_loop *l)
     const struct conf *c = &l->t->conf;
     struct checkpoint_keep keep = {(unsigned)c->train.keep, (uint64_t)c->train.keep_every};
     checkpoint_writer_init(&l->writer, c->run.dir, l->t->run, &keep, on_written, l);
+    l->writer.keep_dumps = (unsigned)c->features.keep_rounds;
     l->checkpoint_at_s = progress_now_s();
 }
 

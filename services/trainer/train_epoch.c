@@ -9,8 +9,17 @@
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
 
+/* An epoch's place in its order of clips, and in the schedule of the learning rate. */
+struct slice {
+    uint32_t order;             /* which order */
+    uint64_t offset, positions; /* of it */
+    uint64_t step, epoch_steps; /* the first one, and those of an epoch, for the schedule */
+    double epochs;              /* that the schedule covers */
+};
+
 struct epoch {
     struct train_loop *l;
+    struct slice slice;
     struct plan plan;
     struct draw draw[BATCHER_STREAMS_MAX];
     uint32_t
@@ -55,29 +64,55 @@ static int64_t balance_of(const struct conf *c)
     return c->method == METHOD_SDC ? BALANCE_RESAMPLE : BALANCE_OFF;
 }
 
-/* One order for both encoders, or one each when each draws uniformly over the clusters it learns. An encoder
- * that has stopped needs nothing. */
+/* Rounds of some epochs have an order and a schedule each. Where the rounds divide one training, the only
+ * "epoch" of a round goes on in the one order and schedule where the round before ended. */
+static struct slice slice_of(const struct train_loop *l)
+{
+    const struct conf *c = &l->t->conf;
+    const struct train_state *s = &l->state;
+    uint64_t set = clip_set_size(&l->t->set), batch = (uint64_t)c->train.batch;
+    uint64_t n = c->train.epoch_clips ? (uint64_t)c->train.epoch_clips : set;
+    uint64_t steps = schedule_batches(n, (uint32_t)batch);
+    if (!train_divides(l))
+        return (struct slice){s->round, s->epoch * n, n, s->epoch * steps, steps, train_epochs(l)};
+    uint32_t rounds = (uint32_t)c->train.rounds;
+    uint64_t all = rounds * (uint64_t)c->train.epochs * steps;
+    uint64_t from = schedule_relabel(all, rounds, c->selavi.relabel_power, s->round);
+    uint64_t to = schedule_relabel(all, rounds, c->selavi.relabel_power, s->round + 1);
+    return (struct slice){0,    from * batch, (to - from) * batch,
+                          from, steps,        (double)rounds * (double)c->train.epochs};
+}
+
+/* One order for both encoders, or one each when each draws uniformly over the clusters it learns. Encoders
+ * that see the same have streams of one order, each with an augmentation of its own. An encoder that has
+ * stopped needs nothing. */
 static int make_streams(struct epoch *x, struct err *e)
 {
     struct train_loop *l = x->l;
     struct clip_set *set = &l->t->set;
-    uint64_t seed = (uint64_t)l->t->conf.run.seed, offset = (uint64_t)l->state.epoch * x->plan.positions;
+    uint64_t seed = (uint64_t)l->t->conf.run.seed, offset = x->slice.offset;
+    bool resample = balance_of(&l->t->conf) == BALANCE_RESAMPLE;
     if (!x->apart) {
         x->plan.streams = 1;
-        x->plan.stream[0] =
-            (struct plan_stream){train_learns(l, NET_VIDEO), train_learns(l, NET_AUDIO), x->draw};
-        draw_init_shuffled(&x->draw[0], set, seed, "train", l->state.round, 0, offset);
+        x->plan.stream[0] = train_stream(l, train_learns(l, NET_VIDEO), train_learns(l, NET_AUDIO), x->draw);
+        draw_init_shuffled(&x->draw[0], set, seed, "train", x->slice.order, 0, offset);
         return 0;
     }
     for (uint32_t enc = 0; enc < NET_ENCODERS; enc++) {
         uint32_t s = x->plan.streams;
         if (!train_learns(l, (enum net_encoder)enc))
             continue;
-        int rc = draw_init_resampled(&x->draw[s], set, seed, l->state.round, offset, &l->targets,
+        int rc = 0;
+        if (resample)
+            rc = draw_init_resampled(&x->draw[s], set, seed, x->slice.order, offset, &l->targets,
                                      (enum net_encoder)enc, e);
+        else
+            draw_init_shuffled(&x->draw[s], set, seed, "train", x->slice.order, 0, offset);
         if (rc < 0)
             return rc;
-        x->plan.stream[s] = (struct plan_stream){enc == NET_VIDEO, enc == NET_AUDIO, &x->draw[s]};
+        x->plan.stream[s] = train_stream(l, enc == NET_VIDEO, enc == NET_AUDIO, &x->draw[s]);
+        if (l->method->pair != NET_PAIR_BOTH)
+            x->plan.stream[s].augment = enc * AUGMENT_SECOND;
         x->number[s] = enc;
         x->plan.streams++;
     }
@@ -89,13 +124,13 @@ static int make_plan(struct epoch *x, struct err *e)
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
     const struct conf *c = &t->conf;
-    uint64_t n = c->train.epoch_clips ? (uint64_t)c->train.epoch_clips : clip_set_size(&t->set);
-    x->apart = balance_of(c) == BALANCE_RESAMPLE;
+    x->slice = slice_of(l);
+    x->apart = balance_of(c) == BALANCE_RESAMPLE || l->method->pair != NET_PAIR_BOTH;
     x->weigh = balance_of(c) == BALANCE_WEIGHT;
     x->plan = (struct plan){.phase = PHASE_TRAIN,
                             .round = l->state.round,
                             .epoch = l->state.epoch,
-                            .positions = n,
+                            .positions = x->slice.positions,
                             .batch = (uint32_t)c->train.batch,
                             .rank = t->meet.rank,
                             .world = t->meet.world,
@@ -103,7 +138,7 @@ static int make_plan(struct epoch *x, struct err *e)
                             .recipe = t->recipe_train,
                             .check = check_clip,
                             .arg = x};
-    x->batches = schedule_batches(n, x->plan.batch);
+    x->batches = schedule_batches(x->plan.positions, x->plan.batch);
     return make_streams(x, e);
 }
 
@@ -181,8 +216,7 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
                 label == LABEL_NONE || !x->weigh ? 1.0f : targets_weight(&l->targets, enc, h, label);
         }
     }
-    struct net_batch in = {n, enc == NET_VIDEO ? (const void *)b->stream[stream].video
-                                               : b->stream[stream].audio};
+    struct net_batch in = {n, train_rows(l, enc, &b->stream[stream])};
     double since_s = progress_now_s();
     int rc = net_train_step(l->net, enc, &in, (const int64_t *const *)x->labels,
                             x->weigh ? (const float *const *)x->weights : NULL, sgd, &out, e);
@@ -191,9 +225,11 @@ static int step_encoder(struct epoch *x, enum net_encoder enc, const struct batc
         return rc;
     for (uint32_t h = 0; h < heads; h++)
         x->computed[enc] |= out.labelled[h] > 0;
-    l->state.loss[enc] += out.loss[0] * out.labelled[0];
-    l->state.labelled[enc] += out.labelled[0];
-    l->state.correct[enc] += out.correct[0];
+    for (uint32_t h = 0; h < heads; h++) {
+        l->state.loss[enc] += out.loss[h] * out.labelled[h];
+        l->state.labelled[enc] += out.labelled[h];
+        l->state.correct[enc] += out.correct[h];
+    }
     return 0;
 }
 
@@ -208,8 +244,8 @@ static double rate_of(const struct epoch *x, uint64_t batch)
                                       .every = c->train.step_epochs,
                                       .factor = c->train.step_factor,
                                       .last = c->train.lr_final,
-                                      .epochs = train_epochs(l)};
-    return schedule_rate(&schedule, l->state.epoch * x->batches + batch, x->batches);
+                                      .epochs = x->slice.epochs};
+    return schedule_rate(&schedule, x->slice.step + batch, x->slice.epoch_steps);
 }
 
 static struct net_sgd sgd_of_step(const struct epoch *x)
@@ -303,10 +339,11 @@ static int stop_with_checkpoint(struct train_loop *l, struct err *e)
 }
 
 /* {"video": a number, "audio": a number}, null where there is none. */
-static json_t *figures(const double value[NET_ENCODERS], const bool there[NET_ENCODERS])
+static json_t *figures(const struct train_loop *l, const double value[NET_ENCODERS],
+                       const bool there[NET_ENCODERS])
 {
-    return json_pack("{s:o, s:o}", "video", there[0] ? json_real(value[0]) : json_null(), "audio",
-                     there[1] ? json_real(value[1]) : json_null());
+    return json_pack("{s:o, s:o}", train_encoder(l, NET_VIDEO), there[0] ? json_real(value[0]) : json_null(),
+                     train_encoder(l, NET_AUDIO), there[1] ? json_real(value[1]) : json_null());
 }
 
 /* What an epoch's record says of the encoders. */
@@ -321,14 +358,14 @@ static int write_epoch(struct epoch *x, const struct outcome *o, double rate, st
     const struct validation *v = &x->held;
     json_t *fields =
         json_pack("{s:i, s:i, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:i}", "round", (int)l->state.round, "epoch",
-                  (int)l->state.epoch, "loss", figures(o->loss, o->learnt), "accuracy",
-                  figures(o->accuracy, o->learnt), "lr", l->t->conf.train.lr * rate_of(x, x->batches - 1),
+                  (int)l->state.epoch, "loss", figures(l, o->loss, o->learnt), "accuracy",
+                  figures(l, o->accuracy, o->learnt), "lr", l->t->conf.train.lr * rate_of(x, x->batches - 1),
                   "seconds", x->seconds, "waited_s", x->waited_s, "steps_s", x->stepped_s, "clips_per_s",
                   rate, "quarantined", (int)quarantine_count(&l->t->quarantine));
     if (v->measured[0] || v->measured[1])
         json_object_set_new(fields, "holdout",
-                            json_pack("{s:o, s:o}", "loss", figures(v->loss, v->measured), "accuracy",
-                                      figures(v->accuracy, v->measured)));
+                            json_pack("{s:o, s:o}", "loss", figures(l, v->loss, v->measured), "accuracy",
+                                      figures(l, v->accuracy, v->measured)));
     return events_write(&l->events, "epoch", fields, e);
 }
 
@@ -347,7 +384,7 @@ static void log_epoch(const struct epoch *x, const struct outcome *o, double rat
     const struct validation *v = &x->held;
     char text[4][64];
     for (unsigned i = 0; i < NET_ENCODERS; i++) {
-        const char *name = i == NET_VIDEO ? "video" : "audio";
+        const char *name = train_encoder(x->l, (enum net_encoder)i);
         describe(text[i], name, o->learnt[i], o->loss[i], o->accuracy[i]);
         describe(text[2 + i], name, v->measured[i], v->loss[i], v->accuracy[i]);
     }

@@ -7,12 +7,13 @@
 #include "lib/feature_dump.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
+#include "services/trainer/train_dump.h"
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
 
 struct extract {
     struct train_loop *l;
-    struct feature_store *store;
+    struct train_dump dump;
     uint32_t dims[NET_ENCODERS];
     uint32_t *rows;           /* owned; [batch] */
     float *out[NET_ENCODERS]; /* owned; [batch, dim] */
@@ -21,6 +22,8 @@ struct extract {
     uint64_t *missing;           /* owned; the share's clips without a row in it, in clip order */
     uint64_t n_missing, skipped; /* skipped: of them, those before `place` */
     uint64_t place;              /* of the share: what was harvested before it is in the dump */
+    uint64_t resumed, twice;     /* clips computed by an earlier process; of them, those computed again */
+    uint32_t group;              /* the pass that is made */
     struct health_range range[NET_ENCODERS];
 };
 
@@ -71,7 +74,8 @@ static int load_quarantine(struct train_loop *l, struct err *e)
 
 /* 1 when this rank's shard was sealed before an interruption by these very weights; one by others, or of
  * other ranks, moves out of the way. */
-static int reuse(struct train_loop *l, const char *dir, uint64_t weights, uint64_t *out_hash, struct err *e)
+static int reuse(struct train_loop *l, const char *dir, uint64_t weights, uint64_t heads, uint64_t *out_hash,
+                 struct err *e)
 {
     struct features_share share = features_out_share(l->t);
     struct feature_store *s = NULL;
@@ -80,8 +84,9 @@ static int reuse(struct train_loop *l, const char *dir, uint64_t weights, uint64
         return 0;
     if (rc == 0) {
         const struct feature_info *i = feature_store_info(s);
-        bool same = i->weights == weights && i->run == l->t->run && i->manifest == l->t->manifest_id &&
-                    i->ranks == l->t->meet.world && i->first == share.first_row && i->rows == share.rows;
+        bool same = i->weights == weights && i->heads == heads && i->run == l->t->run &&
+                    i->manifest == l->t->manifest_id && i->ranks == l->t->meet.world &&
+                    i->first == share.first_row && i->rows == share.rows;
         if (same)
             *out_hash = i->hash;
         feature_store_close(s);
@@ -96,9 +101,13 @@ static int put_row(struct extract *x, uint64_t clip, const float *video, const f
 {
     const float *const row[NET_ENCODERS] = {video, audio};
     int rc = 0;
+    if (clip < x->dump.from) {
+        x->twice++;
+        return 0;
+    }
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
         health_range_add(&x->range[enc], row[enc], 1);
-        rc = feature_store_put(x->store, enc, clip, row[enc], e);
+        rc = train_dump_put(&x->dump, NET_ENCODERS * x->group + enc, clip, row[enc], e);
     }
     return rc;
 }
@@ -163,10 +172,9 @@ static int put_harvested(struct extract *x, uint64_t before, struct err *e)
 /* Of a batch's n rows, moved to the front, and what was harvested of clips before them. */
 static int put_batch(struct extract *x, const struct batch *b, uint32_t n, struct err *e)
 {
-    const void *const data[NET_ENCODERS] = {b->stream[0].video, b->stream[0].audio};
     int rc = 0;
     for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++) {
-        struct net_batch in = {.n = n, .data = data[enc]};
+        struct net_batch in = {.n = n, .data = train_rows(x->l, (enum net_encoder)enc, &b->stream[0])};
         rc = net_features(x->l->net, (enum net_encoder)enc, &in, x->out[enc], e);
     }
     for (uint32_t i = 0; rc == 0 && i < n; i++) {
@@ -185,10 +193,13 @@ static int extract_batches(struct extract *x, const struct plan *plan, struct er
     struct trainer *t = l->t;
     struct batch *b;
     int rc;
-    uint64_t seen = x->share.n - plan->positions;
+    uint64_t seen = x->share.n * (x->group + 1) - plan->positions + plan->first_batch * plan->batch;
     while ((rc = batcher_take(&t->batcher, &b)) == 0) {
         rc = train_note_batch(l, plan, b, e);
-        uint32_t n = train_compact(t, &b->stream[0], b->n, true, true, x->rows);
+        if (rc == 0)
+            rc = train_dump_note(&x->dump, &b->stream[0], b->n, e);
+        uint32_t n =
+            train_compact(t, &b->stream[0], b->n, plan->stream[0].video, plan->stream[0].audio, x->rows);
         if (rc == 0)
             rc = put_batch(x, b, n, e);
         train_show_done(l, seen += b->n);
@@ -199,35 +210,87 @@ static int extract_batches(struct extract *x, const struct plan *plan, struct er
     return rc < 0 ? err_set(e, rc, "stopped") : put_harvested(x, UINT64_MAX, e);
 }
 
-static int extract_shard(struct extract *x, uint64_t weights, struct err *e)
+/* The first batch that has a clip which is not in the dump: what comes before it is not decoded again, and
+ * the batches stay the same. */
+static uint64_t first_batch(struct extract *x, uint32_t batch)
+{
+    uint64_t before = 0, end = x->share.n;
+    while (before < end) {
+        uint64_t mid = before + (end - before) / 2;
+        if (clip_set_at(&x->l->t->set, x->share.first + mid) < x->dump.from)
+            before = mid + 1;
+        else
+            end = mid;
+    }
+    x->resumed += x->dump.kept;
+    if (!x->harvest)
+        return before / batch;
+    x->place = before;
+    while (x->skipped < x->n_missing && x->missing[x->skipped] < x->dump.from)
+        x->skipped++;
+    x->resumed -= x->dump.kept ? x->place - x->skipped : 0;
+    return x->skipped / batch;
+}
+
+/* One pass over the share: of the evaluation crop, or of its group's own augmentation. */
+static int extract_pass(struct extract *x, struct err *e)
 {
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
     struct draw draw;
-    x->share = features_out_share(t);
-    int rc = list_missing(x, e);
-    if (rc == 0)
-        rc = features_out_create(t, l->state.round, weights, x->dims, &x->store, e);
-    if (rc < 0)
-        return rc;
+    bool augmented = l->method->groups > 0;
     if (x->harvest)
         draw_init_listed(&draw, x->missing);
     else
         draw_init_clip_order(&draw, &t->set, x->share.first);
     struct plan plan = {.phase = PHASE_EXTRACT,
                         .round = l->state.round,
+                        .epoch = x->group,
                         .streams = 1,
-                        .stream = {{.video = true, .audio = true, .draw = &draw}},
+                        .stream = {train_stream(l, true, true, &draw)},
                         .positions = x->harvest ? x->n_missing : x->share.n,
                         .batch = (uint32_t)t->conf.train.batch / t->meet.world,
-                        .recipe = t->recipe_eval,
+                        .recipe = augmented ? t->recipe_train : t->recipe_eval,
                         .check = check_quarantine,
                         .arg = t};
-    train_show_phase(l, x->share.n - plan.positions, x->share.n);
+    plan.stream[0].augment = AUGMENT_EXTRACT;
+    train_dump_enter(&x->dump, x->group);
+    plan.first_batch = first_batch(x, plan.batch);
     batcher_begin(&t->batcher, &plan);
-    rc = extract_batches(x, &plan, e);
+    int rc = extract_batches(x, &plan, e);
     batcher_end(&t->batcher);
+    return rc;
+}
+
+static int extract_shard(struct extract *x, uint64_t weights, uint64_t heads, struct err *e)
+{
+    struct train_loop *l = x->l;
+    uint32_t passes = l->method->groups > 0 ? l->method->groups : 1;
+    x->share = features_out_share(l->t);
+    int rc = list_missing(x, e);
+    if (rc == 0)
+        rc = train_dump_begin(&x->dump, l, weights, heads, x->dims, e);
+    if (rc < 0)
+        return rc;
+    train_show_phase(l, x->harvest ? x->share.n - x->n_missing : 0, x->share.n * passes);
+    for (; rc == 0 && x->group < passes; x->group++)
+        rc = extract_pass(x, e);
     return rc == 0 ? save_quarantine(l, e) : rc;
+}
+
+/* *out is the hash of the heads with which labels are made of the features, 0 where they are not: rank 0
+ * writes them. */
+static int write_heads(struct train_loop *l, uint64_t *out, struct err *e)
+{
+    uint64_t hashes[CONF_RANKS_MAX] = {0};
+    *out = 0;
+    if (l->method->groups == 0)
+        return 0;
+    int rc = l->t->meet.rank == 0 ? features_out_heads(l->t, l->net, l->state.round, out, e) : 0;
+    if (rc == 0)
+        rc = net_gather(l->net, out, sizeof *out, hashes, e);
+    *out = hashes[0];
+    return rc;
 }
 
 /* Seals this rank's shard, where there is one to seal, when a resume would find the weights that made it.
@@ -239,10 +302,13 @@ static int seal(struct extract *x, uint64_t hash, struct err *e)
     int rc = train_checkpoint_wait(l, e);
     if (rc == 0)
         rc = train_barrier(l, e);
-    if (rc == 0 && x->store)
-        rc = feature_store_seal(x->store, &hash, e);
-    for (unsigned i = 0; rc == 0 && x->store && i < NET_ENCODERS; i++)
-        rc = train_warn_features(l, (enum net_encoder)i, &x->range[i], e);
+    if (rc == 0 && x->dump.writer)
+        rc = train_dump_seal(&x->dump, &hash, e);
+    for (unsigned i = 0; rc == 0 && x->dump.writer && i < NET_ENCODERS; i++) {
+        rc = train_dump_add_kept(&x->dump, (enum net_encoder)i, &x->range[i], e);
+        if (rc == 0)
+            rc = train_warn_features(l, (enum net_encoder)i, &x->range[i], e);
+    }
     if (rc == 0)
         rc = net_gather(l->net, &hash, sizeof hash, hashes, e);
     if (rc == 0)
@@ -274,7 +340,7 @@ static void close_extract(struct extract *x)
         health_range_close(&x->range[i]);
         free(x->out[i]);
     }
-    feature_store_close(x->store);
+    train_dump_close(&x->dump);
     harvest_close(x->harvest);
     free(x->missing);
     free(x->rows);
@@ -285,14 +351,16 @@ static int extract(struct extract *x, struct err *e)
 {
     struct train_loop *l = x->l;
     char dir[PATH_MAX];
-    uint64_t weights, hash = 0;
+    uint64_t weights, heads, hash = 0;
     int rc = features_out_dir(l->t, l->state.round, dir, e);
     if (rc == 0)
         rc = net_hash(l->net, &weights, e);
     if (rc == 0)
-        rc = reuse(l, dir, weights, &hash, e);
+        rc = write_heads(l, &heads, e);
     if (rc == 0)
-        rc = extract_shard(x, weights, e);
+        rc = reuse(l, dir, weights, heads, &hash, e);
+    if (rc == 0)
+        rc = extract_shard(x, weights, heads, e);
     return rc < 0 ? rc : seal(x, hash, e);
 }
 
@@ -306,7 +374,7 @@ int train_extract(struct train_loop *l, struct err *e)
         rc = open_extract(&x, e);
     if (rc == 0)
         rc = extract(&x, e);
-    bool extracted = x.store != NULL;
+    bool extracted = x.dump.writer != NULL;
     json_int_t kept = x.harvest ? (json_int_t)(x.share.n - x.n_missing) : 0;
     close_extract(&x);
     if (rc == 0)
@@ -314,13 +382,13 @@ int train_extract(struct train_loop *l, struct err *e)
     double seconds = progress_now_s() - l->phase_start_s;
     if (rc == 0 && extracted)
         rc = events_write(&l->events, "extract",
-                          json_pack("{s:i, s:I, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
-                                    (json_int_t)l->phase_clips, "harvested", kept, "seconds", seconds,
+                          json_pack("{s:i, s:I, s:I, s:I, s:f, s:f}", "round", (int)l->state.round, "clips",
+                                    (json_int_t)(x.resumed + l->phase_clips - x.twice), "resumed",
+                                    (json_int_t)x.resumed, "harvested", kept, "seconds", seconds,
                                     "clips_per_s", (double)l->phase_clips / seconds),
                           e);
     if (rc < 0)
         return err_wrap(e, "extract features of round %u", l->state.round);
-    if (l->t->meet.rank == 0)
-        features_out_sealed(&l->t->features, l->state.round, l->state.features);
+    features_out_sealed(&l->t->features, l->state.round, l->state.features);
     return 0;
 }

@@ -8,8 +8,6 @@
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
 
-static const char *const encoder_names[NET_ENCODERS] = {"video", "audio"};
-
 bool train_show_warning(struct train_loop *l, const char *code, const char *kind, const char *name,
                         double value, const char *sentence)
 {
@@ -58,10 +56,10 @@ int train_warn_loss(struct train_loop *l, enum net_encoder enc, double loss, str
     if (!health_loss_at_chance(loss, k, epoch))
         return 0;
     return train_warn(
-        l, WARNING_LOSS_AT_CHANCE, "encoder", encoder_names[enc], loss, e,
+        l, WARNING_LOSS_AT_CHANCE, "encoder", train_encoder(l, enc), loss, e,
         "the %s encoder's loss of %.4g in epoch %u of round %u is no better than guessing among %u "
         "classes, which has %.4g",
-        encoder_names[enc], loss, epoch, l->state.round, k, log(k));
+        train_encoder(l, enc), loss, epoch, l->state.round, k, log(k));
 }
 
 /* True when an encoder or head before this one learns the same source. */
@@ -101,8 +99,8 @@ int train_warn_features(struct train_loop *l, enum net_encoder enc, const struct
     uint32_t dead;
     if (!health_range_dead(r, &dead))
         return 0;
-    return train_warn(l, WARNING_DEAD_FEATURES, "encoder", encoder_names[enc], (double)dead / r->dim, e,
+    return train_warn(l, WARNING_DEAD_FEATURES, "encoder", train_encoder(l, enc), (double)dead / r->dim, e,
                       "%u of %u feature dimensions of the %s encoder are the same for all %" PRIu64
                       " clips of round %u",
-                      dead, r->dim, encoder_names[enc], r->rows, l->state.round);
+                      dead, r->dim, train_encoder(l, enc), r->rows, l->state.round);
 }

@@ -88,11 +88,53 @@ uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t
     return kept;
 }
 
+bool train_divides(const struct train_loop *l)
+{
+    const struct conf *c = &l->t->conf;
+    return c->method == METHOD_SELAVI && l->method->clusters && c->selavi.relabel_power > 0;
+}
+
+const char *train_encoder(const struct train_loop *l, enum net_encoder enc)
+{
+    return net_encoder_name(l->method->pair, enc);
+}
+
+const void *train_rows(const struct train_loop *l, enum net_encoder enc, const struct batch_stream *s)
+{
+    return net_modality(l->method->pair, enc) == NET_VIDEO ? (const void *)s->video : s->audio;
+}
+
+struct plan_stream train_stream(const struct train_loop *l, bool first, bool second, struct draw *draw)
+{
+    const bool wanted[NET_ENCODERS] = {first, second};
+    struct plan_stream s = {.draw = draw};
+    for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
+        bool video = net_modality(l->method->pair, (enum net_encoder)enc) == NET_VIDEO;
+        s.video |= wanted[enc] && video;
+        s.audio |= wanted[enc] && !video;
+    }
+    return s;
+}
+
 uint32_t train_epochs(const struct train_loop *l)
 {
     const struct conf *c = &l->t->conf;
+    if (train_divides(l))
+        return 1;
     bool last = l->state.round + 1 >= c->train.rounds && c->train.last_round_epochs > 0;
     return (uint32_t)(last ? c->train.last_round_epochs : c->train.epochs);
+}
+
+/* New heads for an encoder, each a function of (seed, round, encoder, target). */
+static int make_heads(struct train_loop *l, enum net_encoder enc, const uint32_t *classes, struct err *e)
+{
+    const struct conf *c = &l->t->conf;
+    uint64_t seeds[TARGETS_MAX];
+    bool mlp = c->heads.kind == NET_HEAD_MLP || (c->heads.kind != NET_HEAD_LINEAR && l->method->groups > 0);
+    for (uint32_t h = 0; h < l->method->heads[enc]; h++)
+        seeds[h] = rng_key((uint64_t)c->run.seed, "head", l->state.round, enc, h);
+    return net_reset_heads(l->net, enc, mlp ? NET_HEAD_MLP : NET_HEAD_LINEAR, l->method->heads[enc], classes,
+                           seeds, e);
 }
 
 /* True when the encoder's heads, kept from the round before, fit the labels of this one. */
@@ -102,24 +144,51 @@ static bool heads_fit(const struct train_loop *l, enum net_encoder enc)
     return n == l->method->heads[enc] && memcmp(classes, l->targets.classes[enc], n * sizeof *classes) == 0;
 }
 
-/* Heads for the round: anew, each a function of (seed, round, encoder, target), unless they are kept. */
+/* Heads for the round: anew, unless they are kept. */
 static int reset_heads(struct train_loop *l, struct err *e)
 {
-    const struct conf *c = &l->t->conf;
-    bool keep = c->heads.between_rounds == HEADS_KEEP && l->state.round > 0;
-    for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
-        uint64_t seeds[TARGETS_MAX];
-        if (keep && heads_fit(l, (enum net_encoder)enc))
+    int rc = 0;
+    for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
+        if (l->method->keeps_heads && heads_fit(l, (enum net_encoder)enc))
             continue;
-        if (keep)
+        if (l->method->keeps_heads && l->state.round > 0)
             return err_set(e, XDC_EMISMATCH,
                            "heads.between_rounds: keep, but the labels of round %u have other numbers of "
                            "classes than the heads",
                            l->state.round);
-        for (uint32_t h = 0; h < l->method->heads[enc]; h++)
-            seeds[h] = rng_key((uint64_t)c->run.seed, "head", l->state.round, enc, h);
-        int rc = net_reset_heads(l->net, (enum net_encoder)enc, (enum net_head)c->heads.kind,
-                                 l->method->heads[enc], l->targets.classes[enc], seeds, e);
+        rc = make_heads(l, (enum net_encoder)enc, l->targets.classes[enc], e);
+    }
+    return rc;
+}
+
+/* Heads that make the first labels are there before them. */
+static int make_first_heads(struct train_loop *l, struct err *e)
+{
+    uint32_t classes[TARGETS_MAX];
+    int rc = 0;
+    for (unsigned h = 0; h < TARGETS_MAX; h++)
+        classes[h] = (uint32_t)l->t->conf.cluster.k;
+    for (unsigned enc = 0; rc == 0 && l->method->groups > 0 && enc < NET_ENCODERS; enc++)
+        rc = make_heads(l, (enum net_encoder)enc, classes, e);
+    return rc;
+}
+
+/* Output `j` of an audio head becomes what the clusterer found to go with the video head's: once, before
+ * anything is learnt. `alignment`: {"joint-h0": [order], ...}, or NULL. */
+static int align_heads(struct train_loop *l, const json_t *alignment, struct err *e)
+{
+    for (uint32_t h = 0; alignment && h < l->method->heads[NET_AUDIO]; h++) {
+        const json_t *list = json_object_get(alignment, l->method->source[NET_AUDIO][h]);
+        uint32_t k = l->targets.classes[NET_AUDIO][h];
+        uint32_t *order = json_array_size(list) == k ? malloc(k * sizeof *order) : NULL;
+        if (!order)
+            return err_set(e, XDC_EMISMATCH, "the label table does not say how the outputs of head %u go", h);
+        for (uint32_t j = 0; j < k; j++) {
+            json_int_t v = json_integer_value(json_array_get(list, j));
+            order[j] = v >= 0 && v < (json_int_t)k ? (uint32_t)v : UINT32_MAX;
+        }
+        int rc = net_permute_head(l->net, NET_AUDIO, h, order, e);
+        free(order);
         if (rc < 0)
             return rc;
     }
@@ -130,11 +199,14 @@ static int note_table(struct train_loop *l, struct label_table *table, struct er
 {
     json_t *quality = json_loads(label_table_quality(table), 0, NULL);
     struct trainer_shared *s = &l->t->shared;
+    json_object_del(quality, "alignment"); /* numbers by the thousand */
+    char *text = json_dumps(quality, JSON_COMPACT);
     pthread_mutex_lock(&s->lock);
     json_decref(s->quality);
     s->quality = json_incref(quality);
     pthread_mutex_unlock(&s->lock);
-    log_info("round %u: labels adopted: %s", l->state.round, label_table_quality(table));
+    log_info("round %u: labels adopted: %s", l->state.round, text ? text : "");
+    free(text);
     return events_write(&l->events, "labels",
                         json_pack("{s:i, s:f, s:o}", "round", (int)l->state.round, "seconds",
                                   progress_now_s() - l->phase_start_s, "quality",
@@ -167,8 +239,18 @@ static int adopt_table(struct train_loop *l, struct err *e)
         label_table_close(table);
         return rc;
     }
-    rc = targets_adopt(&l->targets, l->t->conf.method, table, e);
+    rc = targets_adopt(&l->targets, l->method, table, e);
     return rc == 0 ? train_warn_clusters(l, e) : rc;
+}
+
+static int align_first(struct train_loop *l, struct err *e)
+{
+    if (l->method->groups == 0 || l->state.round > 0)
+        return 0;
+    json_t *quality = json_loads(label_table_quality(l->targets.table), 0, NULL);
+    int rc = align_heads(l, json_object_get(quality, "alignment"), e);
+    json_decref(quality);
+    return rc;
 }
 
 static int phase_labels(struct train_loop *l, bool last, struct err *e)
@@ -180,7 +262,25 @@ static int phase_labels(struct train_loop *l, bool last, struct err *e)
     l->state.labels = l->targets.hash;
     l->state.epoch = 0;
     l->state.batch = 0;
-    return reset_heads(l, e);
+    rc = align_first(l, e);
+    return rc == 0 ? reset_heads(l, e) : rc;
+}
+
+/* Labels that no clusterer makes. */
+static int adopt_given(struct train_loop *l, struct err *e)
+{
+    const struct trainer *t = l->t;
+    if (!t->conf.labels.from[0])
+        return targets_truth(&l->targets, l->method, t->manifest, t->set.clips_per_video, e);
+    int rc = targets_given(&l->targets, l->method, &t->conf, t->manifest_id,
+                           t->set.videos * t->set.clips_per_video, e);
+    if (rc == 0 && l->state.labels && l->state.labels != l->targets.hash) {
+        targets_close(&l->targets);
+        rc = err_set(e, XDC_EMISMATCH,
+                     "labels.from: the labels of %s are not those that the checkpoint was trained on",
+                     t->conf.labels.from);
+    }
+    return rc;
 }
 
 static int phase_train(struct train_loop *l, struct err *e)
@@ -191,7 +291,7 @@ static int phase_train(struct train_loop *l, struct err *e)
         if (l->method->clusters)
             rc = adopt_table(l, e);
         else
-            rc = targets_truth(&l->targets, c->method, l->t->manifest, l->t->set.clips_per_video, e);
+            rc = adopt_given(l, e);
     }
     if (rc == 0 && !l->method->clusters && l->state.epoch == 0 && l->state.batch == 0) {
         l->state.labels = l->targets.hash;
@@ -299,11 +399,12 @@ static int go_through_phase(struct train_loop *l, struct err *e)
 static int init_encoders(struct train_loop *l, struct err *e)
 {
     const struct conf *c = &l->t->conf;
-    const char *const files[NET_ENCODERS] = {c->net.init_video, c->net.init_audio};
+    const char *const files[NET_ENCODERS] = {c->net.init_video, c->net.init_audio}; /* of what they see */
     int rc = 0;
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
-        if (*files[enc])
-            rc = net_init(l->net, (enum net_encoder)enc, files[enc], e);
+        if (*files[net_modality(l->method->pair, (enum net_encoder)enc)])
+            rc = net_init(l->net, (enum net_encoder)enc,
+                          files[net_modality(l->method->pair, (enum net_encoder)enc)], e);
     return rc;
 }
 
@@ -359,6 +460,8 @@ static int resume(struct train_loop *l, struct err *e)
             log_warn("no checkpoint is whole: the run begins anew");
         l->state = (struct train_state){.phase = PHASE_STATS};
         rc = init_encoders(l, e);
+        if (rc == 0)
+            rc = make_first_heads(l, e);
     } else if (rc == 0) {
         if (l->state.phase == PHASE_EXPORT && l->state.round < t->conf.train.rounds)
             l->state.phase = PHASE_TRAIN; /* supervised, continued with more rounds */
@@ -371,7 +474,8 @@ static int resume(struct train_loop *l, struct err *e)
 static int open_net(struct train_loop *l, struct err *e)
 {
     const struct conf *c = &l->t->conf;
-    struct net_spec spec = {.video = (enum net_video)c->net.video,
+    struct net_spec spec = {.pair = l->method->pair,
+                            .video = (enum net_video)c->net.video,
                             .flavour = (enum net_flavour)c->net.flavour,
                             .video_depth = (uint32_t)c->net.video_depth,
                             .video_width = (uint32_t)c->net.video_width,
@@ -403,7 +507,7 @@ int train_loop_run(struct trainer *t, struct err *e)
     if (!l)
         return err_sys(e, ENOMEM, "training loop");
     l->t = t;
-    l->method = targets_method(t->conf.method);
+    l->method = &t->method;
     l->events.fd = -1;
     train_checkpoint_init(l);
     int rc = open_net(l, e);

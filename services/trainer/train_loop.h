@@ -16,9 +16,9 @@ struct trainer;
 
 struct train_loop {
     struct trainer *t;
-    const struct targets_method *method;
-    struct net *net;           /* owned */
-    double flop[NET_ENCODERS]; /* of one clip forward */
+    const struct targets_method *method; /* the trainer's */
+    struct net *net;                     /* owned */
+    double flop[NET_ENCODERS];           /* of one clip forward */
     struct targets targets;
     struct ledger *ledger;   /* owned */
     struct harvest *harvest; /* owned; what the epoch writes its features to, or NULL */
@@ -77,6 +77,19 @@ int train_open_ledger(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Epochs of the round that the state stands in. */
 uint32_t train_epochs(const struct train_loop *l);
+/* True where the rounds divide one training, of train.rounds x train.epochs epochs, into stretches of unequal
+ * length (selavi.relabel_power); each is then the only epoch of its round. */
+bool train_divides(const struct train_loop *l);
+/* "video", "audio", or what the method calls its encoders. */
+const char *train_encoder(const struct train_loop *l, enum net_encoder enc);
+/* The rows of a stream that the encoder sees. */
+const void *train_rows(const struct train_loop *l, enum net_encoder enc, const struct batch_stream *s);
+/* A stream with what one of the encoders sees, or with what both see. */
+struct plan_stream train_stream(const struct train_loop *l, bool first, bool second, struct draw *draw);
+/* Added to the epoch of an augmentation: of the second encoder where both see the same, and of the passes of
+ * an extraction. */
+#define AUGMENT_SECOND (1u << 31)
+#define AUGMENT_EXTRACT (1u << 30)
 /* train_checkpoint.c */
 void train_checkpoint_init(struct train_loop *l);
 /* Begins a checkpoint of the state as it stands; it is written, by rank 0, while the training goes on. What

@@ -20,7 +20,8 @@ static struct plan measuring_plan(struct train_loop *l, struct draw *draw, uint6
     return (struct plan){.phase = video ? PHASE_WARM : PHASE_STATS,
                          .round = l->state.round,
                          .streams = 1,
-                         .stream = {{.video = video, .audio = true, .draw = draw}},
+                         .stream = {video ? train_stream(l, true, true, draw)
+                                          : (struct plan_stream){.audio = true, .draw = draw}},
                          .positions = positions,
                          .batch = (uint32_t)t->conf.train.batch,
                          .rank = t->meet.rank,
@@ -35,6 +36,8 @@ int train_measure_stats(struct train_loop *l, struct err *e)
     struct trainer *t = l->t;
     struct draw draw;
     bool given;
+    if (l->method->pair == NET_PAIR_VIDEO)
+        return 0; /* nobody listens */
     if (net_initialised(l->net, NET_AUDIO, &given) && given) {
         log_info("log-mel: mean and deviation are those of %s", t->conf.net.init_audio);
         return 0;
@@ -95,13 +98,12 @@ static bool warm_already(const struct train_loop *l, enum net_encoder enc)
  * all ranks a rank without rows takes part where the others have some. */
 static int warm(struct train_loop *l, struct batch_stream *s, uint32_t n, uint32_t *index, struct err *e)
 {
-    const void *const data[NET_ENCODERS] = {s->video, s->audio};
     double rows = n;
     int rc = l->t->conf.train.sync_norm ? train_sum(l, &rows, 1, e) : 0;
     if (rc < 0 || rows <= 1)
         return rc;
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
-        struct net_batch in = {.n = n, .data = data[enc]};
+        struct net_batch in = {.n = n, .data = train_rows(l, (enum net_encoder)enc, s)};
         if (!warm_already(l, (enum net_encoder)enc))
             rc = net_warm_batchnorm(l->net, (enum net_encoder)enc, &in, *index, e);
     }
@@ -128,7 +130,7 @@ int train_measure_warm(struct train_loop *l, struct err *e)
     int rc;
     while ((rc = train_take(l, &b, e)) == 0) {
         rc = train_note_batch(l, &plan, b, e);
-        uint32_t n = train_compact(t, &b->stream[0], b->n, true, true, rows);
+        uint32_t n = train_compact(t, &b->stream[0], b->n, plan.stream[0].video, plan.stream[0].audio, rows);
         if (rc == 0)
             rc = warm(l, &b->stream[0], n, &index, e);
         train_show_done(l, b->end);

@@ -121,7 +121,7 @@ int train_note_unstable(struct train_loop *l, const struct batch *b, uint32_t st
 {
     const struct unstable_place place = place_of(l);
     const struct err why = *e;
-    const char *encoder = enc == NET_VIDEO ? "video" : "audio";
+    const char *encoder = train_encoder(l, enc);
     json_t *clips = json_array(), *uris = json_array();
     int rc = clips && uris ? name_clips(l, b, stream, clips, uris, e) : err_sys(e, ENOMEM, "unstable batch");
     json_t *fields = NULL;

@@ -7,8 +7,6 @@
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
 
-static const char *const names[NET_ENCODERS] = {"video", "audio"};
-
 /* A pass over the hold-out. What it finds are sums over clips. */
 struct pass {
     struct train_loop *l;
@@ -51,7 +49,7 @@ static int score_batch(struct pass *v, const struct plan *plan, struct batch *b,
                     targets_label(&l->targets, (enum net_encoder)enc, h, s->slots[v->rows[i]].clip);
                 v->labels[h][i] = label == LABEL_NONE ? -1 : (int64_t)label;
             }
-        struct net_batch in = {n, enc == NET_VIDEO ? (const void *)s->video : s->audio};
+        struct net_batch in = {n, train_rows(l, (enum net_encoder)enc, s)};
         rc = net_evaluate(l->net, (enum net_encoder)enc, &in, (const int64_t *const *)v->labels,
                           &v->score[enc], e);
     }
@@ -99,7 +97,7 @@ static int score_clips(struct pass *v, struct err *e)
         .round = l->state.round,
         .epoch = l->state.epoch,
         .streams = 1,
-        .stream = {{.video = train_learns(l, NET_VIDEO), .audio = train_learns(l, NET_AUDIO), .draw = &draw}},
+        .stream = {train_stream(l, train_learns(l, NET_VIDEO), train_learns(l, NET_AUDIO), &draw)},
         .positions = clip_set_size(&t->held),
         .batch = (uint32_t)t->conf.train.batch,
         .rank = t->meet.rank,
@@ -155,14 +153,15 @@ static int decide(struct train_loop *l, enum net_encoder enc, const struct valid
     double before = s->before;
     if (!v->measured[enc])
         log_warn("round %u epoch %u: the %s encoder has no finite loss on the hold-out", l->state.round,
-                 l->state.epoch, names[enc]);
+                 l->state.epoch, train_encoder(l, enc));
     if (!early_stop_note(s, &rule, l->state.epoch + 1, v->measured[enc] ? v->loss[enc] : NAN))
         return 0;
     log_info("round %u: the %s encoder stops after epoch %u: its best loss on the hold-out fell from %.4f to "
              "%.4f in %u epochs, less than train.early_stop = %g",
-             l->state.round, names[enc], l->state.epoch, before, s->best, rule.period, c->train.early_stop);
+             l->state.round, train_encoder(l, enc), l->state.epoch, before, s->best, rule.period,
+             c->train.early_stop);
     return events_write(&l->events, "early_stop",
-                        json_pack("{s:s, s:i, s:i, s:f, s:f}", "encoder", names[enc], "round",
+                        json_pack("{s:s, s:i, s:i, s:f, s:f}", "encoder", train_encoder(l, enc), "round",
                                   (int)l->state.round, "epoch", (int)l->state.epoch, "before", before, "best",
                                   s->best),
                         e);

@@ -140,12 +140,13 @@ static int fill_set(struct trainer *t, struct err *e)
     if (rc == 0 && !v)
         rc = err_sys(e, ENOMEM, "read the manifest");
     bool any_split = false;
-    for (uint64_t i = 0; rc == 0 && i < n; i++) {
+    for (uint64_t i = 0; rc == 0 && !any_split && i < n; i++) {
         rc = manifest_get(t->manifest, i, v, e);
-        any_split |= rc == 0 && v->split != MANIFEST_SPLIT_NONE;
+        any_split = rc == 0 && v->split != MANIFEST_SPLIT_NONE;
     }
     for (uint64_t i = 0; rc == 0 && i < n; i++) {
-        rc = manifest_get(t->manifest, i, v, e);
+        if (any_split) /* else all were read */
+            rc = manifest_get(t->manifest, i, v, e);
         if (rc == 0 && (!any_split || v->split == MANIFEST_SPLIT_TRAIN))
             clip_set_add(&t->set, i);
     }
@@ -201,9 +202,8 @@ static int fill_held(struct trainer *t, struct err *e)
 /* The videos that the doctor found at fault, as far as the method needs what is wrong with them. */
 static int take_faulty_videos(struct trainer *t, bool fresh, struct err *e)
 {
-    const struct targets_method *m = targets_method(t->conf.method);
-    struct quarantine_needs needs = {.video = m->heads[NET_VIDEO] > 0,
-                                     .audio = m->heads[NET_AUDIO] > 0,
+    struct quarantine_needs needs = {.video = t->method.pair != NET_PAIR_AUDIO,
+                                     .audio = t->method.pair != NET_PAIR_VIDEO,
                                      .keep_silent = t->conf.data.no_audio == NO_AUDIO_KEEP};
     return quarantine_take_videos(&t->quarantine, t->conf.run.dir, t->conf.data.manifest, t->manifest_id,
                                   fresh, &needs, (uint32_t)t->conf.data.clips_per_video, e);
@@ -313,6 +313,7 @@ static int open_batcher(struct trainer *t, struct err *e)
 int trainer_open(struct trainer *t, const struct conf *c, const struct rendezvous *meet, struct err *e)
 {
     *t = (struct trainer){.conf = *c, .meet = *meet, .lock_fd = -1};
+    targets_method(c, &t->method);
     /* One malloc arena: the training thread's own would give its large blocks back and fault them in again
      * every step. */
     mallopt(M_ARENA_MAX, 1);

@@ -30,12 +30,14 @@ struct trainer_shared {
     double loss[NET_ENCODERS]; /* running mean of the epoch */
     double accuracy[NET_ENCODERS];
     struct early_stop early[NET_ENCODERS];
+    char paused[512]; /* why the extraction waits for room on the disk, or empty */
     json_t *quality;  /* owned; of the last table, or NULL */
     json_t *warnings; /* owned; of the round, or NULL: {code, encoder or source, value, sentence} */
 };
 
 struct trainer {
     struct conf conf;
+    struct targets_method method;
     struct rendezvous meet;
     uint64_t incarnation, run, manifest_id;
     struct media_recipe recipe_eval, recipe_train;
@@ -58,6 +60,7 @@ struct trainer {
     struct status_server *status;
     int lock_fd;
     bool closing;
+    char unhealthy[512]; /* what trainer_unhealthy returned */
 
     /* both */
     struct batcher batcher;

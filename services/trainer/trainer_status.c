@@ -1,5 +1,6 @@
 /* What the trainer tells about itself. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <unistd.h>
 #include "lib/progress.h"
 #include "services/trainer/trainer.h"
@@ -35,9 +36,9 @@ static json_t *reasons_json(const struct samples_in_counters *c)
 
 /* Of each encoder: its lowest loss on the hold-out in this round (null: none yet), and whether it learns no
  * more. */
-static json_t *holdout_json(const struct early_stop early[NET_ENCODERS])
+static json_t *holdout_json(const char *const names[NET_ENCODERS],
+                            const struct early_stop early[NET_ENCODERS])
 {
-    static const char *const names[NET_ENCODERS] = {"video", "audio"};
     json_t *j = json_object();
     for (unsigned i = 0; i < NET_ENCODERS; i++)
         json_object_set_new(j, names[i],
@@ -50,19 +51,22 @@ static json_t *holdout_json(const struct early_stop early[NET_ENCODERS])
 static json_t *phase_json(struct trainer *t)
 {
     struct trainer_shared *s = &t->shared;
+    const char *const names[NET_ENCODERS] = {net_encoder_name(t->method.pair, NET_VIDEO),
+                                             net_encoder_name(t->method.pair, NET_AUDIO)};
     pthread_mutex_lock(&s->lock);
     double seconds = progress_now_s() - s->phase_start_s;
     double rate = seconds > 0 ? (double)(s->done - s->phase_first) / seconds : 0;
     double left = rate > 0 ? (double)(s->total - s->done) / rate : -1;
     json_t *j = json_pack(
         "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?, "
-        "s:o, s:o}",
+        "s:o, s:o, s:o}",
         "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round,
         "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs,
         "step", (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total,
-        "clips_per_s", rate, "left_s", left, "loss", "video", s->loss[0], "audio", s->loss[1], "accuracy",
-        "video", s->accuracy[0], "audio", s->accuracy[1], "quality", s->quality, "warnings",
-        s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout", holdout_json(s->early));
+        "clips_per_s", rate, "left_s", left, "loss", names[0], s->loss[0], names[1], s->loss[1], "accuracy",
+        names[0], s->accuracy[0], names[1], s->accuracy[1], "quality", s->quality, "warnings",
+        s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout", holdout_json(names, s->early),
+        "paused", *s->paused ? json_string(s->paused) : json_null());
     pthread_mutex_unlock(&s->lock);
     return j;
 }
@@ -98,6 +102,11 @@ json_t *trainer_status(void *trainer)
 const char *trainer_unhealthy(void *trainer)
 {
     struct trainer *t = trainer;
+    pthread_mutex_lock(&t->shared.lock);
+    snprintf(t->unhealthy, sizeof t->unhealthy, "%s", t->shared.paused);
+    pthread_mutex_unlock(&t->shared.lock);
+    if (*t->unhealthy)
+        return t->unhealthy;
     for (uint32_t i = 0; i < t->leases.n; i++)
         if (t->leases.decoders[i].alive)
             return NULL;

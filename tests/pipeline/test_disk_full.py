@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """A full disk: a run whose directory's disk fills up ends with status 74 and one line that names what could not be written; its last
-checkpoint is whole; after making room the same command finishes as an undisturbed run does, bit for bit. Needs to mount a small
+checkpoint is whole; after making room the same command finishes as an undisturbed run does, bit for bit. Below the
+reserve an extraction pauses, and goes on by itself when there is room. Needs to mount a small
 tmpfs: without that right it is skipped (status 77). usage: test_disk_full.py BIN_DIR"""
 import glob
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,16 +115,56 @@ def in_clustering(place, disk, manifest, calm):
     goes_on(place, disk, config, run_dir, calm)
 
 
-def below_the_reserve(place, disk, manifest):
-    """With the usual reserve no dump is begun on so small a disk: said before a byte is written."""
+def paused(place, said):
+    """Waits until the trainer says in /status and /healthz that it has no room, and that it alone says it."""
+    def there():
+        text = (place.status("trainer-0") or {}).get("paused")
+        return text if text and said in text else None
+    text = place.wait("the trainer pauses", there, 60)
+    status, health = place.get("trainer-0", "/healthz")
+    assert status == 503 and text in health, (status, health)
+    return text
+
+
+def told_once(run_dir, goes_on):
+    log = log_of(run_dir, "trainer-0")
+    assert log.count("paused until there is room") == 1 and " error " not in log, log
+    assert log.count("there is room again: the extraction goes on") == goes_on, log
+
+
+def below_the_reserve(place, disk, manifest, calm):
+    """With the usual reserve no dump is begun on so small a disk: the trainer pauses before a byte is written, can be stopped, and
+    with a smaller reserve the run goes on."""
     run_dir = os.path.join(disk, "reserve")
     config = write_config(place, manifest, run_dir, "reserve.yaml")
-    said = place.xdc("run", "-c", config, "--set", "limits.disk_reserve_mib=64", expect=74).stderr
-    assert "the dump of round 0 needs" in said and "MiB are free in " + run_dir in said and "make room" in said, said
-    check_whole(run_dir)
+    run = place.start("xdc", "run", "-c", config, *ARGS, "--set", "limits.disk_reserve_mib=64")
+    said = paused(place, "the dump of round 0 needs")
+    assert "MiB are free in " + run_dir in said and "make room" in said, said
     assert not glob.glob(os.path.join(run_dir, "features", "*", "*")), "a dump was begun"
-    log = log_of(run_dir, "trainer-0")
-    assert log.count(" error ") == 1 and log.count("xdc-trainer: rank 0 of run") == 1, log  # no restart, which would repeat it
+    assert run.poll() is None
+    status, out = place.stop(run)
+    assert status == 75, (status, out)
+    told_once(run_dir, 1)
+    place.xdc("run", "-c", config, *ARGS)
+    differs = outcome_differs(calm, run_dir)
+    assert not differs, differs
+
+
+def below_the_reserve_for_a_while(place, disk, manifest, calm):
+    """When there is room again, a run that had less than its reserve goes on by itself."""
+    run_dir = os.path.join(disk, "while")
+    config = write_config(place, manifest, run_dir, "while.yaml")
+    filler = os.path.join(disk, "filler")
+    run = place.start("xdc", "run", "-c", config, *ARGS, "--set", "limits.disk_reserve_mib=6")
+    place.wait("the trainer answers", lambda: place.status("trainer-0"), 60)
+    fill(disk)
+    os.truncate(filler, os.path.getsize(filler) - (3 << 20))
+    paused(place, "dump of round 0 needs")
+    os.unlink(filler)
+    assert run.wait(timeout=120) == 0, run.stdout.read()
+    told_once(run_dir, 1)
+    differs = outcome_differs(calm, run_dir)
+    assert not differs, differs
 
 
 def main():
@@ -132,10 +174,11 @@ def main():
     try:
         manifest, calm = make_manifest(place), place.path("calm")
         place.xdc("run", "-c", write_config(place, manifest, calm, "calm.yaml"), *ARGS)
-        for part in (in_training, in_the_last_checkpoint, in_clustering):
+        for part in (in_training, in_the_last_checkpoint, in_clustering, below_the_reserve, below_the_reserve_for_a_while):
             part(place, disk, manifest, calm)
             print(part.__name__, "is good", flush=True)
-        below_the_reserve(place, disk, manifest)
+            for folder in glob.glob(os.path.join(disk, "*")):
+                shutil.rmtree(folder)
         assert not place.processes(), place.processes()
     finally:
         place.end_started()

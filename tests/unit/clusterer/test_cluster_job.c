@@ -250,7 +250,7 @@ static void refusals(void **state)
          "xdc",
          "28",
          XDC_EFORMAT,
-         "source audio: k-means: 28 clusters need at least as many rows, there are 27"},
+         "source audio: 27 clips have features that can be clustered, too few for 28 clusters"},
         {{.bad_clip = 17},
          "xdc",
          "4",

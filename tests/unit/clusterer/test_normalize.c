@@ -102,6 +102,38 @@ static void eigen_degenerate(void **state)
     assert_int_equal(eigen_symmetric(one, w, 3, &stop, &e), XDC_ESTOPPED);
 }
 
+/* What is learnt of all rows, done to them. */
+static int centre(float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop)
+{
+    double *mean = malloc(d * sizeof *mean);
+    int rc = normalize_mean(x, n, d, threads, stop, mean, NULL);
+    if (rc == 0)
+        rc = normalize_subtract(x, n, d, mean, threads, stop, NULL);
+    free(mean);
+    return rc;
+}
+
+static int to_unit_variance(float *x, uint64_t n, uint32_t d, unsigned threads)
+{
+    double factor;
+    int rc = normalize_factor(x, n, d, threads, NULL, &factor, NULL);
+    return rc ? rc : normalize_multiply(x, n, d, factor, threads, NULL, NULL);
+}
+
+static int whiten(float *x, uint64_t n, uint32_t d, uint32_t wanted, unsigned threads, uint32_t *p,
+                  struct err *e)
+{
+    struct normalize_directions by;
+    int rc = centre(x, n, d, threads, NULL);
+    if (rc == 0)
+        rc = normalize_learn_directions(x, n, d, wanted, threads, NULL, &by, e);
+    *p = rc ? 0 : by.p;
+    if (rc == 0)
+        rc = normalize_project(x, n, &by, threads, NULL, e);
+    normalize_directions_close(&by);
+    return rc;
+}
+
 /* Every row gets norm 1, rows of zeros stay, tiny and huge rows too keep their direction. */
 static void l2(void **state)
 {
@@ -122,8 +154,8 @@ static void centre_and_variance(void **state)
     const uint32_t d = 67;
     float *x = rows(n, d);
     double total = 0;
-    assert_int_equal(normalize_centre(x, n, n, d, 2, NULL, NULL), 0);
-    assert_int_equal(normalize_variance(x, n, n, d, 2, NULL, NULL), 0);
+    assert_int_equal(centre(x, n, d, 2, NULL), 0);
+    assert_int_equal(to_unit_variance(x, n, d, 2), 0);
     for (uint32_t j = 0; j < d; j++) {
         double mean = 0;
         for (uint64_t i = 0; i < n; i++) {
@@ -134,7 +166,7 @@ static void centre_and_variance(void **state)
     }
     assert_close(total, 1, 1e-5);
     float zero[6] = {0};
-    assert_int_equal(normalize_variance(zero, 3, 3, 2, 2, NULL, NULL), 0);
+    assert_int_equal(to_unit_variance(zero, 3, 2, 2), 0);
     assert_close(zero[5], 0, 0);
     free(x);
 }
@@ -147,7 +179,7 @@ static void whitening(void **state)
     const uint32_t d = 70, wanted = 20;
     float *x = rows(n, d);
     uint32_t p;
-    assert_int_equal(normalize_pca_whiten(x, n, n, d, wanted, 2, NULL, &p, NULL), 0);
+    assert_int_equal(whiten(x, n, d, wanted, 2, &p, NULL), 0);
     assert_int_equal(p, wanted);
     for (uint32_t a = 0; a < p; a++)
         for (uint32_t b = 0; b <= a; b++) {
@@ -171,7 +203,7 @@ static void whitening_by_hand(void **state)
     const double a = sqrt(2.0);
     const double want[] = {a, 0, -a, 0, 0, a, 0, -a};
     uint32_t p;
-    assert_int_equal(normalize_pca_whiten(x, 4, 4, 3, 3, 1, NULL, &p, NULL), 0);
+    assert_int_equal(whiten(x, 4, 3, 3, 1, &p, NULL), 0);
     assert_int_equal(p, 2); /* the rank */
     for (size_t i = 0; i < 8; i++)
         assert_close(x[i], want[i], 1e-6);
@@ -184,7 +216,7 @@ static void limits(void **state)
     float *x = rows(9, 30), same[12];
     uint32_t p;
     struct err e;
-    assert_int_equal(normalize_pca_whiten(x, 9, 9, 30, 256, 2, NULL, &p, NULL), 0);
+    assert_int_equal(whiten(x, 9, 30, 256, 2, &p, NULL), 0);
     assert_int_equal(p, 8);
     free(x);
     x = rows(50, 6);
@@ -193,13 +225,13 @@ static void limits(void **state)
         x[i * 6 + 4] = x[i * 6 + 0] + x[i * 6 + 1];
         x[i * 6 + 5] = 7;
     }
-    assert_int_equal(normalize_pca_whiten(x, 50, 50, 6, 256, 2, NULL, &p, NULL), 0);
+    assert_int_equal(whiten(x, 50, 6, 256, 2, &p, NULL), 0);
     assert_int_equal(p, 3);
     free(x);
     for (size_t i = 0; i < 12; i++)
         same[i] = 0.1f;
-    assert_int_equal(normalize_pca_whiten(same, 4, 4, 3, 2, 2, NULL, &p, &e), XDC_EFORMAT);
-    assert_int_equal(normalize_pca_whiten(same, 1, 1, 3, 2, 2, NULL, &p, &e), XDC_EFORMAT);
+    assert_int_equal(whiten(same, 4, 3, 2, 2, &p, &e), XDC_EFORMAT);
+    assert_int_equal(whiten(same, 1, 3, 2, 2, &p, &e), XDC_EFORMAT);
 }
 
 /* All of it gives the same bits on 1, 2, 3 and 5 threads. */
@@ -213,9 +245,9 @@ static void same_on_any_threads(void **state)
     for (size_t t = 0; t < 4; t++) {
         float *x = copy(base, n * d);
         uint32_t p;
-        assert_int_equal(normalize_centre(x, n, n, d, threads[t], NULL, NULL), 0);
-        assert_int_equal(normalize_variance(x, n, n, d, threads[t], NULL, NULL), 0);
-        assert_int_equal(normalize_pca_whiten(x, n, n, d, 100, threads[t], NULL, &p, NULL), 0);
+        assert_int_equal(centre(x, n, d, threads[t], NULL), 0);
+        assert_int_equal(to_unit_variance(x, n, d, threads[t]), 0);
+        assert_int_equal(whiten(x, n, d, 100, threads[t], &p, NULL), 0);
         assert_int_equal(normalize_l2(x, n, p, threads[t], NULL, NULL), 0);
         assert_int_equal(p, 100);
         if (first)
@@ -235,11 +267,18 @@ static void stops(void **state)
     (void)state;
     float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     atomic_bool stop = true;
-    uint32_t p;
-    assert_int_equal(normalize_centre(x, 4, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
+    double mean[2] = {0}, factor;
+    struct normalize_directions by;
+    assert_int_equal(normalize_mean(x, 4, 2, 2, &stop, mean, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_subtract(x, 4, 2, mean, 2, &stop, NULL), XDC_ESTOPPED);
     assert_int_equal(normalize_l2(x, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
-    assert_int_equal(normalize_variance(x, 4, 4, 2, 2, &stop, NULL), XDC_ESTOPPED);
-    assert_int_equal(normalize_pca_whiten(x, 4, 4, 2, 2, 2, &stop, &p, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_factor(x, 4, 2, 2, &stop, &factor, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_multiply(x, 4, 2, 3, 2, &stop, NULL), XDC_ESTOPPED);
+    assert_int_equal(normalize_learn_directions(x, 4, 2, 2, 2, &stop, &by, NULL), XDC_ESTOPPED);
+    assert_null(by.vectors);
+    assert_int_equal(normalize_learn_directions(x, 4, 2, 2, 2, NULL, &by, NULL), 0);
+    assert_int_equal(normalize_project(x, 4, &by, 2, &stop, NULL), XDC_ESTOPPED);
+    normalize_directions_close(&by);
 }
 
 int main(void)

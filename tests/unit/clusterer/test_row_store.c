@@ -16,10 +16,10 @@ static void both_sides_of_the_cap(void **state)
     const uint32_t d = 7;
     struct row_store s;
     float out[20 * 7];
-    assert_int_equal(row_store_open(&s, n, d, n * d * sizeof(float), "/tmp", NULL), 0);
+    assert_int_equal(row_store_open(&s, n, d, n * d * sizeof(float), "/tmp", 0, NULL), 0);
     assert_int_equal(s.fd, -1);
     row_store_close(&s);
-    assert_int_equal(row_store_open(&s, n, d, n * d * sizeof(float) - 1, "/tmp", NULL), 0);
+    assert_int_equal(row_store_open(&s, n, d, n * d * sizeof(float) - 1, "/tmp", 0, NULL), 0);
     assert_true(s.fd >= 0);
     for (uint64_t i = 0; i < n * d; i++)
         s.x[i] = (float)i;
@@ -40,10 +40,13 @@ static void refusals(void **state)
     (void)state;
     struct row_store s;
     struct err e;
-    assert_int_equal(row_store_open(&s, 10, 10, 0, "/tmp/no such folder", &e), -ENOENT);
+    assert_int_equal(row_store_open(&s, 10, 10, 0, "/tmp/no such folder", 0, &e), -ENOENT);
     assert_null(s.x);
-    assert_true(row_store_open(&s, 1ull << 36, 1024, 0, "/tmp", &e) < 0); /* 256 TiB */
-    assert_non_null(strstr(e.msg, "MiB of rows in /tmp"));
+    assert_true(row_store_open(&s, 1ull << 36, 1024, 0, "/tmp", 0, &e) < 0); /* 256 TiB */
+    assert_non_null(strstr(e.msg, "MiB are free in /tmp"));
+    assert_int_equal(row_store_open(&s, 10, 10, 0, "/tmp", 1ull << 40, &e), -ENOSPC); /* the reserve */
+    assert_null(s.x);
+    assert_non_null(strstr(e.msg, "the file of rows that are clustered needs"));
     row_store_close(&s);
 }
 

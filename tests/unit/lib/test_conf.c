@@ -123,6 +123,7 @@ static void choices_match_enums(void **state)
         {"train.balance=resample", offsetof(struct conf, train.balance), BALANCE_RESAMPLE},
         {"features.dtype=f32", offsetof(struct conf, features.dtype), CONF_DTYPE_F32},
         {"features.dtype=f16", offsetof(struct conf, features.dtype), CONF_DTYPE_F16},
+        {"features.dtype=bf16", offsetof(struct conf, features.dtype), CONF_DTYPE_BF16},
     };
     static struct conf c;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -194,8 +195,10 @@ static void one_fault(void **state)
         {"train.batch: [8]\n", "xdc.yaml:3:14: train.batch is a list where a whole number is wanted\n"},
         {"train.batch: {a: 8}\n", "xdc.yaml:3:14: train.batch is a section where a whole number is wanted\n"},
         {"train.nesterov: yes\n", "xdc.yaml:3:17: train.nesterov: 'yes' is neither true nor false\n"},
-        {"method: xcd\n", "xdc.yaml:3:9: method: 'xcd' is not one of sdc|mdc|cdc|xdc|supervised\n"},
-        {"method: sdc|mdc\n", "xdc.yaml:3:9: method: 'sdc|mdc' is not one of sdc|mdc|cdc|xdc|supervised\n"},
+        {"method: xcd\n",
+         "xdc.yaml:3:9: method: 'xcd' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"},
+        {"method: sdc|mdc\n",
+         "xdc.yaml:3:9: method: 'sdc|mdc' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"},
         {"train:\n  batc: 8\n", "xdc.yaml:4:3: unknown key train.batc: did you mean train.batch?\n"},
         {"trian:\n  lr: 8\n", "xdc.yaml:3:1: unknown key trian: did you mean train?\n"},
         {"momentum: 0.5\n", "xdc.yaml:3:1: unknown key momentum: did you mean train.momentum?\n"},
@@ -228,6 +231,14 @@ static void one_fault(void **state)
          "that no clip goes through both; take off or weight\n"},
         {"train.harvest: true\nmethod: supervised\n",
          "xdc.yaml:3:16: train.harvest: method supervised extracts no features\n"},
+        {"init.labels: /l.npy\ninit.features: /f.npy\n",
+         "xdc.yaml:3:14: init.labels: with init.features too nothing says which makes round 0's labels; take "
+         "one\n"},
+        {"init.features: /f.npy\nmethod: supervised\n",
+         "xdc.yaml:3:16: init.features: method supervised has its labels from the manifest; leave it out\n"},
+        {"method: selavi\ninit.labels: /l.npy\n", "xdc.yaml:4:14: init.labels: method selavi has its labels "
+                                                  "from heads, several for each clip; leave it "
+                                                  "out\n"},
         {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10, 18 or 34\n"},
         /* a faulty value leads to no second fault */
         {"video.crop: 500\nvideo.resize: x\n", "xdc.yaml:4:15: video.resize: 'x' is not a whole number\n"},
@@ -244,6 +255,8 @@ static void one_fault(void **state)
                                        "augment.resize_max: 128\n",
                                        "augment.resize_max: 0\n",
                                        "net.audio_depth: 10\n",
+                                       "init.labels: /l.npy\n",
+                                       "method: same-modality\ninit.features: /f.npy\n",
                                        "train.early_stop: 0.05\n",
                                        "train.holdout: 0\n",
                                        "train.harvest: true\n",
@@ -267,16 +280,17 @@ static void all_faults_at_once(void **state)
     const char *sets[] = {"train.batch=many", "cluster.kk=2", "nonsense", "=5", "cluster.k=3"};
     assert_int_equal(fs_write_atomic("xdc.yaml", text, strlen(text), &e), 0);
     assert_int_equal(load("xdc.yaml", sets, 5, &c), XDC_ECONF);
-    assert_string_equal(faults.text,
-                        "xdc.yaml:2:7: train.lr: 'fast' is not a number\n"
-                        "xdc.yaml:3:3: unknown key train.btch: did you mean train.batch?\n"
-                        "xdc.yaml:4:9: method: 'foo' is not one of sdc|mdc|cdc|xdc|supervised\n"
-                        "xdc.yaml:5:9: run.dir: may not be empty\n"
-                        "--set train.batch=many: train.batch: 'many' is not a whole number\n"
-                        "--set cluster.kk=2: unknown key cluster.kk: did you mean cluster.k?\n"
-                        "--set nonsense: is not KEY=VALUE\n"
-                        "--set =5: is not KEY=VALUE\n"
-                        "xdc.yaml:1:1: data.manifest is missing: manifest made by `xdc index`\n");
+    assert_string_equal(
+        faults.text,
+        "xdc.yaml:2:7: train.lr: 'fast' is not a number\n"
+        "xdc.yaml:3:3: unknown key train.btch: did you mean train.batch?\n"
+        "xdc.yaml:4:9: method: 'foo' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"
+        "xdc.yaml:5:9: run.dir: may not be empty\n"
+        "--set train.batch=many: train.batch: 'many' is not a whole number\n"
+        "--set cluster.kk=2: unknown key cluster.kk: did you mean cluster.k?\n"
+        "--set nonsense: is not KEY=VALUE\n"
+        "--set =5: is not KEY=VALUE\n"
+        "xdc.yaml:1:1: data.manifest is missing: manifest made by `xdc index`\n");
     assert_int_equal(conf_load("xdc.yaml", sets, 5, NULL, NULL, &c, &e), XDC_ECONF);
     assert_string_equal(e.msg, "the configuration has 9 faults");
 }
@@ -455,9 +469,8 @@ static void identity(void **state)
         else if (k->type == CONF_REAL)
             *(double *)(void *)at += 0x1p-40;
         else
-            *(int64_t *)(void *)at ^= 1;
-        if (k->type == CONF_CHOICE && k->offset == offsetof(struct conf, cluster.normalize))
-            *(int64_t *)(void *)at = NORMALIZE_L2;
+            *(int64_t *)(void *)at =
+                k->type == CONF_CHOICE ? !*(int64_t *)(void *)at : *(int64_t *)(void *)at ^ 1;
         assert_int_equal(conf_identity(&c, 5) != id, (k->flags & CONF_IDENTITY) != 0);
     }
 }

@@ -355,6 +355,39 @@ static void sockets(void **state)
     assert_int_equal(daemon_endpoint(&c, "labels", 0, out, &e), -ENOENT);
 }
 
+/* Each rank has an endpoint of its own next to the configured one, but for the clusterer's; one that cannot
+ * be is a fault of the configuration. */
+static void endpoints_of_ranks(void **state)
+{
+    static const struct {
+        const char *given, *edge;
+        int rank;
+        const char *want; /* NULL: XDC_ECONF */
+    } cases[] = {
+        {"tcp://127.0.0.1:7000", "clips", 0, "tcp://127.0.0.1:7000"},
+        {"tcp://127.0.0.1:7000", "clips", 3, "tcp://127.0.0.1:7003"},
+        {"tcp://[::1]:7000", "features", 12, "tcp://[::1]:7012"},
+        {"tcp://127.0.0.1:7000", "labels", 3, "tcp://127.0.0.1:7000"},
+        {"ipc:///run/x:1.sock", "features", 2, "ipc:///run/x:1.sock-2"},
+        {"tcp://127.0.0.1:65535", "clips", 1, NULL},
+        {"tcp://127.0.0.1:*", "clips", 1, NULL},
+        {"tcp://nonsense", "clips", 1, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct conf c = {0};
+        struct err e;
+        char out[CONF_STRING_MAX];
+        snprintf(c.endpoints.clips, sizeof c.endpoints.clips, "%s", cases[i].given);
+        snprintf(c.endpoints.features, sizeof c.endpoints.features, "%s", cases[i].given);
+        snprintf(c.endpoints.labels, sizeof c.endpoints.labels, "%s", cases[i].given);
+        int rc = daemon_endpoint(&c, cases[i].edge, cases[i].rank, out, &e);
+        assert_int_equal(rc, cases[i].want ? 0 : XDC_ECONF);
+        if (cases[i].want)
+            assert_string_equal(out, cases[i].want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +400,7 @@ int main(void)
         cmocka_unit_test(signals),
         cmocka_unit_test(notices),
         cmocka_unit_test(sockets),
+        cmocka_unit_test(endpoints_of_ranks),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

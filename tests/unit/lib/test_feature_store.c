@@ -18,7 +18,6 @@
 #include <unistd.h>
 #include "lib/feature_store.h"
 #include "lib/fsutil.h"
-#include "lib/store.h"
 
 static char root[64], dir[128], data_path[160];
 
@@ -110,7 +109,8 @@ static uint64_t rewrite_dump(const struct feature_info *info, int (*has)(uint64_
     return write_dump(info, has);
 }
 
-/* Reads all rows in pieces of `piece` and compares each: to 2^-11 of its size in f16, exactly in f32. */
+/* Reads all rows in pieces of `piece` and compares each: to 2^-11 of its size in f16, 2^-8 in bf16, exactly
+ * in f32. */
 static void check_rows(struct feature_store *s, int (*has)(uint64_t), uint64_t piece)
 {
     const struct feature_info *info = feature_store_info(s);
@@ -126,7 +126,9 @@ static void check_rows(struct feature_store *s, int (*has)(uint64_t), uint64_t p
             for (uint64_t i = 0; i < rows * dim; i++) {
                 uint64_t row = first + i / dim;
                 float want = has(row) ? example(n, row, (uint32_t)(i % dim)) : 0;
-                float slack = info->dtype == FEATURE_F16 ? fabsf(want) * 0x1p-11f + 0x1p-25f : 0;
+                float slack = info->dtype == FEATURE_F16    ? fabsf(want) * 0x1p-11f + 0x1p-25f
+                              : info->dtype == FEATURE_BF16 ? fabsf(want) * 0x1p-8f
+                                                            : 0;
                 if (fabsf(out[i] - want) > slack)
                     fail_msg("encoder %u row %llu: %g, not %g", n, (unsigned long long)row, (double)out[i],
                              (double)want);
@@ -140,7 +142,7 @@ static void check_rows(struct feature_store *s, int (*has)(uint64_t), uint64_t p
     }
 }
 
-/* Both dtypes, block edges, holes, shards that begin anywhere, dumps of one row and of none: values,
+/* All dtypes, block edges, holes, shards that begin anywhere, dumps of one row and of none: values,
  * presence, counts and identities come back. */
 static void test_round_trip(void **state)
 {
@@ -155,6 +157,9 @@ static void test_round_trip(void **state)
         {0, 5000, 24, FEATURE_F16, all_rows},
         {0, 5000, 24, FEATURE_F32, some_rows},
         {0, 5000, 25, FEATURE_F16, some_rows},
+        {0, 5000, 24, FEATURE_BF16, all_rows},
+        {0, 3001, 37, FEATURE_BF16, some_rows},
+        {0, 200000, 2, FEATURE_F16, all_rows}, /* branches of several levels */
         {0, 1024, 64, FEATURE_F16, all_rows},
         {0, 1025, 64, FEATURE_F16, all_rows},
         {0, 1, 1, FEATURE_F32, all_rows},
@@ -323,29 +328,6 @@ static void test_rows_of_a_shard(void **state)
     feature_store_close(s);
 }
 
-/* A dump of the version before is refused by name, whatever its record's size. */
-static void test_old_version(void **state)
-{
-    (void)state;
-    struct store w = {0};
-    struct feature_store *s;
-    struct err e;
-    unsigned meta;
-    void *to;
-    const uint32_t head[2] = {1, FEATURE_BLOCK_ROWS};
-    assert_int_equal(fs_mkdirs(dir, &e), 0);
-    assert_int_equal(store_create(&w, data_path, 1 << 20, &e), 0);
-    assert_int_equal(store_db(&w, "meta", true, &meta, &e), 0);
-    assert_int_equal(store_append(&w, meta, 0, 1872, &to, &e), 0);
-    memset(to, 0, 1872);
-    memcpy(to, "XDCFEAT\n", 8);
-    memcpy((char *)to + 8, head, sizeof head);
-    assert_int_equal(store_seal(&w, &e), 0);
-    store_close(&w);
-    assert_int_equal(feature_store_open(dir, &s, &e), XDC_EFORMAT);
-    assert_non_null(strstr(e.msg, "version 1 "));
-}
-
 /* A dump that makes no sense is refused before a directory appears. */
 static void test_create_refuses(void **state)
 {
@@ -378,8 +360,8 @@ static void test_create_refuses(void **state)
     assert_int_equal(mkdir(root, 0700), 0);
 }
 
-/* What a crash leaves, before any seal, does not open, is replaced by create, and a sealed dump is never
- * written over. */
+/* What a crash leaves, before any seal, does not open, is replaced by another dump's create, and a sealed
+ * dump is never written over. */
 static void test_unsealed_counts_as_none(void **state)
 {
     (void)state;
@@ -398,6 +380,7 @@ static void test_unsealed_counts_as_none(void **state)
     assert_int_equal(feature_store_open(dir, &s, &e), -ENOENT);
     assert_int_equal(feature_store_open(tmp, &s, &e), XDC_EFORMAT);
 
+    info.weights++;
     write_dump(&info, some_rows);
     assert_true(access(tmp, F_OK) < 0);
     assert_int_equal(feature_store_open(dir, &s, &e), 0);
@@ -455,31 +438,124 @@ static void test_altered(void **state)
     assert_int_equal(open_and_verify(), -ENOENT);
 }
 
-/* A full disk (here: a limit of the file's size) is -ENOSPC, stays so until the seal, and leaves no dump. */
+/* Puts all rows from *row on, until one is refused. */
+static int put_rows(struct feature_store *s, uint64_t *row, struct err *e)
+{
+    const struct feature_info *info = feature_store_info(s);
+    float values[512];
+    int rc = 0;
+    for (; rc == 0 && *row < info->rows; *row += rc == 0) {
+        for (uint32_t d = 0; d < info->encoder[0].dim; d++)
+            values[d] = example(0, *row, d);
+        rc = feature_store_put(s, 0, *row, values, e);
+    }
+    return rc;
+}
+
+/* A full disk (here: a limit of the file's size) is -ENOSPC, stays so until there is room, loses nothing, and
+ * leaves no dump. */
 static void test_full_disk(void **state)
 {
     (void)state;
-    struct feature_info info = example_info(30000, 512, FEATURE_F32);
+    struct feature_info info = example_info(9000, 512, FEATURE_F32);
     struct rlimit old, small = {.rlim_cur = 12 << 20};
     struct feature_store *s;
     struct err e;
-    float values[512] = {1};
-    uint64_t hash;
-    int rc = 0;
+    uint64_t hash, calm, row = 0;
+    info.encoders = 1;
+    calm = write_dump(&info, all_rows);
+    assert_int_equal(fs_remove_tree(dir, NULL), 0);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small.rlim_max = old.rlim_max;
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(feature_store_create(dir, &info, &s, &e), 0);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    for (uint64_t row = 0; rc == 0 && row < info.rows; row++)
-        rc = feature_store_put(s, 0, row, values, &e);
+    assert_int_equal(put_rows(s, &row, &e), -ENOSPC);
+    assert_int_equal(put_rows(s, &row, &e), -ENOSPC);
+    uint64_t stopped = row;
+    int rc = feature_store_seal(s, &hash, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(rc, -ENOSPC);
     assert_non_null(strstr(e.msg, "no space left"));
-    assert_int_equal(feature_store_seal(s, &hash, &e), -ENOSPC);
+    assert_true(stopped > 1024 && stopped < 9000);
+    struct feature_store *none;
+    assert_int_equal(feature_store_open(dir, &none, &e), -ENOENT);
+    assert_int_equal(put_rows(s, &row, &e), 0);
+    small.rlim_cur = 4512 * 4096; /* all blocks, not the trees behind them */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    rc = feature_store_seal(s, &hash, &e);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(rc, -ENOSPC);
+    assert_int_equal(feature_store_seal(s, &hash, &e), 0);
     feature_store_close(s);
-    assert_int_equal(feature_store_open(dir, &s, &e), -ENOENT);
-    write_dump(&info, no_rows);
+    assert_true(hash == calm);
+    assert_int_equal(feature_store_open(dir, &s, &e), 0);
+    check_rows(s, all_rows, 1000);
+    assert_int_equal(feature_store_verify(s, &e), 0);
+    feature_store_close(s);
+}
+
+/* The reserve is left free: with one that no disk has, no block is written, and the sentence says what is
+ * needed where. */
+static void test_reserve(void **state)
+{
+    (void)state;
+    struct feature_info info = example_info(3000, 16, FEATURE_F32);
+    struct feature_store *s;
+    struct err e;
+    uint64_t hash, row = 0;
+    info.encoders = 1;
+    assert_int_equal(feature_store_create(dir, &info, &s, &e), 0);
+    feature_store_reserve(s, (uint64_t)1 << 30);
+    assert_int_equal(put_rows(s, &row, &e), -ENOSPC);
+    assert_int_equal(row, 1024);
+    assert_non_null(
+        strstr(e.msg, "the next block of the dump of round 3 needs 1073741825 MiB with the reserve"));
+    assert_non_null(strstr(e.msg, root));
+    feature_store_reserve(s, 0);
+    assert_int_equal(put_rows(s, &row, &e), 0);
+    feature_store_reserve(s, (uint64_t)1 << 30);
+    assert_int_equal(feature_store_seal(s, &hash, &e), -ENOSPC);
+    feature_store_reserve(s, 0);
+    assert_int_equal(feature_store_seal(s, &hash, &e), 0);
+    feature_store_close(s);
+    assert_true(rewrite_dump(&info, all_rows) == hash);
+}
+
+/* A block is lent as it is stored: its own bytes, its bitmap, its place; one without a row has no values. */
+static void test_block(void **state)
+{
+    (void)state;
+    static const enum feature_dtype dtypes[] = {FEATURE_F32, FEATURE_F16, FEATURE_BF16};
+    for (size_t i = 0; i < 3; i++) {
+        struct feature_info info = example_info(5000, 24, dtypes[i]);
+        struct feature_store *s;
+        struct feature_block b;
+        struct err e;
+        float lent[24], read[24];
+        info.first = 100;
+        info.total += 100;
+        rewrite_dump(&info, some_rows);
+        assert_int_equal(feature_store_open(dir, &s, &e), 0);
+        for (uint64_t row = 100; row < 5100; row += 7) {
+            assert_int_equal(feature_store_block(s, 0, row, &b, &e), 0);
+            uint64_t at = row - b.first;
+            assert_true(b.first % 1024 == 100 && at < b.rows && b.dim == 24 && b.dtype == dtypes[i]);
+            assert_int_equal(b.valid[at / 8] >> at % 8 & 1, some_rows(row));
+            if (!b.values) {
+                assert_false(some_rows(row));
+                continue;
+            }
+            size_t bytes = 24 * feature_value_bytes(b.dtype);
+            feature_values_to_float(b.dtype, (const char *)b.values + at * bytes, lent, 24);
+            assert_int_equal(feature_store_read(s, 0, row, 1, read, &e), 0);
+            assert_memory_equal(lent, read, sizeof lent);
+        }
+        assert_int_equal(feature_store_block(s, 0, 99, &b, &e), -EINVAL);
+        assert_int_equal(feature_store_block(s, 0, 5100, &b, &e), -EINVAL);
+        assert_int_equal(feature_store_block(s, 2, 100, &b, &e), -EINVAL);
+        feature_store_close(s);
+    }
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -494,9 +570,10 @@ int main(void)
         TEST(test_create_refuses),
         TEST(test_unsealed_counts_as_none),
         TEST(test_rows_of_a_shard),
-        TEST(test_old_version),
         TEST(test_altered),
         TEST(test_full_disk),
+        TEST(test_reserve),
+        TEST(test_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

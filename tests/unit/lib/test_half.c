@@ -92,11 +92,79 @@ static void test_random_floats(void **state)
     }
 }
 
+/* bfloat16 by hand: ties to even, a carry into the exponent, the largest number, infinities, subnormals, NaN;
+ * within vectors and behind them. */
+static void test_bfloat(void **state)
+{
+    (void)state;
+    static const struct {
+        float value;
+        uint16_t bits;
+    } cases[] = {
+        {0.0f, 0x0000},        {-0.0f, 0x8000},       {1.0f, 0x3f80},          {-2.0f, 0xc000},
+        {0x1.01p0f, 0x3f80},   {0x1.03p0f, 0x3f82},   {0x1.0102p0f, 0x3f81},   {0x1.00fep0f, 0x3f80},
+        {0x1.ffp0f, 0x4000},   {0x1.fep127f, 0x7f7f}, {0x1.fefep127f, 0x7f7f}, {0x1.ffp127f, 0x7f80},
+        {-INFINITY, 0xff80},   {0x1p-133f, 0x0001},   {0x1p-134f, 0x0000},     {0x1.8p-134f, 0x0001},
+        {3.14159274f, 0x4049}, {-0.1f, 0xbdcd},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (size_t n = 1; n < 40; n += 6) {
+            float in[40];
+            uint16_t out[40];
+            for (size_t j = 0; j < n; j++)
+                in[j] = cases[i].value;
+            bfloat_from_float(in, out, n);
+            for (size_t j = 0; j < n; j++)
+                if (out[j] != cases[i].bits)
+                    fail_msg("%a gives %04x, not %04x", (double)in[j], out[j], cases[i].bits);
+        }
+    float nan[20], back[20];
+    uint16_t bits[20];
+    for (size_t j = 0; j < 20; j++)
+        nan[j] = j % 2 ? NAN : -NAN;
+    bfloat_from_float(nan, bits, 20);
+    bfloat_to_float(bits, back, 20);
+    for (size_t j = 0; j < 20; j++)
+        assert_true(isnan(back[j]));
+    for (uint32_t h = 0; h < 65536; h++) {
+        uint16_t in = (uint16_t)h, again;
+        float f;
+        bfloat_to_float(&in, &f, 1);
+        bfloat_from_float(&f, &again, 1);
+        assert_true(isnan(f) || again == in);
+    }
+}
+
+/* One value that is not finite, or rounds to what is not, is found wherever it stands. */
+static void test_finite(void **state)
+{
+    (void)state;
+    static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN, 0x1.ffp127f, -65520.0f};
+    for (size_t n = 0; n < 70; n++) {
+        float x[70] = {0}, copy[70];
+        uint16_t half[70];
+        for (size_t i = 0; i < n; i++)
+            x[i] = i % 2 ? -65519.0f : 65519.0f;
+        assert_true(half_from_float(x, half, n) && bfloat_from_float(x, half, n) && float_copy(x, copy, n));
+        assert_memory_equal(x, copy, n * sizeof *x);
+        for (size_t i = 0; i < n; i++) {
+            float was = x[i];
+            for (size_t k = 0; k < 6; k++) {
+                x[i] = bad[k];
+                assert_false(half_from_float(x, half, n));
+                assert_int_equal(bfloat_from_float(x, half, n), k == 5);
+                assert_int_equal(float_copy(x, copy, n), k >= 4);
+            }
+            x[i] = was;
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_values),
-        cmocka_unit_test(test_every_half),
+        cmocka_unit_test(test_known_values),  cmocka_unit_test(test_bfloat),
+        cmocka_unit_test(test_finite),        cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_random_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

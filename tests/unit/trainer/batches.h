@@ -64,7 +64,8 @@ static inline void rig_open(struct rig *r, uint32_t streams, uint64_t positions,
                             .arg = r};
     for (uint32_t s = 0; s < streams; s++) {
         draw_init_shuffled(&r->draw[s], &r->set, 7, "train", 0, s, 0);
-        r->plan.stream[s] = (struct plan_stream){streams == 1 || s == 0, streams == 1 || s == 1, &r->draw[s]};
+        r->plan.stream[s] = (struct plan_stream){
+            .video = streams == 1 || s == 0, .audio = streams == 1 || s == 1, .draw = &r->draw[s]};
     }
 }
 

@@ -24,6 +24,21 @@ static int tables_teardown(void **state)
     return rmdir(tables_dir);
 }
 
+/* The method of a configuration that says nothing else. */
+static const struct targets_method *method_of(int64_t method)
+{
+    static struct targets_method made[METHOD_SELAVI + 1];
+    struct conf *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    c->method = method;
+    c->heads.between_rounds = HEADS_AUTO;
+    c->selavi.heads = 3;
+    c->selavi.groups = 2;
+    targets_method(c, &made[method]);
+    free(c);
+    return &made[method];
+}
+
 /* The table's file stays until table_drop. */
 static const char *table_path(void)
 {

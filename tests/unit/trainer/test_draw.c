@@ -169,8 +169,8 @@ static struct targets open_targets(void)
     }
     struct targets t;
     struct err e = {0};
-    if (targets_adopt(&t, METHOD_XDC, table_make(2, names, k, (const uint32_t *const[]){video, audio}, CLIPS),
-                      &e) < 0)
+    if (targets_adopt(&t, method_of(METHOD_XDC),
+                      table_make(2, names, k, (const uint32_t *const[]){video, audio}, CLIPS), &e) < 0)
         fail_msg("%s", e.msg);
     table_drop();
     return t;

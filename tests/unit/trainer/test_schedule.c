@@ -29,6 +29,24 @@ static void batches_hold_every_position(void **state)
         assert_int_equal(schedule_batches(rows[i].positions, rows[i].batch), rows[i].want);
 }
 
+/* The epochs at which the published schedule relabels (algorithms.md 4.6: 200 epochs, j / 99 to the power of
+ * 1.5); a power of 1 divides evenly; every round has a step however few there are; the last ends with all. */
+static void relabelling_grows_rarer(void **state)
+{
+    (void)state;
+    static const double epochs[] = {0, 0.20, 0.57, 1.06, 1.62, 2.27, 2.98};
+    for (uint32_t j = 0; j < 7; j++)
+        assert_true(fabs((double)schedule_relabel(200000, 99, 1.5, j) / 1000 - epochs[j]) < 0.006);
+    for (uint32_t j = 0; j <= 10; j++)
+        assert_int_equal(schedule_relabel(500, 10, 1, j), 50 * j);
+    for (uint64_t steps = 1; steps < 200; steps += 7) {
+        for (uint32_t j = 0; j < 20; j++)
+            assert_true(schedule_relabel(steps, 20, 1.5, j) < schedule_relabel(steps, 20, 1.5, j + 1));
+        assert_int_equal(schedule_relabel(steps, 20, 1.5, 0), 0);
+        assert_int_equal(schedule_relabel(steps, 20, 1.5, 20), steps > 20 ? steps : 20);
+    }
+}
+
 static const struct schedule cosine = {.last = 0.01, .epochs = 10};
 
 /* A final share of 1 is a constant rate, at every step. */
@@ -102,9 +120,10 @@ static void steps_fall_by_their_factor(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batches_hold_every_position),    cmocka_unit_test(share_of_one_is_constant),
-        cmocka_unit_test(cosine_goes_down_to_the_share),  cmocka_unit_test(edges_stay_in_range),
-        cmocka_unit_test(warm_up_leads_to_the_full_rate), cmocka_unit_test(steps_fall_by_their_factor),
+        cmocka_unit_test(batches_hold_every_position), cmocka_unit_test(relabelling_grows_rarer),
+        cmocka_unit_test(share_of_one_is_constant),    cmocka_unit_test(cosine_goes_down_to_the_share),
+        cmocka_unit_test(edges_stay_in_range),         cmocka_unit_test(warm_up_leads_to_the_full_rate),
+        cmocka_unit_test(steps_fall_by_their_factor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,13 @@
 /* targets: the table of methods is the one of the architecture, labels come from the sources it names, and
  * what does not fit is refused by name. */
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -39,7 +41,7 @@ static struct targets adopt(int64_t method, struct label_table *table)
 {
     struct targets t;
     struct err e = {0};
-    if (targets_adopt(&t, method, table, &e) < 0)
+    if (targets_adopt(&t, method_of(method), table, &e) < 0)
         fail_msg("%s", e.msg);
     return t;
 }
@@ -58,9 +60,10 @@ static void methods_are_the_architectures(void **state)
                 {METHOD_MDC, "mdc", true, 2, {"video", "audio"}, {"audio", "video"}},
                 {METHOD_CDC, "cdc", true, 1, {"joint"}, {"joint"}},
                 {METHOD_XDC, "xdc", true, 1, {"audio"}, {"video"}},
-                {METHOD_SUPERVISED, "supervised", false, 1, {"truth"}, {"truth"}}};
+                {METHOD_SUPERVISED, "supervised", false, 1, {"truth"}, {"truth"}},
+                {METHOD_SAME_MODALITY, "same-modality", true, 1, {"video-b"}, {"video-a"}}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const struct targets_method *m = targets_method(rows[i].method);
+        const struct targets_method *m = method_of(rows[i].method);
         assert_string_equal(m->name, rows[i].name);
         assert_int_equal(m->clusters, rows[i].clusters);
         assert_int_equal(m->heads[NET_VIDEO], rows[i].heads);
@@ -70,6 +73,97 @@ static void methods_are_the_architectures(void **state)
             assert_string_equal(m->source[NET_AUDIO][h], rows[i].audio[h]);
         }
     }
+}
+
+/* Of selavi every head of both encoders learns a source of its own, heads go on, and groups are passes. */
+static void selavi_has_a_source_for_each_head(void **state)
+{
+    (void)state;
+    const struct targets_method *m = method_of(METHOD_SELAVI);
+    assert_int_equal(m->heads[NET_VIDEO], 3);
+    assert_int_equal(m->heads[NET_AUDIO], 3);
+    assert_int_equal(m->groups, 2);
+    assert_true(m->keeps_heads && m->clusters);
+    for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
+        assert_string_equal(m->source[enc][0], "joint-h0");
+        assert_string_equal(m->source[enc][TARGETS_MAX - 1], "joint-h15");
+    }
+    assert_false(method_of(METHOD_XDC)->keeps_heads);
+    assert_int_equal(method_of(METHOD_XDC)->groups, 0);
+}
+
+/* Both encoders of same-modality see what it says, under names of their own, and learn from each other. */
+static void same_modality_follows_its_key(void **state)
+{
+    (void)state;
+    struct conf *c = calloc(1, sizeof *c);
+    struct targets_method m;
+    assert_non_null(c);
+    c->method = METHOD_SAME_MODALITY;
+    for (int audio = 0; audio < 2; audio++) {
+        c->same.modality = audio ? MODALITY_AUDIO : MODALITY_VIDEO;
+        targets_method(c, &m);
+        for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
+            assert_int_equal(net_modality(m.pair, (enum net_encoder)enc), audio ? NET_AUDIO : NET_VIDEO);
+            assert_string_equal(m.source[enc][0], net_encoder_name(m.pair, (enum net_encoder)(1 - enc)));
+        }
+    }
+    assert_string_equal(net_encoder_name(m.pair, NET_VIDEO), "audio-a");
+    free(c);
+}
+
+/* Labels of another run: those of its newest table; not of another manifest, of other clips or, as its record
+ * tells, of other moments. */
+static void given_labels_must_be_of_these_clips(void **state)
+{
+    (void)state;
+    static const char record[] = "{\"config\": {\"run.seed\": \"%d\", \"data.clips_per_video\": \"2\", "
+                                 "\"video.frames\": \"8\", \"video.fps\": \"30\"}}";
+    char path[128], text[256];
+    struct targets t = {0};
+    struct err e = {0};
+    struct conf *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    c->run.seed = 4;
+    c->data.clips_per_video = 2;
+    c->video.frames = 8;
+    c->video.fps = 30;
+    label_table_close(make(2)); /* manifest 2 */
+    snprintf(c->labels.from, sizeof c->labels.from, "%s", table_path());
+    assert_int_equal(targets_given(&t, method_of(METHOD_XDC), c, 2, CLIPS, &e), 0);
+    assert_int_equal(targets_label(&t, NET_VIDEO, 0, 7), label_of(1, 7));
+    targets_close(&t);
+    assert_int_equal(targets_given(&t, method_of(METHOD_XDC), c, 3, CLIPS, &e), XDC_EMISMATCH);
+    assert_non_null(strstr(e.msg, "manifest"));
+    assert_int_equal(targets_given(&t, method_of(METHOD_XDC), c, 2, CLIPS + 1, &e), XDC_EMISMATCH);
+    assert_int_equal(targets_given(&t, method_of(METHOD_CDC), c, 2, CLIPS, &e), XDC_EMISMATCH);
+    assert_non_null(strstr(e.msg, "no source joint"));
+
+    snprintf(path, sizeof path, "%s/labels", tables_dir);
+    assert_int_equal(mkdir(path, 0755), 0);
+    snprintf(path, sizeof path, "%s/labels/round-0007.xdcl", tables_dir);
+    assert_int_equal(link(table_path(), path), 0);
+    snprintf(c->labels.from, sizeof c->labels.from, "%s", tables_dir);
+    for (int seed = 4; seed < 6; seed++) {
+        snprintf(text, sizeof text, record, seed);
+        snprintf(path, sizeof path, "%s/run.json", tables_dir);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fputs(text, f);
+        fclose(f);
+        int rc = targets_given(&t, method_of(METHOD_XDC), c, 2, CLIPS, &e);
+        assert_int_equal(rc, seed == 4 ? 0 : XDC_EMISMATCH);
+        targets_close(&t);
+    }
+    assert_non_null(strstr(e.msg, "its run.seed is 5, here it is 4"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(targets_given(&t, method_of(METHOD_XDC), c, 2, CLIPS, &e), -ENOENT);
+    snprintf(path, sizeof path, "%s/labels/round-0007.xdcl", tables_dir);
+    assert_int_equal(unlink(path), 0);
+    snprintf(path, sizeof path, "%s/labels", tables_dir);
+    assert_int_equal(rmdir(path), 0);
+    table_drop();
+    free(c);
 }
 
 /* Every method's labels, classes and counts are those of the sources that it names, in a table that has all
@@ -199,7 +293,8 @@ static void missing_sources_are_named(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct targets t;
         struct err e = {0};
-        assert_int_equal(targets_adopt(&t, rows[i].method, make(rows[i].sources), &e), XDC_EMISMATCH);
+        assert_int_equal(targets_adopt(&t, method_of(rows[i].method), make(rows[i].sources), &e),
+                         XDC_EMISMATCH);
         assert_non_null(strstr(e.msg, rows[i].says));
         assert_null(t.table);
         table_drop();
@@ -219,7 +314,7 @@ static void a_source_without_labels_is_refused(void **state)
     }
     struct label_table *table =
         table_make(2, all_names, (const uint32_t[]){2, 2}, (const uint32_t *const[]){some, none}, CLIPS);
-    assert_int_equal(targets_adopt(&t, METHOD_XDC, table, &e), XDC_EMISMATCH);
+    assert_int_equal(targets_adopt(&t, method_of(METHOD_XDC), table, &e), XDC_EMISMATCH);
     assert_non_null(strstr(e.msg, "no clip has a label of source audio"));
     table_drop();
 }
@@ -238,7 +333,7 @@ static void labels_beyond_k_are_refused(void **state)
     /* the last source's last clip: one byte a label, the hash behind it */
     assert_int_equal(pwrite(fd, &wrong, 1, size - 8 - 1), 1);
     close(fd);
-    assert_int_equal(targets_adopt(&t, METHOD_XDC, table, &e), XDC_EFORMAT);
+    assert_int_equal(targets_adopt(&t, method_of(METHOD_XDC), table, &e), XDC_EFORMAT);
     assert_non_null(strstr(e.msg, "label 7 of clip 299 is not below k = 7"));
     assert_null(t.table);
     table_drop();
@@ -296,7 +391,7 @@ static void truth_is_the_manifests(void **state)
     struct manifest *m = make_manifest(VIDEOS, true), *half = make_manifest(VIDEOS / 2, true);
     struct targets t, again, other;
     struct err e = {0};
-    assert_int_equal(targets_truth(&t, METHOD_SUPERVISED, m, PER_VIDEO, &e), 0);
+    assert_int_equal(targets_truth(&t, method_of(METHOD_SUPERVISED), m, PER_VIDEO, &e), 0);
     assert_int_equal(t.clips, VIDEOS * PER_VIDEO);
     for (uint64_t c = 0; c < VIDEOS * PER_VIDEO + 1; c++) {
         uint64_t v = c / PER_VIDEO;
@@ -307,8 +402,8 @@ static void truth_is_the_manifests(void **state)
     }
     assert_int_equal(t.classes[NET_AUDIO][0], 3);
     assert_int_equal(t.labelled[NET_AUDIO][0], 30 * PER_VIDEO);
-    assert_int_equal(targets_truth(&again, METHOD_SUPERVISED, m, PER_VIDEO, &e), 0);
-    assert_int_equal(targets_truth(&other, METHOD_SUPERVISED, half, PER_VIDEO, &e), 0);
+    assert_int_equal(targets_truth(&again, method_of(METHOD_SUPERVISED), m, PER_VIDEO, &e), 0);
+    assert_int_equal(targets_truth(&other, method_of(METHOD_SUPERVISED), half, PER_VIDEO, &e), 0);
     assert_int_equal(again.hash, t.hash);
     assert_int_not_equal(other.hash, t.hash);
     targets_close(&t);
@@ -325,7 +420,7 @@ static void truth_needs_labels(void **state)
     struct manifest *m = make_manifest(5, false);
     struct targets t;
     struct err e = {0};
-    assert_int_equal(targets_truth(&t, METHOD_SUPERVISED, m, 1, &e), XDC_ECONF);
+    assert_int_equal(targets_truth(&t, method_of(METHOD_SUPERVISED), m, 1, &e), XDC_ECONF);
     assert_non_null(strstr(e.msg, "xdc index --labels"));
     targets_close(&t);
     manifest_close(m);
@@ -334,11 +429,19 @@ static void truth_needs_labels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods_are_the_architectures), cmocka_unit_test(labels_come_from_the_named_sources),
-        cmocka_unit_test(labelled_means_any_head),       cmocka_unit_test(xdc_is_sdc_on_the_other_labels),
-        cmocka_unit_test(missing_sources_are_named),     cmocka_unit_test(a_source_without_labels_is_refused),
-        cmocka_unit_test(labels_beyond_k_are_refused),   cmocka_unit_test(weights_even_out_the_classes),
-        cmocka_unit_test(truth_is_the_manifests),        cmocka_unit_test(truth_needs_labels),
+        cmocka_unit_test(methods_are_the_architectures),
+        cmocka_unit_test(selavi_has_a_source_for_each_head),
+        cmocka_unit_test(same_modality_follows_its_key),
+        cmocka_unit_test(given_labels_must_be_of_these_clips),
+        cmocka_unit_test(labels_come_from_the_named_sources),
+        cmocka_unit_test(labelled_means_any_head),
+        cmocka_unit_test(xdc_is_sdc_on_the_other_labels),
+        cmocka_unit_test(missing_sources_are_named),
+        cmocka_unit_test(a_source_without_labels_is_refused),
+        cmocka_unit_test(labels_beyond_k_are_refused),
+        cmocka_unit_test(weights_even_out_the_classes),
+        cmocka_unit_test(truth_is_the_manifests),
+        cmocka_unit_test(truth_needs_labels),
     };
     return cmocka_run_group_tests(tests, tables_setup, tables_teardown);
 }
