@@ -12,7 +12,9 @@
  */
 #define BLOCK_BYTES (512 * 1024)
 #define UP (1 + 1e-6) /* pays for what is rounded in f64 */
-#define INT8_CENTROIDS 48
+/* From where on the first pass gains more than its fixed cost of a row. */
+#define INT8_COLUMNS 96
+#define INT8_CELLS 49152
 /* Share of f32's work that the first pass may leave. */
 #define INT8_GAIN 0.6
 
@@ -74,7 +76,8 @@ int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
     n->panel = lines((size_t)n->panels * width * n->depth, sizeof *n->panel);
     n->offset = lines((size_t)n->panels * width, sizeof *n->offset);
     int rc = n->panel && n->offset ? 0 : err_sys(e, ENOMEM, "%u centroids of %u columns", k, d);
-    bool wanted = first == NEAREST_INT8 || (first == NEAREST_AUTO && k >= INT8_CENTROIDS);
+    bool wanted = first == NEAREST_INT8 ||
+                  (first == NEAREST_AUTO && d >= INT8_COLUMNS && (uint64_t)k * d >= INT8_CELLS);
     if (rc == 0 && wanted && nearest_int8_able(d))
         rc = nearest_int8_init(&n->int8, k, d, e);
     if (rc)

@@ -61,8 +61,8 @@ enum nearest_first { NEAREST_AUTO, NEAREST_F32, NEAREST_INT8 };
 unsigned nearest_kernels(struct nearest_kernel out[NEAREST_KERNELS_MAX]);
 
 /* block: columns at a time, 0 for as many as the second-level cache takes; kernel: NULL for the fastest;
- * first: by default where the CPU can and k is large enough to gain by it; NEAREST_INT8 has no effect where
- * it cannot. -ENOMEM. */
+ * first: by default where the CPU can and k and d are large enough to gain by it; NEAREST_INT8 has no effect
+ * where it cannot. -ENOMEM. */
 int nearest_init(struct nearest *n, uint32_t k, uint32_t d, uint32_t block,
                  const struct nearest_kernel *kernel, enum nearest_first first, struct err *e) WARN_UNUSED;
 void nearest_close(struct nearest *n);

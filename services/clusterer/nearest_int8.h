@@ -5,13 +5,12 @@
  * Rows x and centroids c become integers times a scale, x' and c', off by at most e(x) and e(c)
  * (int8_kernel.h). The product x'.c' is an exact integer times two scales, and
  *   |x.c - x'.c'| = |x.(c - c') + (x - x').c'| <= |x| e(c) + e(x) |c'|,  |x'| <= |x| + e(x), the same for c'
- * by Cauchy and Schwarz. A score |c|^2 - 2 x.c so is off by at most 2 |x| e(c) + 2 e(x) |c'|, by 10 u |x'|
- * |c'|
- * + 4u |c|^2 for rounding the integer, the scale, the sum, |c|^2 and the bounds themselves, and by what falls
- * below the smallest normal number. For any r > 0 and w(c) = max(|c'|, e(c) / r) the first three terms are at
- * most b(x) w(c), b(x) = 2 (e(x) + r |x|) + 10 u |x'|; with r the mean of e(c) over that of |c'| little is
- * lost. The rest is a(x) = 4u C^2 + 8 d 2^-53 (|x|^2 + C^2) + 2^-140, the middle term being four times what
- * rows_distance64 may err.
+ * by Cauchy and Schwarz. A score |c|^2 - 2 x.c so is off by at most 2 |x| e(c) + 2 e(x) |c'|, by
+ * 10 u |x'| |c'| + 4u |c|^2 for rounding the integer, the scale, the sum, |c|^2 and the bounds themselves,
+ * and by what falls below the smallest normal number. For any r > 0 and w(c) = max(|c'|, e(c) / r) the first
+ * three terms are at most b(x) w(c), b(x) = 2 (e(x) + r |x|) + 10 u |x'|; with r the mean of e(c) over that
+ * of |c'| little is lost. The rest is a(x) = 4u C^2 + 8 d 2^-53 (|x|^2 + C^2) + 2^-140, the middle term being
+ * four times what rows_distance64 may err.
  *
  * So score -+ (b w + a) enclose the true one. What starts above the least end is not the nearest, nor, with
  * the least of the f32 scores that were looked at, what starts above that one plus E(x) of nearest.h. Of what

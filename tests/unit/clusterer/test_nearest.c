@@ -225,7 +225,7 @@ static void first_pass_encloses(void **state)
 static void given_up_when_useless(void **state)
 {
     (void)state;
-    enum { K = 200, D = 64 };
+    enum { K = 200, D = 256 };
     if (!nearest_int8_able(D))
         skip();
     float *x = random_rows(ROWS, D, 12), *c = random_rows(K, D, 13);
