@@ -15,7 +15,7 @@ from xdctest import Place, last_checkpoint, make_manifest, outcome_differs, read
 
 ROUNDS, EPOCHS, BATCH, HEADS, GROUPS, K = 4, 2, 8, 3, 2, 4
 SELAVI = {"method": "selavi", "cluster.k": K, "train.rounds": ROUNDS, "train.epochs": EPOCHS, "selavi.heads": HEADS, "selavi.groups": GROUPS,
-          "train.checkpoint_s": 0.2}
+          "train.checkpoint_s": 0.2, "features.keep_rounds": 0}
 
 
 def check_stretches(run, clips):
