@@ -22,7 +22,7 @@ static void on_pause(void *arg, const char *why)
     else
         log_info("there is room again: the extraction goes on");
     pthread_mutex_lock(&s->lock);
-    snprintf(s->paused, sizeof s->paused, "%s", why ? why : "");
+    snprintf(s->paused, sizeof s->paused, "%.*s", (int)sizeof s->paused - 1, why ? why : "");
     pthread_mutex_unlock(&s->lock);
 }
 

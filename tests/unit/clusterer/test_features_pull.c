@@ -225,7 +225,8 @@ static uint64_t table_hash(const char *dir)
 {
     char path[PATH_MAX];
     struct label_table *table;
-    snprintf(path, sizeof path, "%s/labels/round-0001.xdcl", dir);
+    if (fs_path(path, NULL, "%s/labels/round-0001.xdcl", dir) < 0)
+        return 0;
     if (label_table_open(path, &table, NULL) < 0)
         return 0;
     uint64_t hash = label_table_info(table)->hash;
