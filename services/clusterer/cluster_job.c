@@ -6,20 +6,14 @@
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
 #include "lib/manifest.h"
-#include "services/clusterer/distinct.h"
 #include "services/clusterer/given.h"
-#include "services/clusterer/kmeans.h"
+#include "services/clusterer/kmeans_source.h"
 #include "services/clusterer/quality.h"
-#include "services/clusterer/rows.h"
 #include "services/clusterer/selavi_job.h"
-#include "services/clusterer/source.h"
-#include "services/clusterer/stable_ids.h"
 #include "services/clusterer/transform.h"
 
 #define SOURCES_MAX SELAVI_HEADS_MAX
 #define ENCODERS_MAX 2
-/* Most that buffers take of rows which lie in a file. */
-#define READ_BYTES (256ull << 20)
 
 /* What lives while the job runs. */
 struct work {
@@ -124,6 +118,17 @@ static int find_encoders(struct work *w, struct err *e)
         w->encoders[n] = i;
     }
     return 0;
+}
+
+/* The encoders of one source: both of the joint one. */
+static const uint32_t *encoders_of(const struct work *w, uint32_t s)
+{
+    return w->conf->method == METHOD_CDC ? w->encoders : &w->encoders[s];
+}
+
+static uint32_t encoders_each(const struct work *w)
+{
+    return w->conf->method == METHOD_CDC ? 2 : 1;
 }
 
 /* Truth labels by clip, for the quality figures alone. */
@@ -284,144 +289,10 @@ static int measure(struct work *w, uint32_t s, struct err *e)
     return rc;
 }
 
-/* Which modality made the joint clusters: shares of the between-cluster inertia, before normalisation mixes
- * the columns. */
-static int put_shares(struct work *w, struct source *rows, const struct kmeans_result *r, json_t *j,
-                      struct err *e)
-{
-    double share;
-    int rc = 0;
-    if (w->conf->cluster.normalize != NORMALIZE_NONE) {
-        source_close(rows);
-        rc = source_read(rows, w->dump, w->encoders, 2, w->conf, w->job->stop, e);
-    }
-    if (rc == 0)
-        rc = quality_inertia_share(rows->x, rows->n, rows->d, r->labels, (uint32_t)w->conf->cluster.k,
-                                   rows->split, &share, e);
-    if (rc == 0)
-        json_object_set_new(j, "inertia_share", json_pack("{s:f, s:f}", "video", share, "audio", 1 - share));
-    return rc;
-}
-
-/* Rows that lie in a file are read from it block by block. */
-static int cluster_rows(struct source *rows, const struct kmeans_options *o, int64_t memory_mib,
-                        struct kmeans_result *out, struct err *e)
-{
-    struct feed f;
-    *out = (struct kmeans_result){0};
-    feed_array(&f, rows->x, rows->n, rows->d);
-    if (rows->store.fd >= 0) {
-        uint64_t cap = row_store_cap(memory_mib);
-        int rc = feed_reader(&f, rows->n, rows->d, cap < READ_BYTES ? cap : READ_BYTES, row_store_read,
-                             &rows->store, e);
-        if (rc)
-            return rc;
-    }
-    int rc = kmeans_run_feed(&f, o, out, e);
-    feed_close(&f);
-    return rc;
-}
-
-/* Where a source's k-means leaves its state. */
-static int checkpoint_path(const struct work *w, uint32_t s, char out[PATH_MAX], struct err *e)
-{
-    int rc = fs_path(out, e, "%s/labels", w->conf->run.dir);
-    if (rc == 0)
-        rc = fs_mkdirs(out, e);
-    return rc ? rc
-              : fs_path(out, e, "%s/labels/round-%04u.%s.kmeans", w->conf->run.dir, w->info->round,
-                        cluster_source_name(w->conf, s));
-}
-
-/* As many rows as clusters, and as many different ones. */
-static int check_enough(const struct work *w, const struct source *rows, struct err *e)
-{
-    uint32_t k = (uint32_t)w->conf->cluster.k, distinct = 0;
-    char less[64] = "";
-    if (rows->n < k)
-        return err_set(
-            e, XDC_EFORMAT,
-            "%llu clips have features that can be clustered, too few for %u clusters; set cluster.k "
-            "to less, or give more clips",
-            (unsigned long long)rows->n, k);
-    int rc = distinct_rows(rows->x, rows->n, rows->d, k, &distinct, e);
-    if (rc || distinct == k)
-        return rc;
-    if (distinct > 1)
-        snprintf(less, sizeof less, "set cluster.k to %u or less, or ", distinct);
-    return err_set(
-        e, XDC_EFORMAT,
-        "only %u of the %llu rows differ as they are clustered, too few for %u clusters; %ssee `xdc "
-        "explain dead_features` for why features are alike",
-        distinct, (unsigned long long)rows->n, k, less);
-}
-
-/* Clusters the rows, and gives those of the hold-out the labels of the nearest centroids. */
-static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct kmeans_result *out,
-                      struct err *e)
-{
-    const struct conf *c = w->conf;
-    char checkpoint[PATH_MAX];
-    struct kmeans_options o = {
-        .checkpoint = checkpoint,
-        .checkpoint_s = c->cluster.checkpoint_s,
-        .k = (uint32_t)c->cluster.k,
-        .restarts = (uint32_t)c->cluster.restarts,
-        .iterations = (uint32_t)c->cluster.iterations,
-        .init = (enum kmeans_start)c->cluster.init,
-        .tolerance = c->cluster.tolerance,
-        .threads = rows_threads(c->cluster.threads),
-        .seed = (uint64_t)c->run.seed,
-        .round = w->info->round,
-        .source = s,
-        .stop = w->job->stop,
-        .row_passes = &w->job->row_passes,
-    };
-    int rc = checkpoint_path(w, s, checkpoint, e);
-    if (rc)
-        return rc;
-    uint32_t *held = malloc((rows->held + 1) * sizeof *held);
-    rc = held ? cluster_rows(rows, &o, c->cluster.memory_mib, out, e) : err_sys(e, ENOMEM, "labels");
-    if (rc == 0)
-        rc = kmeans_nearest(rows->x + rows->n * rows->d, rows->held, rows->d, &o, out->centroids, held, e);
-    for (uint64_t i = 0; rc == 0 && i < rows->held; i++)
-        w->labels[s][rows->clips[rows->n + i]] = held[i];
-    free(held);
-    return rc;
-}
-
-/* Clusters get the ids of the round before. */
-static int keep_ids(struct work *w, uint32_t s, const struct source *rows, struct kmeans_result *r,
-                    struct err *e)
-{
-    uint32_t k = (uint32_t)w->conf->cluster.k;
-    if (!read_previous(w, s))
-        return 0;
-    uint32_t *id = malloc(k * sizeof *id);
-    int rc = id ? stable_ids_find(w->labels[s], w->previous, w->info->rows, k, id, e)
-                : err_sys(e, ENOMEM, "ids of %u clusters", k);
-    if (rc == 0)
-        rc = stable_ids_move(r->centroids, k, rows->d, id, e);
-    if (rc == 0) {
-        stable_ids_rename(r->labels, rows->n, id);
-        stable_ids_rename(w->labels[s], w->info->rows, id);
-    }
-    free(id);
-    return rc;
-}
-
-/* Rows that k-means may go through for one source. */
-static uint64_t passes_of(const struct work *w, uint64_t rows)
-{
-    return rows * (uint64_t)w->conf->cluster.restarts * ((uint64_t)w->conf->cluster.iterations + 1);
-}
-
 static int take_given(struct work *w, uint32_t s, struct err *e)
 {
-    bool joint = w->conf->method == METHOD_CDC;
     const char *name = cluster_source_name(w->conf, s);
-    const struct given_source of = {name, s, w->sources, joint ? w->encoders : &w->encoders[s],
-                                    joint ? 2 : 1};
+    const struct given_source of = {name, s, w->sources, encoders_of(w, s), encoders_each(w)};
     uint64_t n;
     int rc = given_labels_read(w->conf, w->dump, &of, w->labels[s], &n, e);
     if (rc == 0)
@@ -433,48 +304,25 @@ static int take_given(struct work *w, uint32_t s, struct err *e)
 
 static int cluster_source(struct work *w, uint32_t s, struct err *e)
 {
-    struct source rows;
-    struct kmeans_result r = {0};
-    bool joint = w->conf->method == METHOD_CDC;
-    uint64_t passes = atomic_load(&w->job->row_passes);
+    const char *name = cluster_source_name(w->conf, s);
+    json_t *figures;
     atomic_store(&w->job->source, s);
     if (given_labels(w->conf, w->info->round))
         return take_given(w, s, e);
-    int rc = source_read(&rows, w->dump, joint ? w->encoders : &w->encoders[s], joint ? 2 : 1, w->conf,
-                         w->job->stop, e);
-    if (rc)
-        return rc;
-    rc = check_enough(w, &rows, e);
+    const struct kmeans_source of = {
+        .conf = w->conf,
+        .dump = w->dump,
+        .encoders = encoders_of(w, s),
+        .n_encoders = encoders_each(w),
+        .index = s,
+        .name = name,
+        .previous = read_previous(w, s) ? w->previous : NULL,
+        .stop = w->job->stop,
+        .row_passes = &w->job->row_passes,
+    };
+    int rc = kmeans_source_run(&of, w->labels[s], &w->transforms[s], &figures, e);
     if (rc == 0)
-        rc = source_normalize(&rows, w->conf, w->job->stop, e);
-    if (rc == 0 && w->conf->cluster.normalize != NORMALIZE_NONE) /* which can make rows equal */
-        rc = check_enough(w, &rows, e);
-    if (rc == 0)
-        rc = run_kmeans(w, s, &rows, &r, e);
-    for (uint64_t i = 0; rc == 0 && i < rows.n; i++)
-        w->labels[s][rows.clips[i]] = r.labels[i];
-    if (rc == 0)
-        rc = keep_ids(w, s, &rows, &r, e);
-    if (rc == 0) {
-        w->transforms[s] = rows.t;
-        w->transforms[s].k = (uint32_t)w->conf->cluster.k;
-        w->transforms[s].centroids = r.centroids;
-        rows.t = (struct transform){0};
-        r.centroids = NULL;
-        json_t *j = json_pack("{s:I, s:I, s:I, s:i, s:f, s:i, s:i, s:i, s:I}", "k",
-                              (json_int_t)w->conf->cluster.k, "n", (json_int_t)rows.n, "held_out",
-                              (json_int_t)rows.held, "dim", (int)rows.d, "objective", r.objective,
-                              "iterations", (int)r.iterations, "restarts", (int)w->conf->cluster.restarts,
-                              "restart", (int)r.restart, "empty_splits", (json_int_t)r.empty_splits);
-        json_object_set_new(w->json, cluster_source_name(w->conf, s), j);
-        atomic_store(&w->job->row_passes, passes + passes_of(w, rows.n + rows.held));
-        if (given_features(w->conf, w->info->round))
-            json_object_set_new(j, "given", json_string("features"));
-        else if (joint)
-            rc = put_shares(w, &rows, &r, j, e);
-    }
-    kmeans_result_close(&r);
-    source_close(&rows);
+        json_object_set_new(w->json, name, figures);
     return rc;
 }
 
@@ -555,7 +403,7 @@ void cluster_job_run(struct cluster_job *job)
     bool selavi = w.conf->method == METHOD_SELAVI;
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++)
         job->row_passes_total += selavi ? selavi_passes(w.conf, w.info->rows)
-                                        : passes_of(&w, w.info->encoder[w.encoders[s]].valid);
+                                        : kmeans_source_passes(w.conf, w.info->encoder[w.encoders[s]].valid);
     for (uint32_t s = 0; rc == 0 && s < w.sources; s++) {
         rc = selavi ? selavi_source(&w, s, e) : cluster_source(&w, s, e);
         if (rc)

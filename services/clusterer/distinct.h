@@ -1,6 +1,6 @@
 /* distinct: how many rows differ from each other. Fewer than there are to be clusters would make some of them
- * copies. Used by cluster_job and `xdc cluster`. Pure; any thread; owns nothing but what it frees. Fails on
- * memory alone. */
+ * copies. Used by kmeans_source and `xdc cluster`. Pure; any thread; owns nothing but what it frees. Fails
+ * on memory alone. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"

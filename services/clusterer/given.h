@@ -1,7 +1,8 @@
 /* given: labels or features that somebody else made, which take the place of round 0's clustering or of its
- * features: init.labels and init.features. Used by cluster_job and source. Blocking; one thread. Owns the
- * open file. Fails with the file's name, the clip where there is one, and what to do; XDC_EFORMAT: the file
- * is not what it should be; XDC_EMISMATCH: it is of other clips, another manifest or another k. */
+ * features: init.labels and init.features. Used by cluster_job, kmeans_source and source. Blocking; one
+ * thread. Owns the open file. Fails with the file's name, the clip where there is one, and what to do;
+ * XDC_EFORMAT: the file is not what it should be; XDC_EMISMATCH: it is of other clips, another manifest or
+ * another k. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* kmeans: exact Lloyd k-means with squared L2 distance over f32 rows (algorithms.md 1.8, empty clusters as in
- * its section 5). Used by cluster_job and `xdc cluster`. Blocking; any thread; runs on threads of its own.
+ * its section 5). Used by kmeans_source and `xdc cluster`. Blocking; any thread; runs on threads of its own.
  * The result owns its arrays. Labels are exact (nearest.h) and sums have no order (sums.h): labels, centroids
  * and objective are the same bits on any number of threads and any CPU, with blocks of any shape, from memory
  * or from a reader. Rows should be centred on their mean (normalize_subtract), or more of them take the

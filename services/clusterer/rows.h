@@ -1,5 +1,5 @@
 /* rows: the inner loops over rows of f32 features, and the threads that run them over fixed chunks.
- * Used by kmeans, normalize, sinkhorn, head_rows, cluster_job and `xdc cluster`. Any thread; owns nothing.
+ * Used by kmeans, normalize, sinkhorn, head_rows, kmeans_source and `xdc cluster`. Any thread; owns nothing.
  * Cannot fail. Every result is the same on any number of threads and on any CPU: a chunk's bounds depend on
  * the data's shape alone, and every sum is made in one fixed order. */
 #pragma once

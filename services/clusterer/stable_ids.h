@@ -1,6 +1,6 @@
 /* stable_ids: new numbers for a round's clusters, so that a cluster keeps the id that most of its clips had
- * in the round before. Used by cluster_job for k-means, whose ids are arbitrary; labels of heads keep theirs.
- * Pure; any thread; owns nothing but what it frees. Fails on memory alone. */
+ * in the round before. Used by kmeans_source, whose ids are arbitrary; labels of heads keep theirs. Pure; any
+ * thread; owns nothing but what it frees. Fails on memory alone. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"

@@ -1,8 +1,8 @@
 /* transform: what a source's features go through before they are clustered, as it was learnt of the rows that
  * were clustered, and the centroids found among them; kept in a file beside the label table
- * (docs/formats.md), so that other features go through the same. Used by source and cluster_job (learn,
- * write) and `xdc explain` (read). Blocking; any thread. Owns its arrays. On failure it is empty, or the rows
- * are in no defined state. */
+ * (docs/formats.md), so that other features go through the same. Used by source and kmeans_source (learn),
+ * cluster_job (write) and `xdc explain` (read). Blocking; any thread. Owns its arrays. On failure it is
+ * empty, or the rows are in no defined state. */
 #pragma once
 #include <limits.h>
 #include <stdatomic.h>
