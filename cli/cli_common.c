@@ -1,6 +1,5 @@
 /* What several subcommands share. */
 #include <errno.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -9,6 +8,7 @@
 #include <string.h>
 #include "cli/cli.h"
 #include "lib/fsutil.h"
+#include "lib/run_json.h"
 
 int cli_fail(const char *command, const struct err *e)
 {
@@ -71,19 +71,16 @@ static void unquote(char *text)
 int cli_run_conf(const char *run_dir, struct conf *out, struct err *e)
 {
     char path[PATH_MAX];
-    char *text = NULL;
-    size_t size, n = 0;
-    int rc = fs_path(path, e, "%s/run.json", run_dir);
+    json_t *record = NULL;
+    size_t n = 0;
+    int rc = fs_path(path, e, "%s/" RUN_JSON, run_dir);
     if (rc == 0)
-        rc = fs_read(path, 1 << 20, &text, &size, e);
+        rc = run_json_read(run_dir, &record, e);
     if (rc < 0)
-        return err_wrap(e, "%s is no run directory", run_dir);
-    json_t *record = json_loads(text, 0, NULL);
-    free(text);
-    const json_t *config = json_object_get(record, "config");
+        return rc;
     char **sets = calloc(conf_schema_len, sizeof *sets);
     for (size_t i = 0; sets && i < conf_schema_len; i++) {
-        const char *v = json_string_value(json_object_get(config, conf_schema[i].key));
+        const char *v = run_json_config(record, conf_schema[i].key);
         char *value = v ? strdup(v) : NULL;
         if (value)
             unquote(value);

@@ -14,6 +14,7 @@
 #include "lib/daemon.h"
 #include "lib/fsutil.h"
 #include "lib/manifest.h"
+#include "lib/run_json.h"
 #include "lib/status.h"
 
 static const char help[] =
@@ -68,13 +69,13 @@ static void on_stop(void *arg)
     supervisor_stop(&r->supervisor);
 }
 
-static json_t *read_json(const char *dir, const char *name)
+static json_t *read_finished(const char *dir)
 {
     char path[PATH_MAX];
     char *text = NULL;
     size_t size;
     struct err e;
-    if (fs_path(path, &e, "%s/%s", dir, name) < 0 || fs_read(path, 1 << 20, &text, &size, &e) < 0)
+    if (fs_path(path, &e, "%s/finished.json", dir) < 0 || fs_read(path, 1 << 20, &text, &size, &e) < 0)
         return NULL;
     json_t *j = json_loads(text, 0, NULL);
     free(text);
@@ -85,12 +86,13 @@ static json_t *read_json(const char *dir, const char *name)
  * refuse. */
 static bool is_finished(const struct conf *c, uint64_t run)
 {
-    json_t *finished = read_json(c->run.dir, "finished.json");
-    json_t *record = read_json(c->run.dir, "run.json");
+    json_t *finished = read_finished(c->run.dir), *record;
+    struct err unsaid;
     char hex[17];
+    bool begun = run_json_read(c->run.dir, &record, &unsaid) == 0;
     snprintf(hex, sizeof hex, "%016" PRIx64, run);
     const char *id = json_string_value(json_object_get(record, "run"));
-    bool done = id && strcmp(id, hex) == 0 &&
+    bool done = begun && id && strcmp(id, hex) == 0 &&
                 json_integer_value(json_object_get(finished, "rounds")) >= c->train.rounds;
     json_decref(finished);
     json_decref(record);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "lib/checkpoint_dir.h"
 #include "lib/fsutil.h"
+#include "lib/run_json.h"
 #include "lib/tensor.h"
 
 #define META_MAX 24
@@ -38,21 +39,6 @@ static char *text_of(const json_t *j)
     return j ? json_dumps(j, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17)) : NULL;
 }
 
-static int read_record(const char *run_dir, json_t **out, struct err *e)
-{
-    char path[PATH_MAX];
-    char *text = NULL;
-    size_t size;
-    int rc = fs_path(path, e, "%s/run.json", run_dir);
-    if (rc == 0)
-        rc = fs_read(path, 1 << 20, &text, &size, e);
-    if (rc < 0)
-        return rc;
-    *out = json_loads(text, 0, NULL);
-    free(text);
-    return *out ? 0 : err_set(e, XDC_EFORMAT, "%s is not JSON", path);
-}
-
 #define LOGMEL                                                                                          \
     "16 kHz mono, n_fft 512, win 400 Hann periodic, hop 320, 40 HTK mels 0-8000 Hz, power 2, centred, " \
     "ln(x + 1e-6), first 100 frames of 2 s"
@@ -62,7 +48,7 @@ static int read_record(const char *run_dir, json_t **out, struct err *e)
 
 static const char *config(const json_t *record, const char *key, const char *otherwise)
 {
-    const char *text = json_string_value(json_object_get(json_object_get(record, "config"), key));
+    const char *text = run_json_config(record, key);
     return text ? text : otherwise;
 }
 
@@ -270,7 +256,7 @@ int export_flavour(const char *run_dir, const char *encoder, const char **out, s
     json_t *record = NULL;
     int rc = check_encoder(encoder, e);
     if (rc == 0)
-        rc = read_record(run_dir, &record, e);
+        rc = run_json_read(run_dir, &record, e);
     if (rc == 0)
         *out = flavour_of(record, encoder);
     json_decref(record);
@@ -284,7 +270,7 @@ int export_encoder(const char *run_dir, const char *encoder, unsigned what, cons
     struct safetensors *s = NULL;
     int rc = check_encoder(encoder, e);
     if (rc == 0)
-        rc = read_record(run_dir, &record, e);
+        rc = run_json_read(run_dir, &record, e);
     if (rc == 0)
         rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, NULL, e);
     if (rc == 0)

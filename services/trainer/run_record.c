@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "lib/fsutil.h"
+#include "lib/run_json.h"
 #include "lib/torch/net.h"
 
 static json_t *make_record(const struct conf *c, uint64_t run, uint64_t manifest)
@@ -35,12 +36,11 @@ static int compare(const struct conf *c, const char *path, const json_t *there, 
     const char *b = json_string_value(json_object_get(here, "manifest"));
     if (!a || strcmp(a, b) != 0)
         used += (size_t)snprintf(diff, sizeof diff, " manifest identity %s, now %s;", a ? a : "none", b);
-    const json_t *old = json_object_get(there, "config"), *now = json_object_get(here, "config");
     for (size_t i = 0; i < conf_schema_len; i++) {
         if (!conf_is_identity(c, &conf_schema[i]))
             continue;
-        a = json_string_value(json_object_get(old, conf_schema[i].key));
-        b = json_string_value(json_object_get(now, conf_schema[i].key));
+        a = run_json_config(there, conf_schema[i].key);
+        b = run_json_config(here, conf_schema[i].key);
         if (a && strcmp(a, b) != 0 && used < sizeof diff - 1)
             used += (size_t)snprintf(diff + used, sizeof diff - used, " %s %s, now %s;", conf_schema[i].key,
                                      a, b);
@@ -54,27 +54,22 @@ static int compare(const struct conf *c, const char *path, const json_t *there, 
 int run_record_check(const struct conf *c, uint64_t run, uint64_t manifest, struct err *e)
 {
     char path[PATH_MAX];
-    char *text = NULL;
-    size_t size;
-    int rc = fs_path(path, e, "%s/run.json", c->run.dir);
+    json_t *there;
+    int rc = fs_path(path, e, "%s/" RUN_JSON, c->run.dir);
     if (rc < 0)
         return rc;
     json_t *here = make_record(c, run, manifest);
     if (!here)
         return err_sys(e, ENOMEM, "run record");
-    rc = fs_read(path, 1 << 20, &text, &size, e);
+    rc = run_json_read(c->run.dir, &there, e);
     if (rc == 0) {
-        json_error_t je;
-        json_t *there = json_loads(text, 0, &je);
-        rc = there ? compare(c, path, there, here, e)
-                   : err_set(e, XDC_EFORMAT, "%s:%d: %s", path, je.line, je.text);
-        json_decref(there);
+        rc = compare(c, path, there, here, e);
     } else if (rc == -ENOENT) {
-        free(text);
-        text = json_dumps(here, JSON_INDENT(2));
+        char *text = json_dumps(here, JSON_INDENT(2));
         rc = text ? fs_write_atomic(path, text, strlen(text), e) : err_sys(e, ENOMEM, "run record");
+        free(text);
     }
-    free(text);
+    json_decref(there);
     json_decref(here);
     return rc;
 }

@@ -1,33 +1,27 @@
 /* Labels that another run has made (labels.from). */
 #include <errno.h>
-#include <jansson.h>
-#include <stdlib.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "lib/fsutil.h"
+#include "lib/run_json.h"
 #include "services/trainer/targets.h"
 
 /* What makes clip ids mean the same moments; its run.json says what the other run had. */
 static int check_moments(const char *run_dir, const struct conf *c, struct err *e)
 {
     static const char *const keys[] = {"run.seed", "data.clips_per_video", "video.frames", "video.fps"};
-    char path[PATH_MAX], here[CONF_STRING_MAX];
-    char *text = NULL;
-    size_t size;
-    int rc = fs_path(path, e, "%s/run.json", run_dir);
-    if (rc == 0)
-        rc = fs_read(path, 1 << 20, &text, &size, e);
+    char here[CONF_STRING_MAX];
+    json_t *record;
+    int rc = run_json_read(run_dir, &record, e);
     if (rc < 0)
-        return rc;
-    json_t *record = json_loads(text, 0, NULL);
-    free(text);
-    const json_t *config = json_object_get(record, "config");
+        return err_wrap(e, "labels.from");
     for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof keys[0]; i++) {
         const struct conf_key *key = conf_schema;
         while (strcmp(key->key, keys[i]) != 0)
             key++;
         conf_print_value(c, key, here, sizeof here);
-        const char *there = json_string_value(json_object_get(config, keys[i]));
+        const char *there = run_json_config(record, keys[i]);
         if (!there || strcmp(there, here) != 0)
             rc = err_set(
                 e, XDC_EMISMATCH,

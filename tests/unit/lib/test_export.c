@@ -306,7 +306,7 @@ static void failures_leave_the_old_file(void **state)
     assert_int_equal(export_encoder(dir, "video", 0, out, &e), -ENOENT);
     assert_int_equal(fs_write_atomic(at("run.json"), "{", 1, &e), 0);
     assert_int_equal(export_encoder(dir, "video", 0, out, &e), XDC_EFORMAT);
-    assert_non_null(strstr(e.msg, "run.json is not JSON"));
+    assert_non_null(strstr(e.msg, "run.json:1: is not JSON"));
     assert_int_equal(unlink(at("run.json")), 0);
     assert_int_equal(export_encoder(dir, "video", 0, out, &e), -ENOENT);
     assert_int_equal(fs_read(out, 100, &text, &size, &e), 0);
