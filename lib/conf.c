@@ -209,7 +209,7 @@ static size_t edit_distance(const char *a, const char *b)
     return row[m];
 }
 
-static const struct conf_key *find_key(const char *key)
+const struct conf_key *conf_find(const char *key)
 {
     for (size_t i = 0; i < conf_schema_len; i++) {
         if (strcmp(conf_schema[i].key, key) == 0)
@@ -331,7 +331,7 @@ static void load_map(struct load *l, yaml_document_t *doc, const yaml_node_t *ma
         char name[KEY_MAX];
         int n = snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "",
                          (const char *)key->data.scalar.value);
-        const struct conf_key *k = n < (int)sizeof name ? find_key(name) : NULL;
+        const struct conf_key *k = n < (int)sizeof name ? conf_find(name) : NULL;
         if (k)
             load_leaf(l, k, key, value);
         else if (n >= (int)sizeof name || !is_section(name))
@@ -420,7 +420,7 @@ static void load_set(struct load *l, const char *set)
         return;
     }
     snprintf(key, sizeof key, "%.*s", (int)smaller(n, KEY_MAX - 1), set);
-    const struct conf_key *k = n < KEY_MAX ? find_key(key) : NULL;
+    const struct conf_key *k = n < KEY_MAX ? conf_find(key) : NULL;
     if (k)
         put_value(l, k, at, set + n + 1);
     else
@@ -441,8 +441,8 @@ static void check_required(struct load *l)
  * them has a fault of its own, since its value is then not the one that was meant. */
 static bool origin_of_keys(const struct load *l, const char *a, const char *b, struct origin *out)
 {
-    const struct origin *first = &l->origins[find_key(a) - conf_schema];
-    const struct origin *second = &l->origins[find_key(b) - conf_schema];
+    const struct origin *first = &l->origins[conf_find(a) - conf_schema];
+    const struct origin *second = &l->origins[conf_find(b) - conf_schema];
     *out = (struct origin){.line = 1, .column = 1};
     if (first->set || first->line > 0)
         *out = *first;

@@ -152,6 +152,9 @@ typedef void (*conf_on_fault)(void *arg, const char *where, const char *what);
 int conf_load(const char *path, const char *const *sets, size_t n_sets, conf_on_fault on_fault, void *arg,
               struct conf *out, struct err *e) WARN_UNUSED;
 
+/* The key of that name, or NULL. */
+const struct conf_key *conf_find(const char *key);
+
 /* The value of a key as it would be written in the file. `key` must be in the schema. */
 void conf_print_value(const struct conf *c, const struct conf_key *key, char *out, size_t size);
 

@@ -340,6 +340,14 @@ const char *label_table_quality(const struct label_table *t)
     return t->quality;
 }
 
+const char *label_head_source(uint32_t head)
+{
+    static const char *const names[LABEL_HEADS_MAX] = {
+        "joint-h0", "joint-h1", "joint-h2",  "joint-h3",  "joint-h4",  "joint-h5",  "joint-h6",  "joint-h7",
+        "joint-h8", "joint-h9", "joint-h10", "joint-h11", "joint-h12", "joint-h13", "joint-h14", "joint-h15"};
+    return names[head];
+}
+
 int label_table_source(const struct label_table *t, const char *name)
 {
     for (uint32_t s = 0; s < t->info.sources; s++)

@@ -1,13 +1,14 @@
-/* label_table: the labels of one round, one integer array per source, as one file that is read by mmap.
- * Used by clusterer/labels_out (writer), trainer/labels_in and the command (readers). Pure reads from any
- * thread. Written by tmp + fsync + rename. u8 for k <= 255, u16 for k <= 65535, u32 above; all-ones = no
- * label. A header checked on open: magic, version, sizes, hash. Layout: docs/formats.md. */
+/* label_table: the labels of one round, one integer array per source, as one file that is read by mmap. Used
+ * by cluster_job (writer), trainer/labels_in and the command (readers). Pure reads from any thread. Written
+ * by tmp + fsync + rename. u8 for k <= 255, u16 for k <= 65535, u32 above; all-ones = no label. A header
+ * checked on open: magic, version, sizes, hash. Layout: docs/formats.md. */
 #pragma once
 #include <stdint.h>
 #include "lib/err.h"
 
 #define LABEL_NONE UINT32_MAX
 #define LABEL_SOURCES_MAX 32
+#define LABEL_HEADS_MAX 16 /* sources that heads make */
 
 struct label_source {
     char name[32]; /* video, audio, joint, truth, ... */
@@ -36,6 +37,8 @@ void label_table_close(struct label_table *t);
 const struct label_info *label_table_info(const struct label_table *t);
 /* The quality JSON; a loan until close. */
 const char *label_table_quality(const struct label_table *t);
+/* The name of the source that a head makes, "joint-h0"; head < LABEL_HEADS_MAX. Static text. */
+const char *label_head_source(uint32_t head);
 /* Index of the source called `name`, or -1. */
 int label_table_source(const struct label_table *t, const char *name);
 /* Label of a clip, LABEL_NONE for none or beyond the table. */

@@ -12,7 +12,7 @@
 #include "services/clusterer/selavi_job.h"
 #include "services/clusterer/transform.h"
 
-#define SOURCES_MAX SELAVI_HEADS_MAX
+#define SOURCES_MAX LABEL_HEADS_MAX
 #define ENCODERS_MAX 2
 
 /* What lives while the job runs. */
@@ -40,11 +40,8 @@ static const char *encoder_name(const struct conf *c, uint32_t encoder)
 
 const char *cluster_source_name(const struct conf *c, uint32_t source)
 {
-    static const char *const heads[SELAVI_HEADS_MAX] = {
-        "joint-h0", "joint-h1", "joint-h2",  "joint-h3",  "joint-h4",  "joint-h5",  "joint-h6",  "joint-h7",
-        "joint-h8", "joint-h9", "joint-h10", "joint-h11", "joint-h12", "joint-h13", "joint-h14", "joint-h15"};
     if (c->method == METHOD_SELAVI)
-        return heads[source];
+        return label_head_source(source);
     return c->method == METHOD_CDC ? "joint" : encoder_name(c, source);
 }
 
@@ -367,17 +364,16 @@ static int write_table(struct work *w, struct err *e)
         .round = w->info->round,
         .sources = w->sources,
     };
-    char dir[PATH_MAX], path[PATH_MAX];
+    char dir[PATH_MAX], path[PATH_MAX], method[32];
     const uint32_t *labels[SOURCES_MAX];
-    static const char *const methods[] = {"sdc",        "mdc",           "cdc",   "xdc",
-                                          "supervised", "same-modality", "selavi"};
     for (uint32_t s = 0; s < w->sources; s++) {
         labels[s] = w->labels[s];
         snprintf(info.source[s].name, sizeof info.source[s].name, "%s", cluster_source_name(w->conf, s));
         info.source[s].k = (uint32_t)w->conf->cluster.k;
     }
-    job->quality = json_pack("{s:i, s:s, s:O}", "round", (int)info.round, "method", methods[w->conf->method],
-                             "sources", w->json);
+    conf_print_value(w->conf, conf_find("method"), method, sizeof method);
+    job->quality =
+        json_pack("{s:i, s:s, s:O}", "round", (int)info.round, "method", method, "sources", w->json);
     json_object_update(job->quality, w->more);
     char *text = job->quality ? json_dumps(job->quality, JSON_COMPACT) : NULL;
     int rc = text ? 0 : err_sys(e, ENOMEM, "quality of round %u", info.round);

@@ -6,18 +6,17 @@
 #include <stdatomic.h>
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
+#include "lib/label_table.h"
 #include "lib/tensor.h"
-
-#define SELAVI_HEADS_MAX 16
 
 struct selavi {
     const struct conf *conf;
     struct feature_dump *dump;
     const atomic_bool *stop;
     _Atomic uint64_t *row_passes;
-    char *path;                       /* owned: of the heads */
-    struct safetensors *heads;        /* owned */
-    uint32_t group[SELAVI_HEADS_MAX]; /* of each head */
+    char *path;                      /* owned: of the heads */
+    struct safetensors *heads;       /* owned */
+    uint32_t group[LABEL_HEADS_MAX]; /* of each head */
 };
 
 /* Opens the heads beside rank 0's features. XDC_EMISMATCH: the dump names none, or others than are there, or

@@ -5,27 +5,21 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define EACH_HEAD                                                                                       \
-    {                                                                                                   \
-        "joint-h0", "joint-h1", "joint-h2", "joint-h3", "joint-h4", "joint-h5", "joint-h6", "joint-h7", \
-            "joint-h8", "joint-h9", "joint-h10", "joint-h11", "joint-h12", "joint-h13", "joint-h14",    \
-            "joint-h15"                                                                                 \
-    }
-
 /* algorithms.md 1.2 and 4: the whole difference between the methods. */
 static const struct targets_method methods[] = {
-    [METHOD_SDC] = {.name = "sdc", .heads = {1, 1}, .source = {{"video"}, {"audio"}}},
-    [METHOD_MDC] = {.name = "mdc", .heads = {2, 2}, .source = {{"video", "audio"}, {"audio", "video"}}},
-    [METHOD_CDC] = {.name = "cdc", .heads = {1, 1}, .source = {{"joint"}, {"joint"}}},
-    [METHOD_XDC] = {.name = "xdc", .heads = {1, 1}, .source = {{"audio"}, {"video"}}},
-    [METHOD_SUPERVISED] = {.name = "supervised", .heads = {1, 1}, .source = {{"truth"}, {"truth"}}},
-    [METHOD_SAME_MODALITY] = {.name = "same-modality", .heads = {1, 1}},
-    [METHOD_SELAVI] = {.name = "selavi", .source = {EACH_HEAD, EACH_HEAD}},
+    [METHOD_SDC] = {.heads = {1, 1}, .source = {{"video"}, {"audio"}}},
+    [METHOD_MDC] = {.heads = {2, 2}, .source = {{"video", "audio"}, {"audio", "video"}}},
+    [METHOD_CDC] = {.heads = {1, 1}, .source = {{"joint"}, {"joint"}}},
+    [METHOD_XDC] = {.heads = {1, 1}, .source = {{"audio"}, {"video"}}},
+    [METHOD_SUPERVISED] = {.heads = {1, 1}, .source = {{"truth"}, {"truth"}}},
+    [METHOD_SAME_MODALITY] = {.heads = {1, 1}},
+    [METHOD_SELAVI] = {.heads = {0, 0}}, /* selavi.heads, a source for each */
 };
 
 void targets_method(const struct conf *c, struct targets_method *out)
 {
     *out = methods[c->method];
+    conf_print_value(c, conf_find("method"), out->name, sizeof out->name);
     out->clusters = c->method != METHOD_SUPERVISED && !c->labels.from[0];
     out->keeps_heads = c->heads.between_rounds == HEADS_KEEP;
     out->pair = conf_pair(c);
@@ -35,6 +29,8 @@ void targets_method(const struct conf *c, struct targets_method *out)
     }
     if (c->method == METHOD_SELAVI) {
         out->heads[NET_VIDEO] = out->heads[NET_AUDIO] = (uint32_t)c->selavi.heads;
+        for (uint32_t h = 0; h < out->heads[NET_VIDEO]; h++)
+            out->source[NET_VIDEO][h] = out->source[NET_AUDIO][h] = label_head_source(h);
         out->groups = (uint32_t)c->selavi.groups;
         out->keeps_heads = c->heads.between_rounds != HEADS_FRESH;
     }

@@ -13,7 +13,7 @@
 
 /* Which sources each encoder learns under a configuration's method. */
 struct targets_method {
-    const char *name;
+    char name[32];
     enum net_pair pair; /* what the encoders see */
     bool clusters;      /* labels are made by the clusterer round by round, not given beforehand */
     bool keeps_heads;   /* heads go on from round to round, and are there before the first labels */

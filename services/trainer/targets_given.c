@@ -17,10 +17,7 @@ static int check_moments(const char *run_dir, const struct conf *c, struct err *
     if (rc < 0)
         return err_wrap(e, "labels.from");
     for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof keys[0]; i++) {
-        const struct conf_key *key = conf_schema;
-        while (strcmp(key->key, keys[i]) != 0)
-            key++;
-        conf_print_value(c, key, here, sizeof here);
+        conf_print_value(c, conf_find(keys[i]), here, sizeof here);
         const char *there = run_json_config(record, keys[i]);
         if (!there || strcmp(there, here) != 0)
             rc = err_set(

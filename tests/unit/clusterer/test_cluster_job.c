@@ -187,6 +187,7 @@ static void joint(void **state)
         for (uint64_t c = 0; c < CLIPS; c++)
             assert_int_equal(label_table_get(t, 0, c) == LABEL_NONE, !has_audio(c));
         label_table_close(t);
+        assert_string_equal(json_string_value(json_object_get(job.quality, "method")), "cdc");
         json_t *j = json_object_get(json_object_get(json_object_get(job.quality, "sources"), "joint"),
                                     "inertia_share");
         double video = json_number_value(json_object_get(j, "video")),

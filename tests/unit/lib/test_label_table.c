@@ -302,6 +302,17 @@ static void test_full_disk(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+/* Every head's source has a name of its own, which says which head. */
+static void test_head_sources(void **state)
+{
+    (void)state;
+    struct label_source source;
+    for (uint32_t h = 0; h < LABEL_HEADS_MAX; h++) {
+        snprintf(source.name, sizeof source.name, "joint-h%u", h);
+        assert_string_equal(label_head_source(h), source.name);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -309,7 +320,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_round_trip),          TEST(test_hash),      TEST(test_size),
         TEST(test_write_refuses),       TEST(test_no_clips),  TEST(test_open_refuses_altered),
-        TEST(test_open_refuses_forged), TEST(test_full_disk),
+        TEST(test_open_refuses_forged), TEST(test_full_disk), TEST(test_head_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
