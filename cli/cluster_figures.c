@@ -52,6 +52,22 @@ void cluster_figures_print_truth(const json_t *figures)
     putchar('\n');
 }
 
+void cluster_figures_print_json(json_t *made, json_t *found, json_t *figures, json_t *seconds)
+{
+    const char *part;
+    json_t *took;
+    double total = 0;
+    json_object_foreach(seconds, part, took) total += json_number_value(took);
+    json_object_set_new(seconds, "total", json_real(total));
+    json_object_update(made, found);
+    json_object_update(made, figures);
+    json_object_set_new(made, "seconds", seconds);
+    json_decref(found);
+    json_dumpf(made, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(made);
+}
+
 double cluster_lap(double *at)
 {
     double now = progress_now_s(), took = now - *at;

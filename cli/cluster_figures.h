@@ -14,5 +14,9 @@ int cluster_figures(const uint32_t *labels, const uint32_t *truth, uint64_t n, u
 /* "with the truth: ..." as a line; nothing without truth. */
 void cluster_figures_print_truth(const json_t *figures);
 
+/* Prints all as one JSON object: what was clustered, what was found, the figures, and under "seconds" what
+ * each part took, with their "total". Takes `made`, `found` and `seconds`. */
+void cluster_figures_print_json(json_t *made, json_t *found, json_t *figures, json_t *seconds);
+
 /* Seconds since *at, which becomes now. */
 double cluster_lap(double *at);

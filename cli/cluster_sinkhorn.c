@@ -127,16 +127,9 @@ static void print_json(const struct transport *t, json_t *figures)
                   (json_int_t)o->marginals.seed, "threads", (int)o->options.threads);
     json_t *found = json_pack("{s:f, s:i, s:f, s:b}", "cost", r->cost, "iterations", (int)r->iterations,
                               "error", r->error, "converged", r->converged);
-    json_t *seconds = json_pack("{s:f, s:f, s:f, s:f, s:f}", "load", t->load_s, "softmax", t->softmax_s,
-                                "iterations", t->iterations_s, "write", t->write_s, "total",
-                                t->load_s + t->softmax_s + t->iterations_s + t->write_s);
-    json_object_update(j, found);
-    json_object_update(j, figures);
-    json_object_set_new(j, "seconds", seconds);
-    json_decref(found);
-    json_dumpf(j, stdout, JSON_COMPACT);
-    putchar('\n');
-    json_decref(j);
+    json_t *seconds = json_pack("{s:f, s:f, s:f, s:f}", "load", t->load_s, "softmax", t->softmax_s,
+                                "iterations", t->iterations_s, "write", t->write_s);
+    cluster_figures_print_json(j, found, figures, seconds);
 }
 
 static void print_text(const struct transport *t, const struct quality_sizes *q, const json_t *figures)

@@ -414,16 +414,9 @@ static void print_json(const struct clustering *w, json_t *figures)
     json_t *found = json_pack("{s:f, s:i, s:i, s:i, s:I}", "objective", r->objective, "iterations",
                               (int)r->iterations, "restarts", (int)o->restarts, "restart", (int)r->restart,
                               "empty_splits", (json_int_t)r->empty_splits);
-    json_t *seconds = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load", s->load, "normalize", s->normalize,
-                                "init", s->init, "iterations", s->iterations, "write", s->write, "total",
-                                s->load + s->normalize + s->init + s->iterations + s->write);
-    json_object_update(j, found);
-    json_object_update(j, figures);
-    json_object_set_new(j, "seconds", seconds);
-    json_decref(found);
-    json_dumpf(j, stdout, JSON_COMPACT);
-    putchar('\n');
-    json_decref(j);
+    json_t *seconds = json_pack("{s:f, s:f, s:f, s:f, s:f}", "load", s->load, "normalize", s->normalize,
+                                "init", s->init, "iterations", s->iterations, "write", s->write);
+    cluster_figures_print_json(j, found, figures, seconds);
 }
 
 static void print_text(const struct clustering *w, const struct quality_sizes *q, const json_t *figures)
