@@ -107,6 +107,8 @@ static void choices_match_enums(void **state)
         {"method=cdc", offsetof(struct conf, method), METHOD_CDC},
         {"method=xdc", offsetof(struct conf, method), METHOD_XDC},
         {"method=supervised", offsetof(struct conf, method), METHOD_SUPERVISED},
+        {"method=same-modality", offsetof(struct conf, method), METHOD_SAME_MODALITY},
+        {"method=selavi", offsetof(struct conf, method), METHOD_SELAVI},
         {"cluster.init=kmeans++", offsetof(struct conf, cluster.init), 0},
         {"cluster.init=kmeans||", offsetof(struct conf, cluster.init), 1},
         {"cluster.init=random", offsetof(struct conf, cluster.init), 2},
@@ -133,11 +135,9 @@ static void choices_match_enums(void **state)
         memcpy(&got, (const char *)&c + cases[i].offset, sizeof got);
         assert_int_equal(got, cases[i].want);
         const char *word = strchr(cases[i].set, '=') + 1;
-        char printed[64] = "";
-        for (size_t k = 0; k < conf_schema_len; k++)
-            if (strncmp(conf_schema[k].key, cases[i].set, (size_t)(word - cases[i].set) - 1) == 0 &&
-                strlen(conf_schema[k].key) == (size_t)(word - cases[i].set) - 1)
-                conf_print_value(&c, &conf_schema[k], printed, sizeof printed);
+        char key[64], printed[64];
+        snprintf(key, sizeof key, "%.*s", (int)(word - cases[i].set) - 1, cases[i].set);
+        conf_print_value(&c, conf_find(key), printed, sizeof printed);
         assert_string_equal(printed, word);
     }
 }
@@ -172,13 +172,27 @@ static void ways_to_write(void **state)
     assert_int_equal(load_string(texts[4], &c), XDC_ECONF);
 }
 
-/* Each fault is told at its line and column, with what to write instead. */
-static void one_fault(void **state)
+/* A text behind GOOD that is refused, and all that is said of it. */
+struct fault_row {
+    const char *text, *want;
+};
+
+static void check_faults(const struct fault_row *rows, size_t n)
+{
+    static struct conf c;
+    for (size_t i = 0; i < n; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s%s", GOOD, rows[i].text);
+        assert_int_equal(load_string(text, &c), XDC_ECONF);
+        assert_string_equal(faults.text, rows[i].want);
+    }
+}
+
+/* A value that is not of its key's kind is told at its line and column, with what is wanted. */
+static void faulty_values(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text, *want;
-    } cases[] = {
+    static const struct fault_row rows[] = {
         {"train:\n  lr: fast\n", "xdc.yaml:4:7: train.lr: 'fast' is not a number\n"},
         {"train.lr: 1e-3x\n", "xdc.yaml:3:11: train.lr: '1e-3x' is not a number\n"},
         {"train.lr: .nan\n", "xdc.yaml:3:11: train.lr: '.nan' is not a number\n"},
@@ -199,6 +213,15 @@ static void one_fault(void **state)
          "xdc.yaml:3:9: method: 'xcd' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"},
         {"method: sdc|mdc\n",
          "xdc.yaml:3:9: method: 'sdc|mdc' is not one of sdc|mdc|cdc|xdc|supervised|same-modality|selavi\n"},
+    };
+    check_faults(rows, sizeof rows / sizeof rows[0]);
+}
+
+/* So is a key that is not there, or twice, and what is no YAML. */
+static void faulty_keys(void **state)
+{
+    (void)state;
+    static const struct fault_row rows[] = {
         {"train:\n  batc: 8\n", "xdc.yaml:4:3: unknown key train.batc: did you mean train.batch?\n"},
         {"trian:\n  lr: 8\n", "xdc.yaml:3:1: unknown key trian: did you mean train?\n"},
         {"momentum: 0.5\n", "xdc.yaml:3:1: unknown key momentum: did you mean train.momentum?\n"},
@@ -217,6 +240,16 @@ static void one_fault(void **state)
         {"---\ntrain.lr: 1\n", "xdc.yaml:4:1: a second document: one file holds one configuration\n"},
         {"endpoints.clips: \"a\\nb\"\n", "xdc.yaml:3:18: endpoints.clips: holds a control character\n"},
         {"endpoints.clips: \"a\\0b\"\n", "xdc.yaml:3:18: endpoints.clips holds a control character\n"},
+    };
+    check_faults(rows, sizeof rows / sizeof rows[0]);
+}
+
+/* Keys that do not go together are told at one of them, with what to write instead; a faulty value leads to
+ * no second fault. */
+static void keys_that_contradict(void **state)
+{
+    (void)state;
+    static const struct fault_row rows[] = {
         {"video.crop: 129\n", "xdc.yaml:3:13: video.crop: 129 does not fit into video.resize 128\n"},
         {"video.resize: 100\n", "xdc.yaml:3:15: video.crop: 112 does not fit into video.resize 100\n"},
         {"augment.resize_max: 127\n",
@@ -239,17 +272,30 @@ static void one_fault(void **state)
         {"method: selavi\ninit.labels: /l.npy\n", "xdc.yaml:4:14: init.labels: method selavi has its labels "
                                                   "from heads, several for each clip; leave it "
                                                   "out\n"},
+        {"method: selavi\ndata.clips_per_video: 2\n",
+         "xdc.yaml:4:23: data.clips_per_video: selavi gives one label to a video; set it to 1\n"},
+        {"method: selavi\ntrain.balance: resample\n",
+         "xdc.yaml:4:16: train.balance: selavi has several labels a clip, none to draw by; set it to off\n"},
+        {"train.harvest: true\nmethod: selavi\n",
+         "xdc.yaml:3:16: train.harvest: selavi makes its labels of passes of their own; set it to false\n"},
+        {"train.harvest: true\nmethod: same-modality\n",
+         "xdc.yaml:3:16: train.harvest: of same-modality each encoder sees a clip in a way of its own\n"},
+        {"init.labels: /l.npy\nlabels.from: /r\n",
+         "xdc.yaml:3:14: init.labels: with labels.from nothing is clustered; leave one of them out\n"},
+        {"labels.from: /r\ninit.features: /f.npy\n",
+         "xdc.yaml:4:16: init.features: with labels.from nothing is clustered; leave one of them out\n"},
+        {"train.batch: 32\nrun.ranks: 3\n",
+         "xdc.yaml:3:14: train.batch: 32 clips cannot be dealt evenly to run.ranks 3\n"},
         {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10, 18 or 34\n"},
-        /* a faulty value leads to no second fault */
         {"video.crop: 500\nvideo.resize: x\n", "xdc.yaml:4:15: video.resize: 'x' is not a whole number\n"},
     };
-    static struct conf c;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char text[512];
-        snprintf(text, sizeof text, "%s%s", GOOD, cases[i].text);
-        assert_int_equal(load_string(text, &c), XDC_ECONF);
-        assert_string_equal(faults.text, cases[i].want);
-    }
+    check_faults(rows, sizeof rows / sizeof rows[0]);
+}
+
+/* What lies just beside those faults is taken. */
+static void keys_that_agree(void **state)
+{
+    (void)state;
     static const char *const good[] = {"video.crop: 128\n",
                                        "video.crop: 200\naugment.crop_jitter_px: 0\n",
                                        "augment.resize_max: 128\n",
@@ -261,7 +307,10 @@ static void one_fault(void **state)
                                        "train.holdout: 0\n",
                                        "train.harvest: true\n",
                                        "method: sdc\ntrain.balance: weight\ntrain.harvest: true\n",
-                                       "train.balance: resample\ntrain.harvest: false\n"};
+                                       "train.balance: resample\ntrain.harvest: false\n",
+                                       "method: selavi\ntrain.balance: weight\n",
+                                       "labels.from: /r\n"};
+    static struct conf c;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         char text[512];
         snprintf(text, sizeof text, "%s%s", GOOD, good[i]);
@@ -398,13 +447,7 @@ static void printed_values_read_back(void **state)
                                           "a:"};
     static struct conf c, back;
     static char value[1100], text[1400];
-    const struct conf_key *endpoint = NULL, *lr = NULL;
-    for (size_t i = 0; i < conf_schema_len; i++) {
-        if (strcmp(conf_schema[i].key, "endpoints.clips") == 0)
-            endpoint = &conf_schema[i];
-        if (strcmp(conf_schema[i].key, "train.lr") == 0)
-            lr = &conf_schema[i];
-    }
+    const struct conf_key *endpoint = conf_find("endpoints.clips"), *lr = conf_find("train.lr");
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         snprintf(c.endpoints.clips, sizeof c.endpoints.clips, "%s", strings[i]);
         conf_print_value(&c, endpoint, value, sizeof value);
@@ -478,11 +521,19 @@ static void identity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),      cmocka_unit_test(choices_match_enums),
-        cmocka_unit_test(ways_to_write), cmocka_unit_test(one_fault),
-        cmocka_unit_test(bad_files),     cmocka_unit_test(all_faults_at_once),
-        cmocka_unit_test(paths),         cmocka_unit_test(printed_values_read_back),
-        cmocka_unit_test(schema_loads),  cmocka_unit_test(identity),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(choices_match_enums),
+        cmocka_unit_test(ways_to_write),
+        cmocka_unit_test(faulty_values),
+        cmocka_unit_test(faulty_keys),
+        cmocka_unit_test(keys_that_contradict),
+        cmocka_unit_test(keys_that_agree),
+        cmocka_unit_test(bad_files),
+        cmocka_unit_test(all_faults_at_once),
+        cmocka_unit_test(paths),
+        cmocka_unit_test(printed_values_read_back),
+        cmocka_unit_test(schema_loads),
+        cmocka_unit_test(identity),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
