@@ -314,6 +314,7 @@ static int cluster_source(struct work *w, uint32_t s, struct err *e)
         .index = s,
         .name = name,
         .previous = read_previous(w, s) ? w->previous : NULL,
+        .device = w->job->device,
         .stop = w->job->stop,
         .row_passes = &w->job->row_passes,
     };

@@ -104,6 +104,7 @@ static int run_kmeans(const struct kmeans_source *s, struct source *rows, uint32
         .init = (enum kmeans_start)c->cluster.init,
         .tolerance = c->cluster.tolerance,
         .threads = rows_threads(c->cluster.threads),
+        .device = s->device,
         .seed = (uint64_t)c->run.seed,
         .round = feature_dump_info(s->dump)->round,
         .source = s->index,

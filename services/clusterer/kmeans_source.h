@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
+#include "services/clusterer/nearest_device.h"
 #include "services/clusterer/transform.h"
 
 struct kmeans_source {
@@ -17,7 +18,8 @@ struct kmeans_source {
     uint32_t n_encoders;      /* two are one joint source */
     uint32_t index;           /* of the source; a key of its randomness */
     const char *name;
-    const uint32_t *previous; /* [clips]: labels of the round before, or NULL */
+    const uint32_t *previous;      /* [clips]: labels of the round before, or NULL */
+    struct nearest_device *device; /* NULL: the CPU */
     const atomic_bool *stop;
     _Atomic uint64_t *row_passes;
 };
