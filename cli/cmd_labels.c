@@ -95,7 +95,7 @@ static int labels(const char *run, const char *round_text, bool npy, const char 
     struct conf c;
     int rc = cli_round(run, "labels", round_text, &round, e);
     if (rc == 0)
-        rc = fs_path(path, e, "%s/labels/round-%04u.xdcl", run, round);
+        rc = label_table_path(run, round, path, e);
     if (rc == 0)
         rc = label_table_open(path, &t, e);
     if (rc == 0 && npy)

@@ -159,7 +159,7 @@ int explain_round(const struct conf *c, uint64_t manifest, uint32_t round, uint6
 {
     struct look l = {.conf = c, .round = round, .clip = clip};
     char path[PATH_MAX];
-    int rc = fs_path(path, e, "%s/labels/round-%04u.xdcl", c->run.dir, round);
+    int rc = label_table_path(c->run.dir, round, path, e);
     if (rc == 0)
         rc = label_table_open(path, &l.table, e);
     if (rc)

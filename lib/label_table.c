@@ -340,6 +340,11 @@ const char *label_table_quality(const struct label_table *t)
     return t->quality;
 }
 
+int label_table_path(const char *run_dir, uint32_t round, char out[PATH_MAX], struct err *e)
+{
+    return fs_path(out, e, "%s/labels/round-%04u.xdcl", run_dir, round);
+}
+
 const char *label_head_source(uint32_t head)
 {
     static const char *const names[LABEL_HEADS_MAX] = {

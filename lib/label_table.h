@@ -3,6 +3,7 @@
  * by tmp + fsync + rename. u8 for k <= 255, u16 for k <= 65535, u32 above; all-ones = no label. A header
  * checked on open: magic, version, sizes, hash. Layout: docs/formats.md. */
 #pragma once
+#include <limits.h>
 #include <stdint.h>
 #include "lib/err.h"
 
@@ -30,6 +31,8 @@ struct label_table;
  * equal inputs give equal bytes). *out_hash is the table's hash. */
 int label_table_write(const char *path, const struct label_info *info, const uint32_t *const labels[],
                       const char *quality, uint64_t *out_hash, struct err *e) WARN_UNUSED;
+/* Where a run has the table of a round: labels/round-NNNN.xdcl. */
+int label_table_path(const char *run_dir, uint32_t round, char out[PATH_MAX], struct err *e) WARN_UNUSED;
 /* -ENOENT, XDC_EFORMAT (torn, foreign or altered) or 0. */
 int label_table_open(const char *path, struct label_table **out, struct err *e) WARN_UNUSED;
 /* NULL is fine. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
 #include "lib/manifest.h"
@@ -10,6 +9,7 @@
 #include "services/clusterer/kmeans_source.h"
 #include "services/clusterer/quality.h"
 #include "services/clusterer/selavi_job.h"
+#include "services/clusterer/source.h"
 #include "services/clusterer/transform.h"
 
 #define SOURCES_MAX LABEL_HEADS_MAX
@@ -70,17 +70,12 @@ int cluster_dump_open(const struct conf *c, uint32_t round, uint64_t run, uint64
     return rc;
 }
 
-static int table_path(const struct conf *c, uint32_t round, char out[PATH_MAX], struct err *e)
-{
-    return fs_path(out, e, "%s/labels/round-%04u.xdcl", c->run.dir, round);
-}
-
 int cluster_table_find(const struct conf *c, const struct feature_info *dump, uint64_t *out_hash,
                        json_t **out_quality)
 {
     char path[PATH_MAX];
     struct label_table *t;
-    int rc = table_path(c, dump->round, path, NULL);
+    int rc = label_table_path(c->run.dir, dump->round, path, NULL);
     if (rc || label_table_open(path, &t, NULL))
         return -ENOENT; /* an unsound table is made again */
     const struct label_info *i = label_table_info(t);
@@ -104,17 +99,10 @@ static int find_encoders(struct work *w, struct err *e)
         return selavi_open(&w->selavi, w->conf, w->dump, w->job->stop, &w->job->row_passes, e);
     }
     w->sources = w->conf->method == METHOD_CDC ? 1 : 2;
-    for (uint32_t n = 0; n < ENCODERS_MAX; n++) {
-        uint32_t i = 0;
-        const char *name = encoder_name(w->conf, n);
-        while (i < w->info->encoders && strcmp(w->info->encoder[i].name, name) != 0)
-            i++;
-        if (i == w->info->encoders)
-            return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s",
-                           w->info->round, name);
-        w->encoders[n] = i;
-    }
-    return 0;
+    int rc = 0;
+    for (uint32_t n = 0; rc == 0 && n < ENCODERS_MAX; n++)
+        rc = source_find_encoder(w->dump, encoder_name(w->conf, n), &w->encoders[n], e);
+    return rc;
 }
 
 /* The encoders of one source: both of the joint one. */
@@ -155,7 +143,7 @@ static int read_truth(struct work *w, struct err *e)
 static void open_before(struct work *w)
 {
     char path[PATH_MAX];
-    if (w->info->round == 0 || table_path(w->conf, w->info->round - 1, path, NULL) ||
+    if (w->info->round == 0 || label_table_path(w->conf->run.dir, w->info->round - 1, path, NULL) ||
         label_table_open(path, &w->before, NULL)) {
         w->before = NULL;
         return;
@@ -385,7 +373,7 @@ static int write_table(struct work *w, struct err *e)
     if (rc == 0)
         rc = write_transforms(w, e);
     if (rc == 0)
-        rc = table_path(w->conf, info.round, path, e);
+        rc = label_table_path(w->conf->run.dir, info.round, path, e);
     if (rc == 0)
         rc = label_table_write(path, &info, labels, text, &job->table, e);
     free(text);

@@ -11,9 +11,6 @@
 #include "services/clusterer/source.h"
 #include "services/clusterer/stable_ids.h"
 
-/* Most that buffers take of rows which lie in a file. */
-#define READ_BYTES (256ull << 20)
-
 uint64_t kmeans_source_passes(const struct conf *c, uint64_t rows)
 {
     return rows * (uint64_t)c->cluster.restarts * ((uint64_t)c->cluster.iterations + 1);
@@ -70,21 +67,15 @@ static int checkpoint_path(const struct kmeans_source *s, char out[PATH_MAX], st
                         feature_dump_info(s->dump)->round, s->name);
 }
 
-/* Rows that lie in a file are read from it block by block. */
 static int cluster_rows(struct source *rows, const struct kmeans_options *o, int64_t memory_mib,
                         struct kmeans_result *out, struct err *e)
 {
     struct feed f;
     *out = (struct kmeans_result){0};
-    feed_array(&f, rows->x, rows->n, rows->d);
-    if (rows->store.fd >= 0) {
-        uint64_t cap = row_store_cap(memory_mib);
-        int rc = feed_reader(&f, rows->n, rows->d, cap < READ_BYTES ? cap : READ_BYTES, row_store_read,
-                             &rows->store, e);
-        if (rc)
-            return rc;
-    }
-    int rc = kmeans_run_feed(&f, o, out, e);
+    int rc = row_store_feed(&rows->store, rows->n, memory_mib, &f, e);
+    if (rc)
+        return rc;
+    rc = kmeans_run_feed(&f, o, out, e);
     feed_close(&f);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include "lib/daemon.h"
 #include "lib/file_pull.h"
 #include "lib/fsutil.h"
+#include "lib/label_table.h"
 #include "lib/log.h"
 #include "services/clusterer/clusterer.h"
 
@@ -118,7 +119,7 @@ static int send_piece(struct labels_out *l, const struct wire_peer *to, const Xd
     char path[PATH_MAX];
     struct err e = {0};
     *out_n = 0;
-    if (ready && (fs_path(path, &e, "%s/labels/round-%04u.xdcl", l->clusterer->conf.run.dir, r->round) < 0 ||
+    if (ready && (label_table_path(l->clusterer->conf.run.dir, r->round, path, &e) < 0 ||
                   file_piece_read(path, offset, l->piece, out_n, &block.size, &e) < 0))
         log_warn("the table of round %u cannot be sent: %s", r->round, e.msg);
     block.round = r->round;

@@ -9,6 +9,9 @@
 #include "lib/fsutil.h"
 #include "lib/memory.h"
 
+/* Most that buffers take of rows which lie in a file. */
+#define FEED_BYTES (256ull << 20)
+
 static int map_file(struct row_store *s, const char *dir, uint64_t reserve_mib, struct err *e)
 {
     char path[PATH_MAX];
@@ -63,6 +66,15 @@ int row_store_read(void *arg, uint64_t first, uint64_t n, float *out, struct err
     const struct row_store *s = arg;
     uint64_t row = s->d * sizeof *out;
     return fs_read_at(s->fd, out, n * row, first * row, "the rows that are clustered", e);
+}
+
+int row_store_feed(struct row_store *s, uint64_t n, int64_t memory_mib, struct feed *out, struct err *e)
+{
+    uint64_t cap = row_store_cap(memory_mib);
+    if (s->fd >= 0)
+        return feed_reader(out, n, s->d, cap < FEED_BYTES ? cap : FEED_BYTES, row_store_read, s, e);
+    feed_array(out, s->x, n, s->d);
+    return 0;
 }
 
 uint64_t row_store_cap(int64_t configured)

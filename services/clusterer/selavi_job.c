@@ -15,8 +15,6 @@
 #include "services/clusterer/source.h"
 
 #define HEADS_BYTES_MAX ((size_t)16 << 30)
-/* Most that buffers take of rows which lie in a file. */
-#define READ_BYTES (256ull << 20)
 /* Passes of a transport besides its iterations: the largest values, the masses, the same again, the start,
  * the labels. */
 #define OTHER_PASSES 5
@@ -66,19 +64,12 @@ static int check_hash(const struct selavi *s, struct err *e)
                                 s->path, (unsigned long long)is, (unsigned long long)want);
 }
 
-static int find_encoder(const struct selavi *s, const char *modality, uint32_t group, uint32_t *out,
+static int find_encoder(const struct selavi *s, enum net_encoder modality, uint32_t group, uint32_t *out,
                         struct err *e)
 {
-    const struct feature_info *info = feature_dump_info(s->dump);
     char name[32];
-    snprintf(name, sizeof name, "%s-g%u", modality, group);
-    for (uint32_t i = 0; i < info->encoders; i++)
-        if (strcmp(info->encoder[i].name, name) == 0) {
-            *out = i;
-            return 0;
-        }
-    return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s", info->round,
-                   name);
+    snprintf(name, sizeof name, "%s-g%u", net_encoder_name(NET_PAIR_BOTH, modality), group);
+    return source_find_encoder(s->dump, name, out, e);
 }
 
 int selavi_open(struct selavi *s, const struct conf *c, struct feature_dump *dump, const atomic_bool *stop,
@@ -93,9 +84,9 @@ int selavi_open(struct selavi *s, const struct conf *c, struct feature_dump *dum
     if (rc == 0 && !(s->path = strdup(path)))
         rc = err_sys(e, ENOMEM, "heads");
     for (uint32_t g = 0; rc == 0 && g < (uint32_t)c->selavi.groups; g++) {
-        rc = find_encoder(s, "video", g, &unused, e);
+        rc = find_encoder(s, NET_VIDEO, g, &unused, e);
         if (rc == 0)
-            rc = find_encoder(s, "audio", g, &unused, e);
+            rc = find_encoder(s, NET_AUDIO, g, &unused, e);
     }
     if (rc == 0)
         rc = check_hash(s, e);
@@ -125,16 +116,15 @@ static void pair_close(struct pair *p)
 
 static int pair_open(struct pair *p, struct selavi *s, uint32_t number, struct err *e)
 {
-    static const char *const names[] = {"video", "audio"};
     const struct conf *c = s->conf;
     *p = (struct pair){.s = s, .number = number};
     p->with =
         (struct head_pair){.dump = s->dump, .threads = rows_threads(c->cluster.threads), .stop = s->stop};
     int rc = 0;
     for (int i = 0; rc == 0 && i < 2; i++) {
-        rc = find_encoder(s, names[i], s->group[number], &p->with.encoders[i], e);
+        rc = find_encoder(s, (enum net_encoder)i, s->group[number], &p->with.encoders[i], e);
         if (rc == 0)
-            rc = head_load(s->heads, s->path, names[i], number,
+            rc = head_load(s->heads, s->path, net_encoder_name(NET_PAIR_BOTH, (enum net_encoder)i), number,
                            feature_dump_info(s->dump)->encoder[p->with.encoders[i]].dim,
                            (uint32_t)c->cluster.k, &p->heads[i], e);
         p->with.heads[i] = &p->heads[i];
@@ -225,14 +215,12 @@ static int transport(struct pair *p, struct feed *rows, const struct sinkhorn_op
     return rc;
 }
 
-/* The rows of log-probabilities, and the labels of those that take part. Rows that lie in a file are read
- * block by block. */
+/* The rows of log-probabilities, and the labels of those that take part. */
 static int run(struct pair *p, struct err *e)
 {
     const struct conf *c = p->s->conf;
     const struct source *s = &p->clips;
     uint32_t k = p->heads[0].k;
-    uint64_t cap = row_store_cap(c->cluster.memory_mib);
     struct sinkhorn_options o = {.lambda = c->selavi.lambda,
                                  .tolerance = c->selavi.tolerance,
                                  .iterations = (uint32_t)c->selavi.iterations,
@@ -241,18 +229,14 @@ static int run(struct pair *p, struct err *e)
                                  .stop = p->s->stop,
                                  .row_passes = p->s->row_passes};
     struct feed rows;
-    int rc = row_store_open(&p->store, s->n + s->held, k, cap, c->run.dir,
+    int rc = row_store_open(&p->store, s->n + s->held, k, row_store_cap(c->cluster.memory_mib), c->run.dir,
                             (uint64_t)c->limits.disk_reserve_mib, e);
     if (rc == 0)
         rc = head_rows_joint(&p->with, s->clips, s->n, o.lambda, p->store.x, e);
     if (rc == 0)
         rc = head_rows_joint(&p->with, s->clips + s->n, s->held, o.lambda, p->store.x + s->n * k, e);
-    if (rc)
-        return rc;
-    if (p->store.fd < 0)
-        feed_array(&rows, p->store.x, s->n, k);
-    else
-        rc = feed_reader(&rows, s->n, k, cap < READ_BYTES ? cap : READ_BYTES, row_store_read, &p->store, e);
+    if (rc == 0)
+        rc = row_store_feed(&p->store, s->n, c->cluster.memory_mib, &rows, e);
     if (rc)
         return rc;
     rc = transport(p, &rows, &o, e);

@@ -28,6 +28,16 @@ static int bad_row(const struct origin *o, uint64_t clip, struct err *e)
                    (unsigned long long)clip, feature_dump_info(o->dump)->encoder[o->encoder].name);
 }
 
+int source_find_encoder(const struct feature_dump *dump, const char *name, uint32_t *out, struct err *e)
+{
+    const struct feature_info *info = feature_dump_info(dump);
+    for (*out = 0; *out < info->encoders; (*out)++)
+        if (strcmp(info->encoder[*out].name, name) == 0)
+            return 0;
+    return err_set(e, XDC_EMISMATCH, "the dump of round %u has no features of the encoder %s", info->round,
+                   name);
+}
+
 static bool present(const struct feature_dump *dump, const uint32_t *encoders, uint32_t n, uint64_t row)
 {
     for (uint32_t i = 0; i < n; i++)

@@ -1,8 +1,8 @@
 /* source: the rows that one clustering is made of, out of a dump: one encoder's, or both encoders' side by
  * side (algorithms.md 1.2), scaled; those of the hold-out behind the others, which alone make means and
  * directions. In round 0 the rows may be given (init.features); the dump then says which there are. Used by
- * kmeans_source; its parts by selavi_job. Blocking; one thread, which may start others. Owns rows and clip
- * numbers. On failure it is empty. */
+ * kmeans_source; its parts by cluster_job and selavi_job. Blocking; one thread, which may start others. Owns
+ * rows and clip numbers. On failure it is empty. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
@@ -20,6 +20,10 @@ struct source {
     uint32_t split;     /* columns of the first encoder */
     struct transform t; /* owned; what has been done to the rows. Without centroids */
 };
+
+/* The dump's encoder of that name. XDC_EMISMATCH: it has none. */
+int source_find_encoder(const struct feature_dump *dump, const char *name, uint32_t *out,
+                        struct err *e) WARN_UNUSED;
 
 /* Reads the rows that are there in all of `encoders` (one or two of the dump). Two are scaled each by
  * cluster.scale; all are centred, which changes no clustering. Given ones are one matrix, whatever the

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "lib/file_pull.h"
 #include "lib/fsutil.h"
+#include "lib/label_table.h"
 #include "lib/log.h"
 #include "lib/progress.h"
 #include "services/trainer/trainer.h"
@@ -116,9 +117,8 @@ static int file_path(const struct features_serve *s, const struct features_wante
 {
     char dir[PATH_MAX];
     if (w->part == XDC__DUMP_PART__DUMP_TABLE_BEFORE)
-        return w->round == 0
-                   ? err_sys(e, EINVAL, "the table before round 0")
-                   : fs_path(out, e, "%s/labels/round-%04u.xdcl", s->trainer->conf.run.dir, w->round - 1);
+        return w->round == 0 ? err_sys(e, EINVAL, "the table before round 0")
+                             : label_table_path(s->trainer->conf.run.dir, w->round - 1, out, e);
     int rc = features_out_dir(s->trainer, w->round, dir, e);
     return rc < 0 ? rc : fs_path(out, e, "%s/heads.safetensors", dir);
 }

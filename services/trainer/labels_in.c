@@ -204,7 +204,7 @@ int labels_in_table(const struct trainer *t, uint32_t round, uint64_t features, 
                                     .features = features,
                                     .clips = t->set.videos * t->set.clips_per_video,
                                     .hash = hash};
-    int rc = fs_path(path, e, "%s/labels/round-%04u.xdcl", t->conf.run.dir, round);
+    int rc = label_table_path(t->conf.run.dir, round, path, e);
     if (rc == 0)
         rc = label_table_open(path, out, e);
     if (rc < 0)
@@ -215,11 +215,6 @@ int labels_in_table(const struct trainer *t, uint32_t round, uint64_t features, 
     label_table_close(*out);
     *out = NULL;
     return err_set(e, XDC_EMISMATCH, "%s is of another %s", path, differs);
-}
-
-static int table_path(const struct trainer *t, uint32_t round, char out[PATH_MAX], struct err *e)
-{
-    return fs_path(out, e, "%s/labels/round-%04u.xdcl", t->conf.run.dir, round);
 }
 
 /* Training thread, with the lock: waits while the state is `state`; XDC_ESTOPPED, or the clusterer's failure.
@@ -275,7 +270,7 @@ static int publish_pulled(struct labels_in *l, struct err *e)
                                                      "the one that was announced",
                                                      l->round);
     }
-    rc = table_path(l->trainer, l->round, path, e);
+    rc = label_table_path(l->trainer->conf.run.dir, l->round, path, e);
     return rc < 0 ? rc : file_pull_publish(&l->pull, path, e);
 }
 

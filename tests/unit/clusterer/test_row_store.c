@@ -34,6 +34,43 @@ static void both_sides_of_the_cap(void **state)
     row_store_close(&s);
 }
 
+struct fed {
+    _Atomic uint64_t rows, wrong;
+};
+
+static void on_fed(void *arg, const float *x, uint64_t first, size_t rows, unsigned worker)
+{
+    struct fed *seen = arg;
+    (void)worker;
+    for (size_t i = 0; i < rows * 7; i++)
+        seen->wrong += x[i] != (float)(first * 7 + i);
+    seen->rows += rows;
+}
+
+/* A feed hands out the first n rows, the same from memory and from a file. */
+static void feeds(void **state)
+{
+    (void)state;
+    enum { N = 5000, FED = 4000, D = 7 };
+    struct fed seen;
+    for (int file = 0; file < 2; file++) {
+        struct row_store s;
+        struct feed f;
+        assert_int_equal(row_store_open(&s, N, D, file ? 0 : UINT64_MAX, "/tmp", 0, NULL), 0);
+        for (uint64_t i = 0; i < (uint64_t)N * D; i++)
+            s.x[i] = (float)i;
+        assert_int_equal(row_store_feed(&s, FED, 1, &f, NULL), 0);
+        assert_int_equal(f.x == NULL, file);
+        atomic_init(&seen.rows, 0);
+        atomic_init(&seen.wrong, 0);
+        assert_int_equal(feed_run(&f, 2, NULL, 100, on_fed, &seen, NULL), 0);
+        assert_int_equal(seen.rows, FED);
+        assert_int_equal(seen.wrong, 0);
+        feed_close(&f);
+        row_store_close(&s);
+    }
+}
+
 /* No folder, and more room than there is, are refused before a row is written. */
 static void refusals(void **state)
 {
@@ -62,6 +99,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_sides_of_the_cap),
+        cmocka_unit_test(feeds),
         cmocka_unit_test(refusals),
         cmocka_unit_test(caps),
     };
