@@ -11,9 +11,6 @@
 #include "services/clusterer/rows.h"
 #include "services/clusterer/softmax.h"
 
-/* In the order of enum conf_marginals. */
-static const char *const marginal_names[] = {"gaussian", "uniform", "zipf"};
-
 /* What lives while the command runs. */
 struct transport {
     const struct cluster_sinkhorn *o;
@@ -120,11 +117,10 @@ static void print_json(const struct transport *t, json_t *figures)
 {
     const struct cluster_sinkhorn *o = t->o;
     const struct sinkhorn_result *r = &t->result;
-    json_t *j =
-        json_pack("{s:s, s:s?, s:I, s:s, s:i, s:f, s:s, s:b, s:I, s:i}", "file", o->file, "audio", o->audio,
-                  "rows", (json_int_t)t->n, "method", "sinkhorn", "k", (int)t->k, "lambda", o->options.lambda,
-                  "marginals", marginal_names[o->marginals.kind], "compat", o->options.compat, "seed",
-                  (json_int_t)o->marginals.seed, "threads", (int)o->options.threads);
+    json_t *j = json_pack("{s:s, s:s?, s:I, s:s, s:i, s:f, s:s, s:b, s:I, s:i}", "file", o->file, "audio",
+                          o->audio, "rows", (json_int_t)t->n, "method", "sinkhorn", "k", (int)t->k, "lambda",
+                          o->options.lambda, "marginals", o->marginals_name, "compat", o->options.compat,
+                          "seed", (json_int_t)o->marginals.seed, "threads", (int)o->options.threads);
     json_t *found = json_pack("{s:f, s:i, s:f, s:b}", "cost", r->cost, "iterations", (int)r->iterations,
                               "error", r->error, "converged", r->converged);
     json_t *seconds = json_pack("{s:f, s:f, s:f, s:f}", "load", t->load_s, "softmax", t->softmax_s,

@@ -11,6 +11,7 @@ struct cluster_sinkhorn {
     const char *file, *audio, *out, *alpha_out, *truth_file; /* all but file and out may be NULL */
     uint64_t k;                                              /* 0: as many as there are columns */
     struct marginals marginals;
+    const char *marginals_name; /* as selavi.marginals has it */
     struct sinkhorn_options options;
     bool json;
 };

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/cluster_figures.h"
 #include "cli/cluster_input.h"
 #include "cli/cluster_sinkhorn.h"
@@ -65,12 +66,14 @@ static const char help[] =
     "files that cannot be clustered (named, with the row), 66 where there is no such file.\n";
 
 struct cluster_options {
-    const char *file, *out, *centroids_out, *truth_file, *init_file, *init_name;
+    const char *file, *out, *centroids_out, *truth_file, *init_file, *init_name, *normalize_name;
     uint64_t k, iterations, restarts, pca_dim, seed, threads;
     double tolerance;
     int normalize;                           /* enum conf_normalize */
+    int sinkhorn;                            /* the method: 0, k-means */
     const char *only_kmeans, *only_sinkhorn; /* an option of that method that was given, or NULL */
-    bool json, sinkhorn, iterations_given, tolerance_given;
+    const char *iterations_given, *tolerance_given;
+    bool json;
     struct kmeans_options kmeans;
     struct cluster_sinkhorn transport;
 };
@@ -91,74 +94,6 @@ struct clustering {
     struct kmeans_result result;
     struct seconds seconds;
 };
-
-/* In the order of enum conf_normalize. */
-static const char *const normalizations[] = {"none", "l2", "pca-whiten-l2", NULL};
-
-/* Index of the word in the list, or -1. */
-static int word_index(const char *word, const char *const *list)
-{
-    for (int i = 0; list[i]; i++)
-        if (strcmp(word, list[i]) == 0)
-            return i;
-    return -1;
-}
-
-static bool take_init(struct cluster_options *o)
-{
-    static const char *const words[] = {"kmeans++", "kmeans||", "random", NULL};
-    int i = word_index(optarg, words);
-    o->init_name = optarg;
-    o->init_file = i < 0 ? optarg : NULL;
-    o->kmeans.init = i < 0 ? KMEANS_GIVEN : (enum kmeans_start)i;
-    return true;
-}
-
-static bool take_marginals(struct cluster_options *o)
-{
-    static const char *const words[] = {"gaussian", "uniform", "zipf", NULL};
-    int i = word_index(optarg, words);
-    o->transport.marginals.kind = i < 0 ? MARGINALS_GAUSSIAN : (enum conf_marginals)i;
-    return i >= 0;
-}
-
-/* An option's value; false where it is out of its range. */
-static bool take_value(struct cluster_options *o, int c)
-{
-    switch (c) {
-    case 'k':
-        return cli_parse_count(optarg, 1, 1000000, &o->k);
-    case 'm':
-        o->sinkhorn = strcmp(optarg, "sinkhorn") == 0;
-        return o->sinkhorn || strcmp(optarg, "kmeans") == 0;
-    case 'i':
-        return take_init(o);
-    case 'n':
-        o->iterations_given = true;
-        return cli_parse_count(optarg, 0, 1000000, &o->iterations);
-    case 'e':
-        o->tolerance_given = true;
-        return cli_parse_real(optarg, 0, 1, &o->tolerance);
-    case 'r':
-        return cli_parse_count(optarg, 1, 1000, &o->restarts);
-    case 'z':
-        return (o->normalize = word_index(optarg, normalizations)) >= 0;
-    case 'p':
-        return cli_parse_count(optarg, 1, 65536, &o->pca_dim);
-    case 's':
-        return cli_parse_count(optarg, 0, INT64_MAX, &o->seed);
-    case 'l':
-        return cli_parse_real(optarg, 0.1, 1000, &o->transport.options.lambda);
-    case 'g':
-        return take_marginals(o);
-    case 'd':
-        return cli_parse_real(optarg, 0, 1, &o->transport.marginals.sd);
-    case 'x':
-        return cli_parse_real(optarg, 0, 10, &o->transport.marginals.exponent);
-    default:
-        return cli_parse_count(optarg, 0, 1024, &o->threads);
-    }
-}
 
 /* Options of both methods, for sinkhorn. */
 static void fill_transport(struct cluster_options *o)
@@ -200,87 +135,54 @@ static int check_options(struct cluster_options *o, int argc, char **argv)
     return -1;
 }
 
-static const struct option long_options[] = {
-    {"k", required_argument, NULL, 'k'},
-    {"method", required_argument, NULL, 'm'},
-    {"init", required_argument, NULL, 'i'},
-    {"iterations", required_argument, NULL, 'n'},
-    {"tolerance", required_argument, NULL, 'e'},
-    {"restarts", required_argument, NULL, 'r'},
-    {"normalize", required_argument, NULL, 'z'},
-    {"pca-dim", required_argument, NULL, 'p'},
-    {"seed", required_argument, NULL, 's'},
-    {"threads", required_argument, NULL, 't'},
-    {"truth", required_argument, NULL, 'T'},
-    {"out", required_argument, NULL, 'o'},
-    {"centroids", required_argument, NULL, 'C'},
-    {"audio", required_argument, NULL, 'A'},
-    {"lambda", required_argument, NULL, 'l'},
-    {"marginals", required_argument, NULL, 'g'},
-    {"marginal-sd", required_argument, NULL, 'd'},
-    {"zipf-exponent", required_argument, NULL, 'x'},
-    {"alpha", required_argument, NULL, 'a'},
-    {"compat", no_argument, NULL, 'c'},
-    {"json", no_argument, NULL, 'J'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-/* Files and flags; false for an option that has a value of its own kind. */
-static bool take_name(struct cluster_options *o, int c)
-{
-    switch (c) {
-    case 'T':
-        o->truth_file = optarg;
-        return true;
-    case 'o':
-        o->out = optarg;
-        return true;
-    case 'C':
-        o->centroids_out = optarg;
-        return true;
-    case 'A':
-        o->transport.audio = optarg;
-        return true;
-    case 'a':
-        o->transport.alpha_out = optarg;
-        return true;
-    case 'c':
-        return o->transport.options.compat = true;
-    case 'J':
-        return o->json = true;
-    default:
-        return false;
-    }
-}
-
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct cluster_options *o)
 {
-    int c, at = 0;
+    const char **kmeans = &o->only_kmeans, **sinkhorn = &o->only_sinkhorn;
+    struct cluster_sinkhorn *t = &o->transport;
+    int marginals = MARGINALS_GAUSSIAN;
     *o = (struct cluster_options){
         .init_name = "kmeans++",
+        .normalize_name = "none",
         .iterations = 20,
         .restarts = 1,
         .pca_dim = 256,
         .tolerance = 1e-4,
         .transport = {.marginals = {.sd = 0.1, .exponent = 1},
+                      .marginals_name = "gaussian",
                       .options = {.lambda = 20, .tolerance = 1e-3, .iterations = 2000}}};
-    optind = 0;
-    while ((c = getopt_long(argc, argv, "", long_options, &at)) != -1) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (c == '?')
-            return cli_usage("cluster", "wrong arguments");
-        if (strchr("irzpC", c))
-            o->only_kmeans = long_options[at].name;
-        if (strchr("Algdxac", c))
-            o->only_sinkhorn = long_options[at].name;
-        if (!take_name(o, c) && !take_value(o, c))
-            return cli_usage("cluster", "--%s %s: not one of its values", long_options[at].name, optarg);
-    }
+    const struct cli_option options[] = {
+        {"out", .text = &o->out},
+        {"method", .word = &o->sinkhorn, .words = "kmeans|sinkhorn"},
+        {"k", .count = &o->k, .lo = 1, .hi = 1000000},
+        {"iterations", .count = &o->iterations, .hi = 1000000, .seen = &o->iterations_given},
+        {"tolerance", .real = &o->tolerance, .max = 1, .seen = &o->tolerance_given},
+        {"seed", .count = &o->seed, .hi = INT64_MAX},
+        {"threads", .count = &o->threads, .hi = 1024},
+        {"truth", .text = &o->truth_file},
+        {"json", .on = &o->json},
+        {"centroids", .text = &o->centroids_out, .seen = kmeans},
+        {"init", .text = &o->init_name, .seen = kmeans},
+        {"restarts", .count = &o->restarts, .lo = 1, .hi = 1000, .seen = kmeans},
+        {"normalize", .word = &o->normalize, .words = conf_find("cluster.normalize")->choices,
+         .text = &o->normalize_name, .seen = kmeans},
+        {"pca-dim", .count = &o->pca_dim, .lo = 1, .hi = 65536, .seen = kmeans},
+        {"audio", .text = &t->audio, .seen = sinkhorn},
+        {"lambda", .real = &t->options.lambda, .min = 0.1, .max = 1000, .seen = sinkhorn},
+        {"marginals", .word = &marginals, .words = conf_find("selavi.marginals")->choices,
+         .text = &t->marginals_name, .seen = sinkhorn},
+        {"marginal-sd", .real = &t->marginals.sd, .max = 1, .seen = sinkhorn},
+        {"zipf-exponent", .real = &t->marginals.exponent, .max = 10, .seen = sinkhorn},
+        {"alpha", .text = &t->alpha_out, .seen = sinkhorn},
+        {"compat", .on = &t->options.compat, .seen = sinkhorn},
+        {0}};
+    int status = cli_options("cluster", help, options, argc, argv);
+    if (status >= 0)
+        return status;
+    t->marginals.kind = (enum conf_marginals)marginals;
+    int init = cli_word(o->init_name, conf_find("cluster.init")->choices);
+    o->kmeans.init = init < 0 ? KMEANS_GIVEN : (enum kmeans_start)init;
+    o->init_file = init < 0 ? o->init_name : NULL;
     return check_options(o, argc, argv);
 }
 
@@ -406,11 +308,10 @@ static void print_json(const struct clustering *w, json_t *figures)
     const struct cluster_options *o = w->o;
     const struct kmeans_result *r = &w->result;
     const struct seconds *s = &w->seconds;
-    json_t *j =
-        json_pack("{s:s, s:I, s:i, s:i, s:s, s:I, s:s, s:s, s:I, s:i}", "file", o->file, "rows",
-                  (json_int_t)w->n, "columns", (int)w->columns, "dim", (int)w->d, "method", "kmeans", "k",
-                  (json_int_t)o->k, "init", o->init_name, "normalize", normalizations[o->normalize], "seed",
-                  (json_int_t)o->seed, "threads", (int)o->kmeans.threads);
+    json_t *j = json_pack("{s:s, s:I, s:i, s:i, s:s, s:I, s:s, s:s, s:I, s:i}", "file", o->file, "rows",
+                          (json_int_t)w->n, "columns", (int)w->columns, "dim", (int)w->d, "method", "kmeans",
+                          "k", (json_int_t)o->k, "init", o->init_name, "normalize", o->normalize_name, "seed",
+                          (json_int_t)o->seed, "threads", (int)o->kmeans.threads);
     json_t *found = json_pack("{s:f, s:i, s:i, s:i, s:I}", "objective", r->objective, "iterations",
                               (int)r->iterations, "restarts", (int)o->restarts, "restart", (int)r->restart,
                               "empty_splits", (json_int_t)r->empty_splits);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "lib/media/child.h"
 #include "lib/tensor.h"
 
@@ -56,111 +57,41 @@ struct decode_options {
     bool keep_silent, json;
 };
 
-/* Index of the word among those that | separates, or -1. */
-static int choice(const char *word, const char *words)
-{
-    size_t n = strlen(word);
-    for (int i = 0;; i++) {
-        size_t length = strcspn(words, "|");
-        if (length == n && strncmp(word, words, n) == 0)
-            return i;
-        if (!words[length])
-            return -1;
-        words += length + 1;
-    }
-}
-
-/* An option with a number or a word; false where it is out of its range. */
-static bool take_value(struct decode_options *o, int c)
-{
-    switch (c) {
-    case 's':
-        o->starts++;
-        return o->starts <= MEDIA_CLIPS_MAX && cli_parse_real(optarg, 0, 1e9, &o->start_s[o->starts - 1]);
-    case 't':
-        return cli_parse_count(optarg, 1, 1024, &o->frames);
-    case 'p':
-        return cli_parse_count(optarg, 1, 2048, &o->size);
-    case 'r':
-        return cli_parse_count(optarg, 1, 4096, &o->resize);
-    case 'f':
-        return cli_parse_real(optarg, 0, 1000, &o->fps);
-    case 'S':
-        return (o->scaling = choice(optarg, "fast|exact")) >= 0;
-    case 'F':
-        return (o->frontend = choice(optarg, "logmel|vmz")) >= 0;
-    default:
-        return (o->short_clip = choice(optarg, "pad|loop|drop")) >= 0;
-    }
-}
-
 /* -1 to go on, else the exit status. */
 static int check_options(struct decode_options *o, int argc, char **argv)
 {
-    if (optind != argc - 1 || (!o->video_out && !o->audio_out)) {
-        fprintf(stderr, "xdc decode: needs one FILE and --video-out or --audio-out; see xdc decode --help\n");
-        return 64;
-    }
+    if (optind != argc - 1 || (!o->video_out && !o->audio_out))
+        return cli_usage("decode", "needs one FILE and --video-out or --audio-out");
     o->file = argv[optind];
     o->starts = o->starts ? o->starts : 1;
     if (!o->resize)
         o->resize = o->size;
-    if (o->resize < o->size) {
-        fprintf(stderr, "xdc decode: --resize %d is smaller than --size %d\n", (int)o->resize, (int)o->size);
-        return 64;
-    }
+    if (o->resize < o->size)
+        return cli_usage("decode", "--resize %d is smaller than --size %d", (int)o->resize, (int)o->size);
     return -1;
 }
 
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct decode_options *o)
 {
-    static const struct option options[] = {
-        {"start", required_argument, NULL, 's'},
-        {"frames", required_argument, NULL, 't'},
-        {"size", required_argument, NULL, 'p'},
-        {"resize", required_argument, NULL, 'r'},
-        {"fps", required_argument, NULL, 'f'},
-        {"scaling", required_argument, NULL, 'S'},
-        {"frontend", required_argument, NULL, 'F'},
-        {"short", required_argument, NULL, 'P'},
-        {"video-out", required_argument, NULL, 'v'},
-        {"audio-out", required_argument, NULL, 'a'},
-        {"keep-silent", no_argument, NULL, 'k'},
-        {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int c, at = 0;
     *o = (struct decode_options){.frames = 8, .size = 112};
-    optind = 0;
-    while ((c = getopt_long(argc, argv, "h", options, &at)) != -1) {
-        switch (c) {
-        case 'v':
-            o->video_out = optarg;
-            break;
-        case 'a':
-            o->audio_out = optarg;
-            break;
-        case 'k':
-            o->keep_silent = true;
-            break;
-        case 'J':
-            o->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
-        case '?':
-            return 64;
-        default:
-            if (take_value(o, c))
-                break;
-            fprintf(stderr, "xdc decode: --%s %s: not in its range; see xdc decode --help\n",
-                    options[at].name, optarg);
-            return 64;
-        }
-    }
+    const struct cli_option options[] = {
+        {"start", .reals = o->start_s, .n_reals = &o->starts, .most = MEDIA_CLIPS_MAX, .max = 1e9},
+        {"frames", .count = &o->frames, .lo = 1, .hi = 1024},
+        {"size", .count = &o->size, .lo = 1, .hi = 2048},
+        {"resize", .count = &o->resize, .lo = 1, .hi = 4096},
+        {"fps", .real = &o->fps, .max = 1000},
+        {"scaling", .word = &o->scaling, .words = "fast|exact"},
+        {"frontend", .word = &o->frontend, .words = "logmel|vmz"},
+        {"short", .word = &o->short_clip, .words = "pad|loop|drop"},
+        {"video-out", .text = &o->video_out},
+        {"audio-out", .text = &o->audio_out},
+        {"keep-silent", .on = &o->keep_silent},
+        {"json", .on = &o->json},
+        {0}};
+    int status = cli_options("decode", help, options, argc, argv);
+    if (status >= 0)
+        return status;
     return check_options(o, argc, argv);
 }
 

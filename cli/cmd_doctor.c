@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/doctor.h"
 
 static const char help[] =
@@ -48,88 +49,26 @@ static void on_signal(int number)
     stop = 1;
 }
 
-static bool parse_needs(const char *list, struct doctor_options *o)
-{
-    o->video =
-        strcmp(list, "video") == 0 || strcmp(list, "video,audio") == 0 || strcmp(list, "audio,video") == 0;
-    o->audio =
-        strcmp(list, "audio") == 0 || strcmp(list, "video,audio") == 0 || strcmp(list, "audio,video") == 0;
-    return o->video || o->audio;
-}
-
-enum { OPT_NEEDS = 256, OPT_MIN, OPT_CPU, OPT_MEMORY, OPT_RESUME, OPT_FRESH, OPT_JSON, OPT_ZERO };
-
-static const struct option options[] = {{"out", required_argument, NULL, 'o'},
-                                        {"needs", required_argument, NULL, OPT_NEEDS},
-                                        {"min-sound-s", required_argument, NULL, OPT_MIN},
-                                        {"jobs", required_argument, NULL, 'j'},
-                                        {"cpu-s", required_argument, NULL, OPT_CPU},
-                                        {"memory-mib", required_argument, NULL, OPT_MEMORY},
-                                        {"resume", no_argument, NULL, OPT_RESUME},
-                                        {"fresh", no_argument, NULL, OPT_FRESH},
-                                        {"json", no_argument, NULL, OPT_JSON},
-                                        {"exit-zero", no_argument, NULL, OPT_ZERO},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {NULL, 0, NULL, 0}};
-
-static int wrong(const char *what, const char *range)
-{
-    return cli_usage("doctor", "%s %s: must be %s", what, optarg, range);
-}
-
 /* -1 to go on, else the exit status. */
-static int take_option(int c, struct doctor_options *o)
-{
-    uint64_t n = 0;
-    switch (c) {
-    case 'o':
-        o->out = optarg;
-        return -1;
-    case OPT_NEEDS:
-        return parse_needs(optarg, o) ? -1 : wrong("--needs", "video, audio or video,audio");
-    case OPT_MIN:
-        return cli_parse_real(optarg, 0, 3600, &o->min_sound_s) ? -1 : wrong("--min-sound-s", "0 to 3600");
-    case 'j':
-        if (!cli_parse_count(optarg, 1, 1024, &n))
-            return wrong("--jobs", "1 to 1024");
-        o->jobs = (unsigned)n;
-        return -1;
-    case OPT_CPU:
-        if (!cli_parse_count(optarg, 1, 86400, &n))
-            return wrong("--cpu-s", "1 to 86400");
-        o->cpu_s = (uint32_t)n;
-        return -1;
-    case OPT_MEMORY:
-        if (!cli_parse_count(optarg, 64, 65536, &n))
-            return wrong("--memory-mib", "64 to 65536");
-        o->memory_mib = (uint32_t)n;
-        return -1;
-    case OPT_RESUME:
-    case OPT_FRESH:
-        o->fresh = c == OPT_FRESH;
-        return -1;
-    case OPT_JSON:
-        o->json = true;
-        return -1;
-    case OPT_ZERO:
-        o->exit_zero = true;
-        return -1;
-    case 'h':
-        fputs(help, stdout);
-        return 0;
-    default:
-        return 64;
-    }
-}
-
 static int parse(int argc, char **argv, struct doctor_options *o)
 {
-    int c, status = -1;
-    *o = (struct doctor_options){
-        .video = true, .audio = true, .min_sound_s = 1.1, .jobs = pool_cpus(), .memory_mib = 512};
-    optind = 0;
-    while (status < 0 && (c = getopt_long(argc, argv, "o:j:h", options, NULL)) != -1)
-        status = take_option(c, o);
+    int needs = 2;
+    *o = (struct doctor_options){.min_sound_s = 1.1, .jobs = pool_cpus(), .memory_mib = 512};
+    const struct cli_option options[] = {
+        {"out", 'o', .text = &o->out},
+        {"needs", .word = &needs, .words = "video|audio|video,audio|audio,video"},
+        {"min-sound-s", .real = &o->min_sound_s, .max = 3600},
+        {"jobs", 'j', .count32 = &o->jobs, .lo = 1, .hi = 1024},
+        {"cpu-s", .count32 = &o->cpu_s, .lo = 1, .hi = 86400},
+        {"memory-mib", .count32 = &o->memory_mib, .lo = 64, .hi = 65536},
+        {"resume", .off = &o->fresh},
+        {"fresh", .on = &o->fresh},
+        {"json", .on = &o->json},
+        {"exit-zero", .on = &o->exit_zero},
+        {0}};
+    int status = cli_options("doctor", help, options, argc, argv);
+    o->video = needs != 1;
+    o->audio = needs != 0;
     if (status < 0 && optind != argc - 1)
         status = cli_usage("doctor", "needs one MANIFEST");
     if (status < 0)

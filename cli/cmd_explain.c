@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/explain_clip.h"
 #include "lib/media/codes.h"
 #include "lib/run_warning.h"
@@ -122,26 +123,14 @@ static int explain(const char *word)
 
 int cli_explain(int argc, char **argv)
 {
-    static const struct option options[] = {{"markdown", no_argument, NULL, 'm'},
-                                            {"run", required_argument, NULL, 'r'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    int c, status = 0;
     bool markdown = false, json = false;
     const char *run = NULL;
-    optind = 0;
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (c == '?')
-            return 64;
-        markdown |= c == 'm';
-        json |= c == 'j';
-        run = c == 'r' ? optarg : run;
-    }
+    const struct cli_option options[] = {
+        {"markdown", .on = &markdown}, {"run", .text = &run}, {"json", .on = &json}, {0}};
+    int status = cli_options("explain", help, options, argc, argv);
+    if (status >= 0)
+        return status;
+    status = 0;
     if (optind < argc && strcmp(argv[optind], "clip") == 0) {
         if (argc - optind != 2 || !run || markdown)
             return cli_usage("explain", "clip takes one CLIP and --run");

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "lib/export.h"
 #include "lib/fsutil.h"
 
@@ -35,6 +36,7 @@ static const char help[] =
 struct request {
     const char *run, *encoder, *head, *flavour, *init, *out;
     uint64_t classes, width, seed;
+    int head_kind; /* none, fc */
     bool ema;
 };
 
@@ -42,7 +44,7 @@ static int export_run(const struct request *r)
 {
     struct err e;
     const char *flavour;
-    unsigned what = r->head && strcmp(r->head, "fc") == 0 ? EXPORT_CLASSIFIER : 0;
+    unsigned what = r->head_kind ? EXPORT_CLASSIFIER : 0;
     what |= r->ema ? EXPORT_EMA : 0;
     int rc = r->flavour ? export_flavour(r->run, r->encoder, &flavour, &e) : 0;
     if (rc == 0 && r->flavour && strcmp(flavour, r->flavour) != 0)
@@ -75,18 +77,9 @@ static int export_new(const struct request *r)
     return cli_fail("export", &e);
 }
 
-static bool one_of(const char *text, const char *a, const char *b)
-{
-    return !text || strcmp(text, a) == 0 || strcmp(text, b) == 0;
-}
-
 /* The exit status of what is wrong with the request, or 0. */
 static int check(const struct request *r)
 {
-    if (!one_of(r->flavour, "xdc", "torchvision"))
-        return cli_usage("export", "--flavour is xdc or torchvision, not %s", r->flavour);
-    if (!one_of(r->head, "none", "fc"))
-        return cli_usage("export", "--head is none or fc, not %s", r->head);
     if (r->init && (r->run || r->encoder || r->head || r->ema))
         return cli_usage("export", "--init takes neither RUN nor --encoder nor --head nor --ema");
     if (!r->out || (!r->init && (!r->run || !r->encoder)))
@@ -94,66 +87,28 @@ static int check(const struct request *r)
     return 0;
 }
 
-/* 0, or -1 for an option that is none or has a wrong value. */
-static int take_option(struct request *r, int c)
-{
-    switch (c) {
-    case 'e':
-        r->encoder = optarg;
-        return 0;
-    case 'H':
-        r->head = optarg;
-        return 0;
-    case 'm':
-        r->ema = true;
-        return 0;
-    case 'f':
-        r->flavour = optarg;
-        return 0;
-    case 'i':
-        r->init = optarg;
-        return 0;
-    case 'o':
-        r->out = optarg;
-        return 0;
-    case 'c':
-        return cli_parse_count(optarg, 1, 1000000, &r->classes) ? 0 : -1;
-    case 'w':
-        return cli_parse_count(optarg, 4, 256, &r->width) ? 0 : -1;
-    case 's':
-        return cli_parse_count(optarg, 0, UINT32_MAX, &r->seed) ? 0 : -1;
-    default:
-        return -1;
-    }
-}
-
 int cli_export(int argc, char **argv)
 {
-    static const struct option options[] = {{"encoder", required_argument, NULL, 'e'},
-                                            {"head", required_argument, NULL, 'H'},
-                                            {"flavour", required_argument, NULL, 'f'},
-                                            {"init", required_argument, NULL, 'i'},
-                                            {"classes", required_argument, NULL, 'c'},
-                                            {"width", required_argument, NULL, 'w'},
-                                            {"seed", required_argument, NULL, 's'},
-                                            {"out", required_argument, NULL, 'o'},
-                                            {"ema", no_argument, NULL, 'm'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     struct request r = {.width = 64};
-    int c;
-    while ((c = getopt_long(argc, argv, "e:f:o:h", options, NULL)) != -1) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (take_option(&r, c) < 0)
-            return cli_usage("export", "wrong arguments");
-    }
+    int unused;
+    const struct cli_option options[] = {
+        {"encoder", 'e', .text = &r.encoder},
+        {"head", .word = &r.head_kind, .words = "none|fc", .text = &r.head},
+        {"flavour", 'f', .word = &unused, .words = "xdc|torchvision", .text = &r.flavour},
+        {"init", .text = &r.init},
+        {"classes", .count = &r.classes, .lo = 1, .hi = 1000000},
+        {"width", .count = &r.width, .lo = 4, .hi = 256},
+        {"seed", .count = &r.seed, .hi = UINT32_MAX},
+        {"out", 'o', .text = &r.out},
+        {"ema", .on = &r.ema},
+        {0}};
+    int status = cli_options("export", help, options, argc, argv);
+    if (status >= 0)
+        return status;
     if (optind + 1 < argc)
         return cli_usage("export", "one RUN, not %s", argv[optind + 1]);
     r.run = argv[optind];
-    int status = check(&r);
+    status = check(&r);
     if (status)
         return status;
     return r.init ? export_new(&r) : export_run(&r);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "lib/feature_dump.h"
 #include "lib/fsutil.h"
 #include "lib/tensor.h"
@@ -79,31 +80,14 @@ static int features(const char *run, const char *round_text, const char *modalit
 
 int cli_features(int argc, char **argv)
 {
-    static const struct option options[] = {{"round", required_argument, NULL, 'r'},
-                                            {"modality", required_argument, NULL, 'm'},
-                                            {"out", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
     const char *round = NULL, *modality = NULL, *out = NULL;
-    int c;
-    while ((c = getopt_long(argc, argv, "r:m:o:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'r':
-            round = optarg;
-            break;
-        case 'm':
-            modality = optarg;
-            break;
-        case 'o':
-            out = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
-        default:
-            return cli_usage("features", "wrong arguments");
-        }
-    }
+    const struct cli_option options[] = {{"round", 'r', .text = &round},
+                                         {"modality", 'm', .text = &modality},
+                                         {"out", 'o', .text = &out},
+                                         {0}};
+    int status = cli_options("features", help, options, argc, argv);
+    if (status >= 0)
+        return status;
     if (optind + 1 != argc || !round || !modality || !out)
         return cli_usage("features", "needs RUN, --round, --modality and --out");
     struct err e;

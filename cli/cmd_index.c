@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/index_files.h"
 #include "cli/index_labels.h"
 #include "cli/index_probe.h"
@@ -73,54 +74,22 @@ static void catch_signals(void)
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct index_options *o)
 {
-    static const struct option options[] = {
-        {"out", required_argument, NULL, 'o'},  {"labels", required_argument, NULL, 'l'},
-        {"jobs", required_argument, NULL, 'j'}, {"update", no_argument, NULL, 'u'},
-        {"force", no_argument, NULL, 'f'},      {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
-    };
-    uint64_t jobs = pool_cpus();
-    int c;
-    *o = (struct index_options){0};
-    optind = 0;
-    while ((c = getopt_long(argc, argv, "o:l:j:fh", options, NULL)) != -1) {
-        switch (c) {
-        case 'o':
-            o->out = optarg;
-            break;
-        case 'l':
-            o->labels = optarg;
-            break;
-        case 'j':
-            if (!cli_parse_count(optarg, 1, 1024, &jobs)) {
-                fprintf(stderr, "xdc index: --jobs %s: not a number from 1 to 1024\n", optarg);
-                return 64;
-            }
-            break;
-        case 'u':
-            o->update = true;
-            break;
-        case 'f':
-            o->force = true;
-            break;
-        case 'J':
-            o->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
-        default:
-            return 64;
-        }
-    }
-    if (optind != argc - 1 || !o->out) {
-        fprintf(stderr, "xdc index: needs one PATH and --out FILE; see xdc index --help\n");
-        return 64;
-    }
+    *o = (struct index_options){.jobs = pool_cpus()};
+    const struct cli_option options[] = {{"out", 'o', .text = &o->out},
+                                         {"labels", 'l', .text = &o->labels},
+                                         {"jobs", 'j', .count32 = &o->jobs, .lo = 1, .hi = 1024},
+                                         {"update", .on = &o->update},
+                                         {"force", 'f', .on = &o->force},
+                                         {"json", .on = &o->json},
+                                         {0}};
+    int status = cli_options("index", help, options, argc, argv);
+    if (status >= 0)
+        return status;
+    if (optind != argc - 1 || !o->out)
+        return cli_usage("index", "needs one PATH and --out FILE");
     if (o->force && o->update)
         return cli_usage("index", "--force and --update contradict each other");
     o->path = argv[optind];
-    o->jobs = (unsigned)jobs;
     return -1;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "lib/clip.h"
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
@@ -123,35 +124,17 @@ static int labels(const char *run, const char *round_text, bool npy, const char 
 
 int cli_labels(int argc, char **argv)
 {
-    static const struct option options[] = {{"round", required_argument, NULL, 'r'},
-                                            {"format", required_argument, NULL, 'f'},
-                                            {"out", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    const char *round = "last", *format = "csv", *out = NULL;
-    int c;
-    while ((c = getopt_long(argc, argv, "r:f:o:h", options, NULL)) != -1) {
-        switch (c) {
-        case 'r':
-            round = optarg;
-            break;
-        case 'f':
-            format = optarg;
-            break;
-        case 'o':
-            out = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
-        default:
-            return cli_usage("labels", "wrong arguments");
-        }
-    }
+    const char *round = "last", *out = NULL;
+    int format = 0;
+    const struct cli_option options[] = {{"round", 'r', .text = &round},
+                                         {"format", 'f', .word = &format, .words = "csv|npy"},
+                                         {"out", 'o', .text = &out},
+                                         {0}};
+    int status = cli_options("labels", help, options, argc, argv);
+    if (status >= 0)
+        return status;
     if (optind + 1 != argc || !out)
         return cli_usage("labels", "needs RUN and --out");
-    if (strcmp(format, "csv") != 0 && strcmp(format, "npy") != 0)
-        return cli_usage("labels", "--format is csv or npy, not %s", format);
     struct err e;
-    return labels(argv[optind], round, strcmp(format, "npy") == 0, out, &e) < 0 ? cli_fail("labels", &e) : 0;
+    return labels(argv[optind], round, format == 1, out, &e) < 0 ? cli_fail("labels", &e) : 0;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "lib/fsutil.h"
 #include "lib/status.h"
 
@@ -86,22 +87,11 @@ static int ask(const char *dir, const char *file, json_t *all)
 
 int cli_status(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     bool json = false;
-    int c;
-    while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-        switch (c) {
-        case 'j':
-            json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 0;
-        default:
-            return cli_usage("status", "wrong arguments");
-        }
-    }
+    const struct cli_option options[] = {{"json", 'j', .on = &json}, {0}};
+    int status = cli_options("status", help, options, argc, argv);
+    if (status >= 0)
+        return status;
     if (optind + 1 != argc)
         return cli_usage("status", "needs RUN");
     char dir[PATH_MAX];

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
+#include "cli/worker_pool.h"
 #include "lib/fsutil.h"
 #include "lib/media/synth.h"
 #include "lib/progress.h"
@@ -65,69 +67,28 @@ struct synth_job {
     struct err error;
 };
 
-static int usage(const char *what)
-{
-    fprintf(stderr, "xdc synth: %s; see xdc synth --help\n", what);
-    return EX_USAGE;
-}
-
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct synth_options *o)
 {
-    static const struct option options[] = {
-        {"out", required_argument, NULL, 'o'},     {"videos", required_argument, NULL, 'n'},
-        {"classes", required_argument, NULL, 'c'}, {"seed", required_argument, NULL, 's'},
-        {"jobs", required_argument, NULL, 'j'},    {"flaws", no_argument, NULL, 'f'},
-        {"force", no_argument, NULL, 'F'},         {"json", no_argument, NULL, 'J'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
-    };
-    uint64_t classes = 8, jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
-    *o = (struct synth_options){.videos = 240};
-    int opt;
-    optind = 0; /* argv may be parsed anew */
-    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (opt) {
-        case 'o':
-            o->dir = optarg;
-            break;
-        case 'n':
-            if (!cli_parse_count(optarg, 1, 99999, &o->videos))
-                return usage("--videos takes a number from 1 to 99999");
-            break;
-        case 'c':
-            if (!cli_parse_count(optarg, 2, SYNTH_CLASSES_MAX, &classes))
-                return usage("--classes takes a number from 2 to 64");
-            break;
-        case 's':
-            if (!cli_parse_count(optarg, 0, UINT64_MAX, &o->seed))
-                return usage("--seed takes a whole number from 0");
-            break;
-        case 'j':
-            if (!cli_parse_count(optarg, 1, JOBS_MAX, &jobs))
-                return usage("--jobs takes a number from 1 to 256");
-            break;
-        case 'f':
-            o->flaws = true;
-            break;
-        case 'F':
-            o->force = true;
-            break;
-        case 'J':
-            o->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return EX_OK;
-        default: /* getopt has named the option */
-            return EX_USAGE;
-        }
-    }
+    unsigned cpus = pool_cpus();
+    *o = (struct synth_options){.videos = 240, .classes = 8, .jobs = cpus < JOBS_MAX ? cpus : JOBS_MAX};
+    const struct cli_option options[] = {
+        {"out", .text = &o->dir},
+        {"videos", .count = &o->videos, .lo = 1, .hi = 99999},
+        {"classes", .count32 = &o->classes, .lo = 2, .hi = SYNTH_CLASSES_MAX},
+        {"seed", .count = &o->seed, .hi = UINT64_MAX},
+        {"jobs", .count32 = &o->jobs, .lo = 1, .hi = JOBS_MAX},
+        {"flaws", .on = &o->flaws},
+        {"force", .on = &o->force},
+        {"json", .on = &o->json},
+        {0}};
+    int status = cli_options("synth", help, options, argc, argv);
+    if (status >= 0)
+        return status;
     if (optind < argc)
-        return usage("it takes no arguments beside its options");
+        return cli_usage("synth", "it takes no arguments beside its options");
     if (!o->dir || !*o->dir)
-        return usage("--out DIR is missing");
-    o->classes = (uint32_t)classes;
-    o->jobs = (uint32_t)(jobs < JOBS_MAX ? jobs : JOBS_MAX);
+        return cli_usage("synth", "--out DIR is missing");
     return -1;
 }
 

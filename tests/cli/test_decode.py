@@ -83,6 +83,8 @@ class Decode(CommandTest):
                               ("--start", "nan"), ("--fps", "x"), ("--resize", "16")):
             r = self.xdc("decode", "good.mp4", "--video-out", "v.npy", option, value, status=64)
             self.assertIn(option, r.stderr)
+        r = self.xdc("decode", "good.mp4", "--video-out", "v.npy", *["--start", "0"] * 17, status=64)
+        self.assertIn("--start 0: must be given 16 times at most", r.stderr)
         self.assertIn("--audio-out", self.xdc("decode", "--help").stdout)
         self.assertEqual([p.name for p in self.dir.glob("*.npy")], [])
 

@@ -61,5 +61,18 @@ class Features(CommandTest):
         r = self.xdc("features", "run", "--round", 1, "--modality", "video", "--out", "f.npy", status=66)
         self.assertIn("round-0001/rank-0 is not sealed yet", r.stderr)
 
+    def test_wrong_arguments(self):
+        """Options of the commands about a run: what one takes is said, and letters are as good as names."""
+        for args, word in ((("labels", "run", "--format", "xml", "--out", "l"), "--format xml: must be one of csv|npy; see xdc labels --help"),
+                           (("labels", "run", "--colour"), "'--colour'"), (("labels", "run", "--out"), "requires an argument"),
+                           (("labels", "run", "-x"), "see xdc labels --help"), (("status",), "needs RUN"),
+                           (("export", "run", "--encoder", "video", "--head", "full", "--out", "f"), "--head full: must be one of none|fc"),
+                           (("export", "--init", "r3d_18", "--width", 3, "--out", "f"), "--width 3: must be a whole number from 4 to 256"),
+                           (("features", "run", "--round", 0, "--out", "f.npy"), "needs RUN")):
+            self.assertIn(word, self.xdc(*args, status=64).stderr)
+        self.shards(0, 10, 10)
+        self.xdc("features", "-r0", "-m", "video", "run", "-of.npy")
+        self.assertTrue((self.dir / "f.npy").exists())
+
 
 main()
