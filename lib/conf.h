@@ -83,7 +83,7 @@ struct conf {
     } heads;
     struct {
         int64_t k, restarts, iterations, init, normalize, pca_dim, scale, threads; /* init: kmeans_start */
-        int64_t memory_mib;
+        int64_t memory_mib, device; /* device: enum net_device */
         double tolerance, interval_s, checkpoint_s;
         char dir[CONF_STRING_MAX];
     } cluster;

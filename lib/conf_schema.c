@@ -144,6 +144,10 @@ const struct conf_key conf_schema[] = {
            "cdc: how each modality is scaled before concatenation"),
     INT("cluster.threads", cluster.threads, 0, 1024, "0", "threads", 0,
         "0: one per CPU; the result is the same"),
+    CHOICE("cluster.device", cluster.device, "cpu|cuda|auto", "auto", 0,
+           "where k-means computes distances; auto: on the first GPU where libtorch finds one; the result is "
+           "the "
+           "same"),
     INT("cluster.memory_mib", cluster.memory_mib, 0, 1 << 30, "0", "MiB", 0,
         "rows above it lie in a file in run.dir while they are clustered; 0: a third of the free memory"),
     REAL("cluster.interval_s", cluster.interval_s, 0.05, 3600, "1", "s", 0,

@@ -371,6 +371,7 @@ static int run_kmeans(struct work *w, uint32_t s, struct source *rows, struct km
         .init = (enum kmeans_start)c->cluster.init,
         .tolerance = c->cluster.tolerance,
         .threads = rows_threads(c->cluster.threads),
+        .device = w->job->device,
         .seed = (uint64_t)c->run.seed,
         .round = w->info->round,
         .source = s,

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
+#include "services/clusterer/nearest_device.h"
 
 struct cluster_job {
     /* inputs */
@@ -15,6 +16,7 @@ struct cluster_job {
     uint64_t run, manifest; /* identities that the dump must have */
     uint32_t round;
     const atomic_bool *stop;
+    struct nearest_device *device; /* NULL: the CPU */
 
     /* progress; any thread */
     _Atomic uint64_t row_passes, row_passes_total;

@@ -117,11 +117,21 @@ static void on_work(uv_work_t *work)
     cluster_job_run(&c->job);
 }
 
+static void say_lost_device(struct clusterer *c)
+{
+    if (!c->device || nearest_device_on(c->device) || c->device_said)
+        return;
+    c->device_said = true;
+    log_warn("%s failed and is used no more: %s; distances are computed on the CPU until the next start",
+             c->device->name, c->device->why.msg);
+}
+
 static void on_worked(uv_work_t *work, int status)
 {
     struct clusterer *c = work->data;
     struct round_entry *entry = rounds_find(&c->rounds, c->job.round);
     c->working = false;
+    say_lost_device(c);
     if (c->stopping || status < 0) {
         uv_stop(&c->loop);
     } else if (entry && c->job.result) {
@@ -143,8 +153,12 @@ static void on_worked(uv_work_t *work, int status)
 
 static void start_job(struct clusterer *c, struct round_entry *entry)
 {
-    c->job = (struct cluster_job){
-        .conf = &c->conf, .run = c->run, .manifest = c->manifest, .round = entry->round, .stop = &c->stop};
+    c->job = (struct cluster_job){.conf = &c->conf,
+                                  .run = c->run,
+                                  .manifest = c->manifest,
+                                  .round = entry->round,
+                                  .stop = &c->stop,
+                                  .device = c->device};
     c->work.data = c;
     c->job_start_s = progress_now_s();
     c->working = uv_queue_work(&c->loop, &c->work, on_work, on_worked) == 0;
@@ -356,9 +370,9 @@ static int read_identities(struct clusterer *c, struct err *e)
     return fs_mkdirs(c->conf.run.dir, e);
 }
 
-int clusterer_open(struct clusterer *c, const struct conf *conf, struct err *e)
+int clusterer_open(struct clusterer *c, const struct conf *conf, struct nearest_device *device, struct err *e)
 {
-    *c = (struct clusterer){.conf = *conf, .lock_fd = -1};
+    *c = (struct clusterer){.conf = *conf, .lock_fd = -1, .device = device};
     int rc = read_identities(c, e);
     if (rc == 0)
         rc = wire_context_create(&c->wires, e);

@@ -30,6 +30,8 @@ struct clusterer {
     json_t *last;    /* owned: quality of the last table, or NULL */
     uint64_t tables; /* made by this process */
     int lock_fd;
+    struct nearest_device *device; /* a loan, or NULL: the CPU */
+    bool device_said;              /* that it is lost */
     bool pulls;  /* cluster.dir: conf.run.dir is then that directory, and dumps come over the edge */
     bool active; /* holds the lock */
     bool standby_said;
@@ -43,8 +45,9 @@ struct clusterer {
 };
 
 /* Reads the manifest's identity, makes the run's directory, opens the loop. On failure all is closed again.
- */
-int clusterer_open(struct clusterer *c, const struct conf *conf, struct err *e) WARN_UNUSED;
+ * device: a loan until clusterer_close, or NULL: k-means computes on the CPU. */
+int clusterer_open(struct clusterer *c, const struct conf *conf, struct nearest_device *device,
+                   struct err *e) WARN_UNUSED;
 /* Runs the loop until stopped; 0, or what made going on impossible. */
 int clusterer_run(struct clusterer *c, struct err *e) WARN_UNUSED;
 /* After run. Where a job did not end in time (abandoned) its memory is left to the process's end. */

@@ -28,15 +28,16 @@ json_t *clusterer_status(void *clusterer)
             json_object_set_new(failed, round, json_string(c->rounds.entry[i].detail));
         }
     json_t *j =
-        json_pack("{s:s, s:i, s:s, s:o, s:s?, s:f, s:I, s:f, s:o, s:O?, s:o, s:{s:o, s:o}}", "daemon",
+        json_pack("{s:s, s:i, s:s, s:s, s:o, s:s?, s:f, s:I, s:f, s:o, s:O?, s:o, s:{s:o, s:o}}", "daemon",
                   "clusterer", "pid", (int)getpid(), "state",
                   c->working  ? "working"
                   : c->active ? "idle"
                               : "standby",
-                  "round", c->working ? json_integer((json_int_t)c->job.round) : json_null(), "source",
-                  source, "done", clusterer_done(c), "tables", (json_int_t)c->tables, "rows_per_s", rate,
-                  "failed", failed, "last", c->last, "pull", features_pull_status(&c->features.pull), "wire",
-                  "features", wire_json(c->features.links[0].wire), "labels", wire_json(c->labels.wire));
+                  "device", nearest_device_on(c->device) ? c->device->name : "cpu", "round",
+                  c->working ? json_integer((json_int_t)c->job.round) : json_null(), "source", source, "done",
+                  clusterer_done(c), "tables", (json_int_t)c->tables, "rows_per_s", rate, "failed", failed,
+                  "last", c->last, "pull", features_pull_status(&c->features.pull), "wire", "features",
+                  wire_json(c->features.links[0].wire), "labels", wire_json(c->labels.wire));
     return j;
 }
 

@@ -16,7 +16,7 @@
 /* Rows of a chunk: whole groups of every kernel; packed, they take half of a second-level cache at 512
  * columns. */
 #define CHUNK 252
-#define CHUNK_MAX 4096
+#define CHUNK_MAX NEAREST_DEVICE_ROWS
 /* The objective is made of sums over clusters unless so much of it cancels. */
 #define CANCELLED 1e-4
 /* What pays for rounding in f32. */
@@ -127,7 +127,7 @@ static int lloyd_init(struct lloyd *l, struct feed *f, const struct kmeans_optio
     *l = (struct lloyd){.feed = f, .n = f->n, .d = f->d, .k = o->k, .o = o};
     size_t cells = (size_t)l->k * l->d;
     l->checks = rows_chunks(l->n, FEED_STEP);
-    l->chunk = o->block_rows ? o->block_rows : CHUNK;
+    l->chunk = o->block_rows ? o->block_rows : nearest_device_on(o->device) ? CHUNK_MAX : CHUNK;
     l->chunk = l->chunk > CHUNK_MAX ? CHUNK_MAX : l->chunk;
     l->centroids = malloc(cells * sizeof *l->centroids);
     l->before = malloc(cells * sizeof *l->before);
@@ -182,7 +182,10 @@ static void assign_chunk(void *arg, const float *x, uint64_t first, size_t rows,
     uint32_t pick[CHUNK_MAX], old[CHUNK_MAX], now[CHUNK_MAX];
     float upper[CHUNK_MAX], lower[CHUNK_MAX];
     size_t count = pick_rows(l, first, rows, pick);
-    if (count > 0)
+    if (count > 0 && nearest_device_on(l->o->device))
+        nearest_device_rows(l->o->device, worker, &l->nearest, x, pick, count, l->norms + first,
+                            &l->scratch[worker], now, upper, lower);
+    else if (count > 0)
         nearest_rows(&l->nearest, x, pick, count, l->norms + first, &l->scratch[worker], now, upper, lower);
     for (size_t i = 0; i < count; i++) {
         uint64_t at = first + pick[i];
@@ -251,6 +254,7 @@ static int lloyd_assign(struct lloyd *l, struct err *e)
     if (l->bounded)
         measure_drift(l);
     nearest_pack(&l->nearest, l->centroids);
+    nearest_device_pack(l->o->device, &l->nearest);
     atomic_store(&l->moved, 0);
     int rc = feed_run(l->feed, l->o->threads, l->o->stop, l->chunk, assign_chunk, l, e);
     nearest_weigh(&l->nearest, l->scratch, l->o->threads);

@@ -11,6 +11,7 @@
 #include "lib/rng.h"
 #include "services/clusterer/feed.h"
 #include "services/clusterer/nearest.h"
+#include "services/clusterer/nearest_device.h"
 
 /* Rows of which k-means++ chooses the first centroids: all, or a seeded sample of this many when there are
  * more. */
@@ -36,6 +37,7 @@ struct kmeans_options {
     double checkpoint_s; /* between iterations it is written when it is so old; gone after success */
     uint32_t block_rows, block_columns; /* shape of what is worked on at a time; 0: the fastest. For tests */
     enum nearest_first first;           /* for tests: labels are the same */
+    struct nearest_device *device;      /* NULL, or where distances are computed: labels are the same */
     const atomic_bool *stop;            /* may be NULL; abandons within milliseconds */
     _Atomic uint64_t *row_passes;       /* may be NULL; counts rows assigned */
     _Atomic uint64_t *init_ns;          /* may be NULL; adds up the time that choosing first centroids took */
@@ -61,8 +63,8 @@ int kmeans_run_feed(struct feed *f, const struct kmeans_options *o, struct kmean
 void kmeans_result_close(struct kmeans_result *r);
 
 /* labels [n]: for every row of x [n, d] the nearest of the k centroids, the lowest of equal ones; as for the
- * rows of kmeans_run. Uses only k, threads, stop and row_passes of the options. XDC_EFORMAT, XDC_ESTOPPED or
- * -ENOMEM. */
+ * rows of kmeans_run. Uses only k, threads, device, stop and row_passes of the options. XDC_EFORMAT,
+ * XDC_ESTOPPED or -ENOMEM. */
 int kmeans_nearest(const float *x, uint64_t n, uint32_t d, const struct kmeans_options *o,
                    const float *centroids, uint32_t *labels, struct err *e) WARN_UNUSED;
 /* The same of the rows of a feed; also what its reader returned. */

@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include "lib/daemon.h"
 #include "lib/log.h"
+#include "services/clusterer/assign_device.h"
 #include "services/clusterer/clusterer.h"
 
 static const char help[] =
@@ -23,15 +24,21 @@ int main(int argc, char **argv)
     int status = daemon_begin(&d, "xdc-clusterer", help, argc, argv);
     if (status >= 0)
         return status;
+    struct nearest_device *device;
     struct clusterer *c = calloc(1, sizeof *c);
-    int rc = c ? clusterer_open(c, &d.conf, &e) : err_set(&e, -12, "no memory");
+    int rc = c ? assign_device_open(&d.conf, &device, &e) : err_set(&e, -12, "no memory");
+    if (rc == 0)
+        rc = clusterer_open(c, &d.conf, device, &e);
     if (rc < 0) {
         log_error("%s", e.msg);
+        assign_device_close();
         free(c);
         return err_exit_status(rc);
     }
     rc = daemon_signals(&d, &c->loop, clusterer_stop, NULL, c, &e);
     if (rc == 0) {
+        if (device)
+            log_info("distances are computed on %s", device->name);
         daemon_ready("clustering");
         rc = clusterer_run(c, &e);
     }
@@ -43,6 +50,7 @@ int main(int argc, char **argv)
     }
     daemon_end(&d);
     clusterer_close(c);
+    assign_device_close();
     free(c);
     return err_exit_status(rc);
 }

@@ -34,7 +34,7 @@ static inline void run_daemon(struct fixture *f, uint32_t round, struct outcome 
     *out = (struct outcome){.clusterer = calloc(1, sizeof(struct clusterer)), .round = round};
     assert_int_equal(setenv("RUNTIME_DIRECTORY", f->dir, 1), 0);
     f->conf.cluster.interval_s = 0.05;
-    if (clusterer_open(out->clusterer, &f->conf, &e))
+    if (clusterer_open(out->clusterer, &f->conf, NULL, &e))
         fail_msg("%s", e.msg);
     uv_timer_init(&out->clusterer->loop, &out->timer);
     out->timer.data = out;

@@ -155,7 +155,7 @@ static struct clusterer *open_clusterer(char *dir)
     struct err e = {0};
     struct clusterer *c = calloc(1, sizeof *c);
     assert_int_equal(conf_load(NULL, sets, 4, NULL, NULL, &conf, &e), 0);
-    if (clusterer_open(c, &conf, &e))
+    if (clusterer_open(c, &conf, NULL, &e))
         fail_msg("%s", e.msg);
     return c;
 }

@@ -246,7 +246,7 @@ static void open_end(struct end *t, struct fixture *f)
     snprintf(conf.run.dir, sizeof conf.run.dir, "/nowhere/at/all");
     conf.cluster.interval_s = 0.05;
     conf.limits.disk_reserve_mib = t->full ? INT64_C(1) << 40 : 0;
-    if (clusterer_open(t->c, &conf, &e) < 0)
+    if (clusterer_open(t->c, &conf, NULL, &e) < 0)
         fail_msg("%s", e.msg);
     assert_int_equal(feature_store_open(t->dir, &t->origin, NULL), 0);
     assert_int_equal(wire_context_create(&t->wires, NULL), 0);
@@ -420,7 +420,7 @@ static void needs_endpoints(void **state)
     struct clusterer *c = calloc(1, sizeof *c);
     struct err e = {0};
     snprintf(conf.cluster.dir, sizeof conf.cluster.dir, "%s/elsewhere", f->dir);
-    assert_int_equal(clusterer_open(c, &conf, &e), XDC_ECONF);
+    assert_int_equal(clusterer_open(c, &conf, NULL, &e), XDC_ECONF);
     assert_non_null(strstr(e.msg, "endpoints.features"));
     free(c);
 }
