@@ -9,8 +9,6 @@
 #include "lib/err.h"
 #include "lib/feature_record.h"
 
-#define FEATURE_BITMAP_BYTES (FEATURE_BLOCK_ROWS / 8)
-
 struct feature_progress {
     int fd;        /* owned */
     uint64_t size; /* of what counts */
@@ -35,8 +33,8 @@ struct feature_entry {
     struct feature_mark mark;
 };
 
-/* Opens the file of the dump that `begun` describes (its valids and hashes are 0); one of another is emptied.
- */
+/* Opens the file of the dump that `begun` describes (its valids and hashes are 0, but for a copy); one of
+ * another is emptied. */
 int feature_progress_open(struct feature_progress *p, const char *path, const struct feature_record *begun,
                           struct err *e) WARN_UNUSED;
 /* Safe on one with fd -1. */

@@ -1,6 +1,6 @@
 /* feature_record: what a sealed dump says of itself, as the bytes under key 0 of its database "meta"
- * (docs/formats.md), and what an unsealed one is begun with. Used by feature_store alone. Pure; any thread;
- * owns nothing. `dir` names the dump in sentences. */
+ * (docs/formats.md), and what an unsealed one is begun with. Used by feature_store, and by the ends of the
+ * edge features, over which it travels. Pure; any thread; owns nothing. `dir` names the dump in sentences. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

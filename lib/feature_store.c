@@ -58,6 +58,14 @@ uint64_t feature_count_bits(const uint8_t *bits, uint64_t bytes)
     return sum;
 }
 
+void feature_hash_block(XXH3_state_t *hash, uint64_t block, const uint8_t *bits, const void *values,
+                        size_t bytes)
+{
+    XXH3_64bits_update(hash, &block, sizeof block);
+    XXH3_64bits_update(hash, bits, FEATURE_BITMAP_BYTES);
+    XXH3_64bits_update(hash, values, bytes);
+}
+
 static int open_databases(struct feature_store *s, struct err *e)
 {
     int rc = 0;
@@ -114,7 +122,11 @@ static int read_record(struct feature_store *s, unsigned meta_db, struct err *e)
     int rc = store_get(&s->store, meta_db, 0, &value, &size, e);
     if (rc == -ENOENT)
         return err_set(e, XDC_EFORMAT, "%s: has no record of itself", s->dir);
-    return rc == 0 ? feature_record_parse(s->dir, value, size, &s->info, e) : rc;
+    if (rc == 0)
+        rc = feature_record_parse(s->dir, value, size, &s->info, e);
+    if (rc == 0)
+        memcpy(&s->record, value, sizeof s->record);
+    return rc;
 }
 
 static int load(struct feature_store *s, const char *dir, struct err *e)
@@ -168,6 +180,17 @@ void feature_store_close(struct feature_store *s)
 const struct feature_info *feature_store_info(const struct feature_store *s)
 {
     return &s->info;
+}
+
+const struct feature_record *feature_store_record(const struct feature_store *s)
+{
+    return &s->record;
+}
+
+bool feature_store_is_current(const struct feature_store *s)
+{
+    char path[PATH_MAX];
+    return fs_path(path, NULL, "%s/data.mdb", s->dir) == 0 && store_is_at(&s->store, path);
 }
 
 bool feature_store_has(const struct feature_store *s, uint32_t encoder, uint64_t row)
@@ -256,9 +279,8 @@ static int hash_encoder(const struct feature_store *s, uint32_t encoder, uint64_
         rc = get_block(s, encoder, b, &values, e);
         if (rc < 0 || !values)
             continue;
-        XXH3_64bits_update(h, &b, sizeof b);
-        XXH3_64bits_update(h, s->reader[encoder].valid + b * FEATURE_BITMAP_BYTES, FEATURE_BITMAP_BYTES);
-        XXH3_64bits_update(h, values, feature_block_bytes(&s->info, encoder, b));
+        feature_hash_block(h, b, s->reader[encoder].valid + b * FEATURE_BITMAP_BYTES, values,
+                           feature_block_bytes(&s->info, encoder, b));
         stored++;
     }
     *out = XXH3_64bits_digest(h);

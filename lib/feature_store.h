@@ -1,8 +1,9 @@
 /* feature_store: the features of one round and rank, in LMDB: one named database per encoder, blocks of 1024
- * rows. Used by trainer/features_out (writer) and feature_dump, which reads the shards of all ranks as one.
- * One thread at a time per handle. Written as <dir>.tmp, where an interrupted writer goes on; sealed, synced,
- * renamed; never modified after. Rows in clip order: row = clip id, in [first, first + rows); absent rows are
- * zero and in place, a bitmap per encoder says which rows are there. Layout: docs/formats.md. */
+ * rows. Used by trainer/features_out (writer), feature_dump, which reads the shards of all ranks as one, and
+ * feature_copy, which makes replicas. One thread at a time per handle. Written as <dir>.tmp, where an
+ * interrupted writer goes on; sealed, synced, renamed; never modified after. Rows in clip order: row = clip
+ * id, in [first, first + rows); absent rows are zero and in place, a bitmap per encoder says which rows are
+ * there. Layout: docs/formats.md. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include "lib/err.h"
 
 #define FEATURE_BLOCK_ROWS 1024
+#define FEATURE_BITMAP_BYTES (FEATURE_BLOCK_ROWS / 8)
 #define FEATURE_ENCODERS_MAX 32
 #define FEATURE_RANKS_MAX 1024
 
@@ -37,6 +39,7 @@ struct feature_info {
 };
 
 struct feature_store;
+struct feature_record;
 
 /* Why a row is absent: kept with an unsealed dump for the writer that goes on with it. */
 struct feature_note {
@@ -61,6 +64,11 @@ struct feature_block {
  * `info` makes no dump: rank >= ranks, or rows outside of [0, total). */
 int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out,
                          struct err *e) WARN_UNUSED;
+/* As create, for a copy of the sealed dump that `record` is of: an unfinished copy of any other, or a dump
+ * that was begun with the same fields, is replaced, and sealing gives exactly this record or XDC_EFORMAT. Its
+ * feature_store_info counts no rows and has no hash before that. XDC_EFORMAT: no such record. */
+int feature_store_create_copy(const char *dir, const struct feature_record *record,
+                              struct feature_store **out, struct err *e) WARN_UNUSED;
 /* Free MiB that writing leaves in the file system; 0 after create. */
 void feature_store_reserve(struct feature_store *s, uint64_t mib);
 /* The first row that an encoder may lack: those before it are in the dump, as far as they will ever be. */
@@ -75,9 +83,18 @@ uint64_t feature_store_notes(const struct feature_store *s, const struct feature
  * be made again. */
 int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, const float *values,
                       struct err *e) WARN_UNUSED;
+/* Puts the rows of a whole block as they are stored, in place of feature_store_put of each: `present` is its
+ * bitmap [FEATURE_BITMAP_BYTES], `values` [rows, dim] of the dump's dtype, feature_block_bytes long, absent
+ * rows zero; both are copied and the values not looked at. Blocks of one encoder ascend, those without any
+ * row are left out, those before feature_store_missing passed over. The block is written now, or, while there
+ * is no room for it, at the next call. Failures are those of put, -ENOSPC where the block before still has no
+ * room, and XDC_EFORMAT: the bitmap is empty or names rows beyond the last. */
+int feature_store_put_block(struct feature_store *s, uint32_t encoder, uint64_t block, const uint8_t *present,
+                            const void *values, struct err *e) WARN_UNUSED;
 /* Keeps a note, as durable as the rows that are put after it. -ENOSPC as put. */
 int feature_store_note(struct feature_store *s, uint64_t row, uint32_t reason, struct err *e) WARN_UNUSED;
-/* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. -ENOSPC as put. */
+/* Fills up to `rows`, hashes, syncs, renames to <dir>. The handle can then only be closed. -ENOSPC as put;
+ * XDC_EFORMAT: a copy is not what was sealed, and <dir>.tmp stays. */
 int feature_store_seal(struct feature_store *s, uint64_t *out_hash, struct err *e) WARN_UNUSED;
 
 /* Reading. */
@@ -90,6 +107,10 @@ int feature_store_open(const char *dir, struct feature_store **out, struct err *
 void feature_store_close(struct feature_store *s);
 
 const struct feature_info *feature_store_info(const struct feature_store *s);
+/* The record of a dump that is open for reading (docs/formats.md); a loan until close. */
+const struct feature_record *feature_store_record(const struct feature_store *s);
+/* Whether the directory still holds this dump: another process may have removed or replaced it. */
+bool feature_store_is_current(const struct feature_store *s);
 bool feature_store_has(const struct feature_store *s, uint32_t encoder, uint64_t row);
 /* Rows [first, first + n) as f32 [n, dim]; absent rows are zero. */
 int feature_store_read(struct feature_store *s, uint32_t encoder, uint64_t first, uint64_t n, float *out,
@@ -100,6 +121,9 @@ int feature_store_block(const struct feature_store *s, uint32_t encoder, uint64_
 /* Recomputes the hash over everything stored; XDC_EFORMAT when it is not the sealed one. */
 int feature_store_verify(struct feature_store *s, struct err *e) WARN_UNUSED;
 
+uint64_t feature_block_count(const struct feature_info *info);
+/* Bytes of the values of a block; the last one has only the rows that there are. */
+size_t feature_block_bytes(const struct feature_info *info, uint32_t encoder, uint64_t block);
 size_t feature_value_bytes(enum feature_dtype dtype);
 /* n stored values as f32; exact. */
 void feature_values_to_float(enum feature_dtype dtype, const void *in, float *out, size_t n);

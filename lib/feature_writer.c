@@ -21,17 +21,19 @@ struct encoder {
     uint8_t *block; /* in them, its values up to its last row */
     uint8_t present[FEATURE_BITMAP_BYTES];
     uint64_t index;     /* of that block */
+    uint64_t filled;    /* its rows up to the last one that is there; 0: none is */
     uint64_t next_row;  /* the first row that may come, counted from the shard's first */
     uint64_t kept;      /* rows below are from an earlier process */
-    bool dirty;         /* the block has a row */
-    bool stored;        /* it is in the file, but not yet in the progress */
+    bool stored;        /* the block is in the file, but not yet in the progress */
     XXH3_state_t *hash; /* owned */
 };
 
 struct feature_writer {
     struct store_file file;
     struct feature_progress progress;
-    struct feature_note *notes; /* owned: of an earlier process */
+    struct feature_record begun; /* as the progress begins */
+    bool is_copy;                /* and what is sealed must be it */
+    struct feature_note *notes;  /* owned: of an earlier process */
     uint64_t n_notes, notes_capacity, reserve_mib;
     double synced_s;
     unsigned meta_db;
@@ -82,14 +84,6 @@ static int open_encoders(struct feature_store *s, struct err *e)
     return rc;
 }
 
-static void hash_block(XXH3_state_t *hash, uint64_t index, const uint8_t *present, const void *values,
-                       size_t bytes)
-{
-    XXH3_64bits_update(hash, &index, sizeof index);
-    XXH3_64bits_update(hash, present, FEATURE_BITMAP_BYTES);
-    XXH3_64bits_update(hash, values, bytes);
-}
-
 static int keep_note(struct feature_writer *w, struct feature_note note, struct err *e)
 {
     if (w->n_notes == w->notes_capacity) {
@@ -120,7 +114,7 @@ static int adopt_block(struct feature_store *s, const struct feature_mark *mark,
     if (!hash)
         return err_sys(e, ENOMEM, "go on with %s", s->dir);
     XXH3_copyState(hash, enc->hash);
-    hash_block(hash, mark->block, mark->valid, enc->block, bytes);
+    feature_hash_block(hash, mark->block, mark->valid, enc->block, bytes);
     bool same = XXH3_64bits_digest(hash) == mark->hash;
     if (same) {
         XXH3_copyState(enc->hash, hash);
@@ -152,12 +146,16 @@ static int go_on(struct feature_store *s, struct err *e)
     return rc < 0 ? rc : store_file_cut(&w->file, e);
 }
 
-static int start_writer(struct feature_store *s, struct err *e)
+/* `sealed`: the record of what is copied, or NULL. */
+static int start_writer(struct feature_store *s, const struct feature_record *sealed, struct err *e)
 {
     char tmp[PATH_MAX], data[PATH_MAX], progress[PATH_MAX];
     struct feature_writer *w = s->writer;
-    struct feature_record begun;
-    feature_record_fill(&s->info, (const uint64_t[FEATURE_ENCODERS_MAX]){0}, &begun);
+    w->is_copy = sealed != NULL;
+    if (sealed)
+        w->begun = *sealed;
+    else
+        feature_record_fill(&s->info, (const uint64_t[FEATURE_ENCODERS_MAX]){0}, &w->begun);
     int rc = path_in_tmp(s, "", tmp, e);
     if (rc == 0)
         rc = path_in_tmp(s, "data.mdb", data, e);
@@ -166,7 +164,7 @@ static int start_writer(struct feature_store *s, struct err *e)
     if (rc == 0)
         rc = fs_mkdirs(tmp, e);
     if (rc == 0)
-        rc = feature_progress_open(&w->progress, progress, &begun, e);
+        rc = feature_progress_open(&w->progress, progress, &w->begun, e);
     if (rc == 0)
         rc = store_file_open(&w->file, data, e);
     if (rc == 0)
@@ -175,13 +173,10 @@ static int start_writer(struct feature_store *s, struct err *e)
     return rc < 0 ? rc : go_on(s, e);
 }
 
-int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out,
-                         struct err *e)
+static int create(const char *dir, const struct feature_info *info, const struct feature_record *sealed,
+                  struct feature_store **out, struct err *e)
 {
     struct stat st;
-    int rc = feature_info_check(dir, info, -EINVAL, e);
-    if (rc < 0)
-        return rc;
     if (lstat(dir, &st) == 0)
         return err_sys(e, EEXIST, "create %s", dir);
     struct feature_store *s = calloc(1, sizeof *s);
@@ -195,13 +190,28 @@ int feature_store_create(const char *dir, const struct feature_info *info, struc
     s->writer = calloc(1, sizeof *s->writer);
     if (s->writer)
         s->writer->file.fd = s->writer->progress.fd = -1;
-    rc = s->dir && s->writer ? start_writer(s, e) : err_sys(e, ENOMEM, "create %s", dir);
+    int rc = s->dir && s->writer ? start_writer(s, sealed, e) : err_sys(e, ENOMEM, "create %s", dir);
     if (rc < 0) {
         feature_store_close(s);
         return rc;
     }
     *out = s;
     return 0;
+}
+
+int feature_store_create(const char *dir, const struct feature_info *info, struct feature_store **out,
+                         struct err *e)
+{
+    int rc = feature_info_check(dir, info, -EINVAL, e);
+    return rc < 0 ? rc : create(dir, info, NULL, out, e);
+}
+
+int feature_store_create_copy(const char *dir, const struct feature_record *record,
+                              struct feature_store **out, struct err *e)
+{
+    struct feature_info info;
+    int rc = feature_record_parse(dir, record, sizeof *record, &info, e);
+    return rc < 0 ? rc : create(dir, &info, record, out, e);
 }
 
 void feature_store_reserve(struct feature_store *s, uint64_t mib)
@@ -239,13 +249,12 @@ static int sync_if_due(struct feature_writer *w, struct err *e)
     return rc < 0 ? rc : feature_progress_sync(&w->progress, e);
 }
 
-/* Zeros in the place of the rows from the last one of the block, if it has any, up to `end`. */
+/* Zeros in the place of the rows from the last one of the block up to `end`. */
 static void fill_gap(const struct feature_store *s, uint32_t encoder, uint64_t end)
 {
     const struct encoder *enc = &s->writer->encoder[encoder];
     size_t row = s->info.encoder[encoder].dim * feature_value_bytes(s->info.dtype);
-    uint64_t from = enc->dirty ? enc->next_row - enc->index * FEATURE_BLOCK_ROWS : 0;
-    memset(enc->block + from * row, 0, (end - from) * row);
+    memset(enc->block + enc->filled * row, 0, (end - enc->filled) * row);
 }
 
 /* Stores the block that an encoder has filled, if it has a row, and makes it empty. After -ENOSPC it may be
@@ -254,7 +263,7 @@ static int flush_block(struct feature_store *s, uint32_t encoder, struct err *e)
 {
     struct feature_writer *w = s->writer;
     struct encoder *enc = &w->encoder[encoder];
-    if (!enc->dirty)
+    if (!enc->filled)
         return 0;
     size_t bytes = feature_block_bytes(&s->info, encoder, enc->index);
     uint64_t page = w->file.pages;
@@ -267,7 +276,7 @@ static int flush_block(struct feature_store *s, uint32_t encoder, struct err *e)
         if (rc < 0)
             return rc;
         store_file_hurry(&w->file, page);
-        hash_block(enc->hash, enc->index, enc->present, enc->block, bytes);
+        feature_hash_block(enc->hash, enc->index, enc->present, enc->block, bytes);
         enc->stored = true;
     }
     struct feature_mark mark = {.encoder = encoder, .block = enc->index};
@@ -280,7 +289,8 @@ static int flush_block(struct feature_store *s, uint32_t encoder, struct err *e)
         return rc;
     s->info.encoder[encoder].valid += feature_count_bits(enc->present, FEATURE_BITMAP_BYTES);
     memset(enc->present, 0, sizeof enc->present);
-    enc->dirty = enc->stored = false;
+    enc->filled = 0;
+    enc->stored = false;
     return sync_if_due(w, e);
 }
 
@@ -339,9 +349,46 @@ int feature_store_put(struct feature_store *s, uint32_t encoder, uint64_t row, c
         return rc;
     enc->present[at / 8] = (uint8_t)(enc->present[at / 8] | 1u << at % 8);
     enc->index = own / FEATURE_BLOCK_ROWS;
+    enc->filled = at + 1;
     enc->next_row = own + 1;
-    enc->dirty = true;
     return 0;
+}
+
+/* Whether a bitmap names rows, and none but the `rows` that there are. */
+static bool fits(const uint8_t *present, uint64_t rows)
+{
+    uint64_t there = 0;
+    for (uint64_t i = 0; i < rows; i++)
+        there += present[i / 8] >> i % 8 & 1;
+    return there > 0 && there == feature_count_bits(present, FEATURE_BITMAP_BYTES);
+}
+
+int feature_store_put_block(struct feature_store *s, uint32_t encoder, uint64_t block, const uint8_t *present,
+                            const void *values, struct err *e)
+{
+    if (block >= feature_block_count(&s->info)) /* before it is multiplied */
+        return err_set(e, -EINVAL, "%s: there is no block %llu", s->dir, (unsigned long long)block);
+    uint64_t own = block * FEATURE_BLOCK_ROWS, rows = feature_block_rows(&s->info, block);
+    int rc = check_place(s, encoder, s->info.first + own, e);
+    if (rc < 0)
+        return rc;
+    if (!fits(present, rows))
+        return err_set(e, XDC_EFORMAT,
+                       "%s: block %llu of %s has a bitmap of no row or of rows beyond its end", s->dir,
+                       (unsigned long long)block, s->info.encoder[encoder].name);
+    struct encoder *enc = &s->writer->encoder[encoder];
+    if (own < enc->kept)
+        return 0;
+    rc = flush_block(s, encoder, e);
+    if (rc < 0)
+        return rc;
+    memcpy(enc->block, values, feature_block_bytes(&s->info, encoder, block));
+    memcpy(enc->present, present, sizeof enc->present);
+    enc->index = block;
+    enc->filled = rows;
+    enc->next_row = own + rows;
+    rc = flush_block(s, encoder, e);
+    return rc == -ENOSPC && enc->filled ? 0 : rc; /* it waits for the next call */
 }
 
 int feature_store_note(struct feature_store *s, uint64_t row, uint32_t reason, struct err *e)
@@ -361,6 +408,8 @@ static int write_record(struct feature_store *s, struct err *e)
     for (uint32_t i = 0; i < s->info.encoders; i++)
         hashes[i] = XXH3_64bits_digest(w->encoder[i].hash);
     feature_record_fill(&s->info, hashes, &r);
+    if (w->is_copy && r.hash != w->begun.hash)
+        return err_set(e, XDC_EFORMAT, "%s: the features are not those that were sealed", s->dir);
     s->info.hash = r.hash;
     int rc = store_file_put(&w->file, w->meta_db, 0, &r, sizeof r, e);
     w->recorded = rc == 0;

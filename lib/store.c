@@ -119,22 +119,6 @@ out:
     return rc;
 }
 
-int store_resume(struct store *s, const char *path, uint64_t map_bytes, struct err *e)
-{
-    memset(s, 0, sizeof *s);
-    if (access(path, R_OK | W_OK) < 0)
-        return err_sys(e, errno, "go on with %s", path);
-    int rc = env_create(s, path, map_bytes, e);
-    if (rc == 0)
-        rc = translate(s, mdb_env_open(s->env, path, ENV_FLAGS | MDB_NOSYNC | MDB_NOMETASYNC, 0666), "open",
-                       e);
-    if (rc == 0)
-        rc = translate(s, mdb_txn_begin(s->env, NULL, 0, &s->txn), "begin", e);
-    if (rc < 0)
-        store_close(s);
-    return rc;
-}
-
 int store_open(struct store *s, const char *path, uint64_t check_bytes, struct err *e)
 {
     memset(s, 0, sizeof *s);

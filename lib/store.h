@@ -28,9 +28,6 @@ struct store {
 /* A new file at `path`; one that is there is replaced. The map starts at map_bytes. A write transaction is
  * begun. */
 int store_create(struct store *s, const char *path, uint64_t map_bytes, struct err *e) WARN_UNUSED;
-/* Goes on with a file that store_create began and nobody sealed: what was committed is there. Only for a file
- * whose writer was killed while the system went on: nothing was synced. -ENOENT: no file. */
-int store_resume(struct store *s, const char *path, uint64_t map_bytes, struct err *e) WARN_UNUSED;
 /* Opens a sealed file read-only and begins a read transaction. The seal is checked before LMDB sees a byte:
  * always the file's size, and the hash of its structure unless the file is larger than check_bytes. -ENOENT:
  * no file. */
@@ -54,5 +51,5 @@ int store_commit(struct store *s, uint64_t headroom, struct err *e) WARN_UNUSED;
 int store_seal(struct store *s, struct err *e) WARN_UNUSED;
 /* XDC_EFORMAT when the structure is not the sealed one. */
 int store_check(const struct store *s, struct err *e) WARN_UNUSED;
-/* Whether `path` is still the file that this writer created: another process may have replaced it. */
+/* Whether `path` is still the file that was created or opened: another process may have replaced it. */
 bool store_is_at(const struct store *s, const char *path);

@@ -88,7 +88,7 @@ static int ask(struct features_pull *p, Xdc__DumpPart part, uint32_t encoder, ui
 
 static uint32_t window_of(const struct feature_info *info, uint32_t encoder)
 {
-    uint64_t n = WINDOW_BYTES / (feature_copy_block_bytes(info, encoder, 0) + 1);
+    uint64_t n = WINDOW_BYTES / (feature_block_bytes(info, encoder, 0) + 1);
     return n == 0 ? 1 : n > WINDOW_BLOCKS ? WINDOW_BLOCKS : (uint32_t)n;
 }
 
@@ -100,7 +100,7 @@ static void request(struct features_pull *p)
     int rc = 0;
     if (p->state == PULL_BLOCKS && feature_replica_next(p->replica.copy, &encoder, &block)) {
         uint64_t count = window_of(&p->replica.info, encoder);
-        uint64_t left = feature_copy_blocks(&p->replica.info) - block;
+        uint64_t left = feature_block_count(&p->replica.info) - block;
         count = count < left ? count : left;
         p->window_end = block + count;
         rc = ask(p, XDC__DUMP_PART__DUMP_BLOCKS, encoder, block, (uint32_t)count);
@@ -276,13 +276,13 @@ static void drop_strangers(struct features_pull *p, const struct feature_info *f
         if (i == fresh->rank ||
             (n->known && n->info.round == fresh->round && n->info.weights == fresh->weights))
             continue;
-        struct feature_origin *o;
+        struct feature_store *s;
         if (fs_path(dir, &e, "%s/features/round-%04u/rank-%u", p->clusterer->conf.run.dir, fresh->round, i) <
                 0 ||
-            feature_origin_open(dir, &o, NULL) < 0)
+            feature_store_open(dir, &s, NULL) < 0)
             continue;
-        bool stranger = feature_origin_info(o)->weights != fresh->weights;
-        feature_origin_close(o);
+        bool stranger = feature_store_info(s)->weights != fresh->weights;
+        feature_store_close(s);
         if (stranger && fs_remove_tree(dir, &e) < 0)
             log_warn("%s", e.msg);
     }
@@ -339,7 +339,7 @@ static void take_block(struct features_pull *p, const Xdc__DumpBlock *m, const s
 {
     struct feature_raw b = {0};
     struct err e = {0};
-    if (n_raw == 2 && raw[0].size == FEATURE_RAW_BITMAP && raw[1].size > 0)
+    if (n_raw == 2 && raw[0].size == FEATURE_BITMAP_BYTES && raw[1].size > 0)
         b = (struct feature_raw){.present = raw[0].data, .values = raw[1].data, .size = raw[1].size};
     else if (n_raw != 0) {
         refuse_frame(p, "a block of features came with a bitmap or values of no size");
@@ -359,7 +359,7 @@ static void take_block(struct features_pull *p, const Xdc__DumpBlock *m, const s
         p->wrong_in_row = 0;
         p->blocks++;
         p->bytes += b.size;
-        if (m->block + 1 >= p->window_end || m->block + 1 == feature_copy_blocks(&p->replica.info))
+        if (m->block + 1 >= p->window_end || m->block + 1 == feature_block_count(&p->replica.info))
             go_on(p);
     }
 }
@@ -514,7 +514,7 @@ json_t *features_pull_status(const struct features_pull *p)
                      "round", (int)info->round, "rank", (int)p->rank, "done",
                      (json_int_t)(copy ? feature_replica_done(copy) : 0), "found",
                      (json_int_t)(copy ? feature_replica_found(copy) : 0), "total",
-                     (json_int_t)(feature_copy_blocks(info) * info->encoders), "blocks",
+                     (json_int_t)(feature_block_count(info) * info->encoders), "blocks",
                      (json_int_t)p->blocks, "bytes", (json_int_t)p->bytes, "refused", (json_int_t)p->refused,
                      "replicas", (json_int_t)p->replicas, "said", p->said);
 }

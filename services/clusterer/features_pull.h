@@ -1,8 +1,9 @@
 /* features_pull: makes replicas of sealed dumps in the clusterer's own directory (cluster.dir), from each
  * rank's end of the edge features. Used by features_in. Loop thread; opening and sealing run on a worker
- * thread. One shard at a time, one window of blocks in flight. A frame that is not exactly what is due is
- * refused and counted. A break at either end costs the blocks in flight; a shard that is not what its record
- * names is discarded and pulled again, up to FEATURES_PULL_TRIES times, then its round has failed. */
+ * thread; a block is written on the loop, and all of the last seconds synced there. One shard at a time, one
+ * window of blocks in flight. A frame that is not exactly what is due is refused and counted. A break at
+ * either end costs the blocks in flight; a shard that is not what its record names is discarded and pulled
+ * again, up to FEATURES_PULL_TRIES times, then its round has failed. */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>

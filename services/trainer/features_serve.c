@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lib/feature_record.h"
 #include "lib/file_pull.h"
 #include "lib/fsutil.h"
 #include "lib/label_table.h"
@@ -14,7 +15,7 @@
 
 static void close_origin(struct features_serve *s)
 {
-    feature_origin_close(s->origin);
+    feature_store_close(s->origin);
     s->origin = NULL;
 }
 
@@ -25,7 +26,7 @@ static int open_origin(struct features_serve *s, uint32_t round, struct err *e)
     close_origin(s);
     int rc = features_out_dir(s->trainer, round, dir, e);
     if (rc == 0)
-        rc = feature_origin_open(dir, &s->origin, e);
+        rc = feature_store_open(dir, &s->origin, e);
     s->used_s = progress_now_s();
     return rc;
 }
@@ -35,24 +36,25 @@ const void *features_serve_record(struct features_serve *s, uint32_t round, uint
 {
     struct err e = {0};
     bool current =
-        s->origin && feature_origin_info(s->origin)->round == round && feature_origin_is_current(s->origin);
+        s->origin && feature_store_info(s->origin)->round == round && feature_store_is_current(s->origin);
     if (!current && open_origin(s, round, &e) < 0) {
         log_warn("the dump of round %u cannot be announced: %s", round, e.msg);
         return NULL;
     }
-    *out_shard = feature_origin_info(s->origin)->hash;
-    return feature_origin_record(s->origin, out_size);
+    *out_shard = feature_store_info(s->origin)->hash;
+    *out_size = sizeof(struct feature_record);
+    return feature_store_record(s->origin);
 }
 
 static int have_shard(struct features_serve *s, uint32_t round, uint64_t shard, struct err *e)
 {
-    const struct feature_info *info = s->origin ? feature_origin_info(s->origin) : NULL;
+    const struct feature_info *info = s->origin ? feature_store_info(s->origin) : NULL;
     if (info && info->round == round && info->hash == shard)
         return 0;
     int rc = open_origin(s, round, e);
     if (rc < 0)
         return rc;
-    info = feature_origin_info(s->origin);
+    info = feature_store_info(s->origin);
     if (info->round == round && info->hash == shard && info->run == s->trainer->run)
         return 0;
     return err_set(e, XDC_EMISMATCH, "the shard of round %u here is %016llx, not %016llx", round,
@@ -88,7 +90,7 @@ static int send_block(struct features_serve *s, struct features_wanted *w, struc
     struct feature_raw b;
     Xdc__DumpBlock block = XDC__DUMP_BLOCK__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
-    int rc = feature_origin_block(s->origin, w->encoder, w->next, &b, e);
+    int rc = feature_raw_read(s->origin, w->encoder, w->next, &b, e);
     if (rc < 0)
         return rc;
     block.round = w->round;
@@ -98,7 +100,7 @@ static int send_block(struct features_serve *s, struct features_wanted *w, struc
     block.check = feature_raw_check(w->next, &b);
     env.body_case = XDC__ENVELOPE__BODY_DUMP_BLOCK;
     env.dump_block = &block;
-    struct wire_part parts[] = {{.data = b.present, .size = FEATURE_RAW_BITMAP},
+    struct wire_part parts[] = {{.data = b.present, .size = FEATURE_BITMAP_BYTES},
                                 {.data = b.values, .size = b.size}};
     rc = send_body(s, w, &env, parts, b.values ? 2 : 0);
     if (rc < 0)
@@ -107,7 +109,7 @@ static int send_block(struct features_serve *s, struct features_wanted *w, struc
     s->bytes += b.size;
     w->next++;
     w->left--;
-    if (w->next == feature_copy_blocks(feature_origin_info(s->origin)))
+    if (w->next == feature_block_count(feature_store_info(s->origin)))
         w->left = 0;
     return 0;
 }
@@ -200,9 +202,9 @@ static struct features_wanted *place_for(struct features_serve *s, const struct 
 static uint32_t clamp(const struct features_serve *s, const Xdc__DumpRequest *r)
 {
     uint64_t most = FILE_WINDOW;
-    const struct feature_info *info = feature_origin_info(s->origin);
+    const struct feature_info *info = feature_store_info(s->origin);
     if (r->part == XDC__DUMP_PART__DUMP_BLOCKS && r->encoder < info->encoders) {
-        most = FEATURES_WINDOW_BYTES / (feature_copy_block_bytes(info, r->encoder, 0) + 1);
+        most = FEATURES_WINDOW_BYTES / (feature_block_bytes(info, r->encoder, 0) + 1);
         most = most > FEATURES_WINDOW_BLOCKS ? FEATURES_WINDOW_BLOCKS : most;
     }
     most = most ? most : 1;

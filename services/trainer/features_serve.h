@@ -29,8 +29,8 @@ struct features_serve {
     struct wire *wire; /* a loan */
     uv_idle_t turn;
     bool turn_open;
-    struct feature_origin *origin; /* owned; NULL: none */
-    double used_s;                 /* when the origin was last read */
+    struct feature_store *origin; /* owned; NULL: none */
+    double used_s;                /* when the origin was last read */
     struct features_wanted wanted[FEATURES_SERVE_PEERS];
     uint32_t at;    /* whose turn it is */
     uint8_t *piece; /* owned: of files */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "lib/feature_copy.h"
 #include "lib/feature_dump.h"
 #include "lib/log.h"
 #include "services/trainer/trainer.h"

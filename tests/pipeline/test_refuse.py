@@ -57,6 +57,18 @@ def faulty_configuration(place):
     assert not os.path.exists(place.path("never")), "a check has made the run's directory"
 
 
+def missing_gpu(place, manifest):
+    """A GPU that is demanded where there is none: status 78 with what to do; auto does without."""
+    if os.path.exists("/dev/nvidia0"):
+        return
+    config = write_config(place, manifest, place.path("no-gpu"), "no-gpu.yaml")
+    for program, key in (("xdc-clusterer", "cluster.device"), ("xdc-trainer", "train.device")):
+        p = subprocess.run([os.path.join(place.bin, program), "-c", config, "--set", f"{key}=cuda"], env=place.env, text=True,
+                           stderr=subprocess.PIPE, timeout=120)
+        assert p.returncode == 78, (program, p.returncode, p.stderr)
+        assert "cuda" in p.stderr and "install-deps.sh --libtorch" in p.stderr, p.stderr
+
+
 def another_identity(place, config, run, other_manifest):
     """A key of the identity has changed: status 78, the key, both values, and the run is as it was."""
     before = snapshot(run)
@@ -168,6 +180,8 @@ def main():
     manifest = make_manifest(place)
     faulty_configuration(place)
     print("faulty_configuration is good", flush=True)
+    missing_gpu(place, manifest)
+    print("missing_gpu is good", flush=True)
     files = sorted(glob.glob(place.path("clips", "videos", "*.mp4")))
     with open(place.path("some.txt"), "w") as f:
         f.write("\n".join(files[:20]) + "\n")

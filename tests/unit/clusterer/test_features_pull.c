@@ -29,7 +29,7 @@ struct end {
     struct wire_context *wires;
     struct wire *wire;
     uv_timer_t timer;
-    struct feature_origin *origin;
+    struct feature_store *origin;
     char dir[PATH_MAX]; /* of the shard */
     enum fault fault;
     unsigned faults; /* that are still to come */
@@ -54,13 +54,11 @@ static void send_notice(struct end *t, const struct wire_peer *to)
 {
     Xdc__DumpSealed m = XDC__DUMP_SEALED__INIT;
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
-    const struct feature_info *info = feature_origin_info(t->origin);
-    char record[FEATURE_RECORD_MAX];
-    struct wire_part part = {.data = record};
-    const void *from = feature_origin_record(t->origin, &part.size);
-    memcpy(record, from, part.size);
+    const struct feature_info *info = feature_store_info(t->origin);
+    struct feature_record record = *feature_store_record(t->origin);
+    struct wire_part part = {.data = &record, .size = sizeof record};
     if (t->faults && t->fault == BAD_NOTICE) {
-        record[99] ^= 1;
+        record.encoder[0].name[3] ^= 1;
         t->faults--;
     }
     m.round = info->round;
@@ -90,7 +88,7 @@ static void send_block(struct end *t, const struct wire_peer *to, const Xdc__Dum
     Xdc__Envelope env = XDC__ENVELOPE__INIT;
     struct feature_raw b;
     enum fault fault = t->faults && t->fault != OTHER_RUN && t->fault != HEADS_ALTERED ? t->fault : HONEST;
-    assert_int_equal(feature_origin_block(t->origin, r->encoder, index, &b, NULL), 0);
+    assert_int_equal(feature_raw_read(t->origin, r->encoder, index, &b, NULL), 0);
     uint8_t *values = calloc(1, b.size + 4);
     memcpy(values, b.values, b.size);
     t->faults -= fault != HONEST && fault != BAD_NOTICE;
@@ -107,7 +105,7 @@ static void send_block(struct end *t, const struct wire_peer *to, const Xdc__Dum
         values[b.size / 2] ^= 1;
     env.body_case = XDC__ENVELOPE__BODY_DUMP_BLOCK;
     env.dump_block = &m;
-    struct wire_part parts[] = {{.data = b.present, .size = FEATURE_RAW_BITMAP},
+    struct wire_part parts[] = {{.data = b.present, .size = FEATURE_BITMAP_BYTES},
                                 {.data = values, .size = b.size}};
     if (fault == NO_BITMAP)
         send_env(t, to, &env, parts + 1, 1);
@@ -160,7 +158,7 @@ static void on_message(void *arg, const struct wire_peer *from, const Xdc__Envel
     assert_int_equal(env->body_case, XDC__ENVELOPE__BODY_DUMP_REQUEST);
     const Xdc__DumpRequest *r = env->dump_request;
     t->requests++;
-    assert_true(r->round == 1 && r->shard == feature_origin_info(t->origin)->hash && r->count > 0);
+    assert_true(r->round == 1 && r->shard == feature_store_info(t->origin)->hash && r->count > 0);
     if (r->part != XDC__DUMP_PART__DUMP_BLOCKS) {
         send_piece(t, from, r);
         return;
@@ -250,7 +248,7 @@ static void open_end(struct end *t, struct fixture *f)
     conf.limits.disk_reserve_mib = t->full ? INT64_C(1) << 40 : 0;
     if (clusterer_open(t->c, &conf, NULL, &e) < 0)
         fail_msg("%s", e.msg);
-    assert_int_equal(feature_origin_open(t->dir, &t->origin, NULL), 0);
+    assert_int_equal(feature_store_open(t->dir, &t->origin, NULL), 0);
     assert_int_equal(wire_context_create(&t->wires, NULL), 0);
     assert_int_equal(wire_open(t->wires, &t->c->loop, &o, &t->wire, NULL), 0);
     assert_int_equal(wire_bind(t->wire, conf.endpoints.features, NULL), 0);
@@ -270,7 +268,7 @@ static uint64_t run_end(struct end *t)
     wire_close(t->wire);
     clusterer_close(t->c);
     wire_context_destroy(t->wires);
-    feature_origin_close(t->origin);
+    feature_store_close(t->origin);
     free(t->c);
     return refused;
 }
@@ -351,6 +349,22 @@ static void pulls_the_table_before(void **state)
     assert_true(table_hash(path) == table_hash(run));
 }
 
+/* Heads that an unfinished replica of another shard has left are not gone on with. */
+static void stale_heads_go(void **state)
+{
+    struct end t = {.f = *state};
+    struct fixture *f = *state;
+    char stale[PATH_MAX], path[PATH_MAX + 32];
+    make_local(&t, false);
+    snprintf(stale, sizeof stale, "%s/elsewhere/features/round-0001/rank-0.tmp", f->dir);
+    assert_int_equal(fs_mkdirs(stale, NULL), 0);
+    snprintf(path, sizeof path, "%s/heads.part", stale);
+    assert_int_equal(fs_write_atomic(path, "other", 5, NULL), 0);
+    open_end(&t, f);
+    assert_int_equal(run_end(&t), 0);
+    assert_int_equal(t.pieces, 2); /* the table, of which there is none, and the heads: once */
+}
+
 /* A shard that is always other than its record is pulled a few times and given up; it never gets its name. */
 static void gives_up_what_is_always_wrong(void **state)
 {
@@ -414,8 +428,10 @@ static void needs_endpoints(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(gets_there_in_the_end), CASE(pulls_the_table_before), CASE(gives_up_what_is_always_wrong),
-        CASE(waits_for_room),        CASE(old_replicas_go),        CASE(needs_endpoints),
+        CASE(gets_there_in_the_end), CASE(pulls_the_table_before),
+        CASE(stale_heads_go),        CASE(gives_up_what_is_always_wrong),
+        CASE(waits_for_room),        CASE(old_replicas_go),
+        CASE(needs_endpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,30 +7,9 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <string.h>
 #include "lib/feature_record.h"
-#include "lib/feature_store.h"
-#include "lib/fsutil.h"
 #include "lib/store.h"
-
-static char root[64], dir[128], data_path[160];
-
-static int setup(void **state)
-{
-    (void)state;
-    strcpy(root, "/tmp/xdc-lies-XXXXXX");
-    if (!mkdtemp(root))
-        return -1;
-    snprintf(dir, sizeof dir, "%s/rank-0", root);
-    snprintf(data_path, sizeof data_path, "%s/data.mdb", dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return fs_remove_tree(root, NULL);
-}
+#include "tests/unit/lib/dumps.h"
 
 /* A dump of the version before is refused by name, whatever its record's size. */
 static void test_old_version(void **state)
