@@ -11,7 +11,6 @@
 
 #include "lib/fsutil.h"
 
-#define LIST_MAX ((size_t)16 << 30)
 #define TEXT_BYTES ((size_t)1 << 20)
 
 /* Paths, one behind the other. */
@@ -21,7 +20,7 @@ struct index_text {
     char bytes[TEXT_BYTES];
 };
 
-static bool is_media(const char *name)
+bool index_files_is_media(const char *name)
 {
     static const char *const known[] = {"mp4", "mov", "m4v", "mkv", "webm", "avi", "ts", "mts", "m2ts", "flv",
                                         "ogv", "mpg", "mpeg", "vob", "wmv", "asf", "3gp", "mxf", "dv", "gif",
@@ -35,8 +34,7 @@ static bool is_media(const char *name)
     return false;
 }
 
-/* A copy that stays until the close; NULL without memory. */
-static char *keep_text(struct index_files *f, const char *text)
+char *index_files_text(struct index_files *f, const char *text)
 {
     size_t bytes = strlen(text) + 1; /* < MANIFEST_URI_MAX */
     if (!f->texts || f->texts->used + bytes > TEXT_BYTES) {
@@ -66,7 +64,7 @@ static int add(struct index_files *f, const char *uri, struct err *e)
         f->capacity = more;
     }
     struct index_file *n = &f->file[f->count];
-    *n = (struct index_file){.uri = keep_text(f, uri)};
+    *n = (struct index_file){.uri = index_files_text(f, uri)};
     if (!n->uri)
         return err_sys(e, ENOMEM, "list of files");
     f->count++;
@@ -127,7 +125,7 @@ static int walk(struct index_files *f, struct err *e)
         case FTS_F:
         case FTS_SLNONE: /* a link to nothing is a file that cannot be opened */
         case FTS_NS:
-            if (is_media(at->fts_name))
+            if (index_files_is_media(at->fts_name))
                 rc = add(f, below(f, at->fts_path), e);
             break;
         default:
@@ -140,36 +138,12 @@ static int walk(struct index_files *f, struct err *e)
     return rc;
 }
 
-static int read_list(struct index_files *f, const char *path, struct err *e)
-{
-    char *text = NULL, normal[PATH_MAX];
-    size_t size = 0;
-    int rc = fs_read(path, LIST_MAX, &text, &size, e);
-    if (rc)
-        return rc;
-    if (memchr(text, '\0', size)) {
-        free(text);
-        return err_set(e, XDC_EFORMAT,
-                       "%s: neither a folder, nor a media file by its name, nor a list of files", path);
-    }
-    for (char *save, *line = strtok_r(text, "\n", &save); line && !rc; line = strtok_r(NULL, "\n", &save)) {
-        line[strcspn(line, "\r")] = '\0';
-        if (!line[0])
-            continue;
-        rc = index_files_normalize(f->root, line, normal, e);
-        if (!rc)
-            rc = add(f, below(f, normal), e);
-    }
-    free(text);
-    return rc;
-}
-
 static int by_uri(const void *a, const void *b)
 {
     return strcmp(((const struct index_file *)a)->uri, ((const struct index_file *)b)->uri);
 }
 
-static void sort(struct index_files *f)
+void index_files_sort(struct index_files *f)
 {
     size_t kept = 0;
     if (!f->count)
@@ -178,8 +152,6 @@ static void sort(struct index_files *f)
     for (size_t i = 1; i < f->count; i++) {
         if (strcmp(f->file[kept].uri, f->file[i].uri))
             f->file[++kept] = f->file[i];
-        else
-            f->repeated++;
     }
     f->count = kept + 1;
 }
@@ -196,9 +168,28 @@ static int set_root(struct index_files *f, const char *path, bool parent, struct
     return 0;
 }
 
+int index_files_begin(struct index_files *f, const char *folder, struct err *e)
+{
+    memset(f, 0, sizeof *f);
+    return set_root(f, folder, false, e);
+}
+
+int index_files_walk(struct index_files *f, struct err *e)
+{
+    int rc = walk(f, e);
+    index_files_sort(f);
+    return rc;
+}
+
+int index_files_add(struct index_files *f, const char *absolute, struct err *e)
+{
+    return add(f, below(f, absolute), e);
+}
+
 int index_files_find(struct index_files *f, const char *path, struct err *e)
 {
     struct stat st;
+    char full[PATH_MAX];
     memset(f, 0, sizeof *f);
     if (stat(path, &st))
         return err_sys(e, errno, "%s", path);
@@ -206,18 +197,22 @@ int index_files_find(struct index_files *f, const char *path, struct err *e)
     int rc = set_root(f, path, !folder, e);
     if (rc)
         return rc;
-    if (folder) {
-        rc = walk(f, e);
-    } else if (is_media(path)) {
-        char full[PATH_MAX];
-        rc = realpath(path, full) ? add(f, below(f, full), e) : err_sys(e, errno, "%s", path);
-    } else {
-        rc = read_list(f, path, e);
-    }
+    if (folder)
+        rc = index_files_walk(f, e);
+    else
+        rc = realpath(path, full) ? index_files_add(f, full, e) : err_sys(e, errno, "%s", path);
     if (!rc && !f->count)
         rc = err_set(e, -ENOENT, "%s: no media files", path);
-    sort(f);
     return rc;
+}
+
+void index_files_keep_named(struct index_files *f)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < f->count; i++)
+        if (f->file[i].named)
+            f->file[kept++] = f->file[i];
+    f->count = kept;
 }
 
 void index_files_close(struct index_files *f)
