@@ -192,3 +192,24 @@ uint64_t clip_set_at(const struct clip_set *s, uint64_t i)
     assert(i < clip_set_size(s));
     return set_select(s, i / s->clips_per_video) * s->clips_per_video + i % s->clips_per_video;
 }
+
+int clip_set_draw(struct clip_set *s, uint64_t seed, uint64_t n, struct err *e)
+{
+    struct clip_set drawn;
+    struct clip_order order;
+    if (n > s->members)
+        return err_set(e, -EINVAL, "%llu videos are asked for, and there are %llu", (unsigned long long)n,
+                       (unsigned long long)s->members);
+    if (n == s->members)
+        return 0;
+    int rc = clip_set_init(&drawn, s->videos, s->clips_per_video, e);
+    if (rc < 0)
+        return rc;
+    clip_order_init(&order, rng_key(seed, "subset", 0, 0, 0), s->members);
+    for (uint64_t i = 0; i < n; i++)
+        clip_set_add(&drawn, set_select(s, clip_order_at(&order, i)));
+    clip_set_finish(&drawn);
+    clip_set_close(s);
+    *s = drawn;
+    return 0;
+}

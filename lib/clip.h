@@ -56,6 +56,9 @@ void clip_set_close(struct clip_set *s);
 void clip_set_add(struct clip_set *s, uint64_t video);
 /* Counts the members; call once after the last add, before size and at. */
 void clip_set_finish(struct clip_set *s);
+/* Leaves n of the members of a finished set, drawn by the seed; a larger n has all of a smaller one. -EINVAL
+ * when there are fewer. */
+int clip_set_draw(struct clip_set *s, uint64_t seed, uint64_t n, struct err *e) WARN_UNUSED;
 bool clip_set_has(const struct clip_set *s, uint64_t video);
 /* members x clips_per_video. */
 uint64_t clip_set_size(const struct clip_set *s);

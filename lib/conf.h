@@ -47,6 +47,9 @@ struct conf {
         char media_root[CONF_STRING_MAX];
         int64_t clips_per_video, short_clip, no_audio; /* short_clip: enum media_short */
         double min_sound_s;
+        struct {
+            int64_t n, seed;
+        } subset;
     } data;
     int64_t method;
     struct {

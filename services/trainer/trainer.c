@@ -131,6 +131,18 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .keep_silent = c->data.no_audio == NO_AUDIO_KEEP};
 }
 
+static int take_subset(struct trainer *t, struct err *e)
+{
+    uint64_t n = (uint64_t)t->conf.data.subset.n, all = t->set.members;
+    if (n == 0 || all == 0)
+        return 0;
+    if (n > all)
+        return err_set(e, XDC_ECONF, "data.subset.n is %llu, and %s has %llu videos to draw them among",
+                       (unsigned long long)n, t->conf.data.manifest, (unsigned long long)all);
+    log_info("%llu of %llu videos are used, by data.subset", (unsigned long long)n, (unsigned long long)all);
+    return clip_set_draw(&t->set, (uint64_t)t->conf.data.subset.seed, n, e);
+}
+
 /* The clips of the run: of videos whose split is train, or of all when the manifest has no split. */
 static int fill_set(struct trainer *t, struct err *e)
 {
@@ -154,6 +166,9 @@ static int fill_set(struct trainer *t, struct err *e)
     if (rc < 0)
         return rc;
     clip_set_finish(&t->set);
+    rc = take_subset(t, e);
+    if (rc < 0)
+        return rc;
     if (clip_set_size(&t->set) > 0 && clip_set_size(&t->set) < t->meet.world)
         return err_set(e, XDC_ECONF, "%s has %llu clips to train on, fewer than run.ranks = %u",
                        t->conf.data.manifest, (unsigned long long)clip_set_size(&t->set), t->meet.world);

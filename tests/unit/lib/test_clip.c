@@ -178,6 +178,51 @@ static void test_set_refuses(void **state)
     clip_set_close(&s);
 }
 
+static void every_third(struct clip_set *s, uint64_t videos)
+{
+    struct err e;
+    assert_int_equal(clip_set_init(s, videos, 2, &e), 0);
+    for (uint64_t v = 0; v < videos; v += 3)
+        clip_set_add(s, v);
+    clip_set_finish(s);
+}
+
+/* A drawn set has so many members, all of them of the whole set and of the larger draw, and as many in either
+ * half; another seed draws others; more than there are is refused and leaves the set as it was. */
+static void test_set_draw(void **state)
+{
+    (void)state;
+    enum { VIDEOS = 30000, FEW = 1000, MORE = 3000 };
+    struct clip_set whole, few, more, other;
+    struct err e;
+    uint64_t low = 0, same = 0;
+    every_third(&whole, VIDEOS);
+    every_third(&few, VIDEOS);
+    every_third(&more, VIDEOS);
+    every_third(&other, VIDEOS);
+    assert_int_equal(clip_set_draw(&few, 7, FEW, &e), 0);
+    assert_int_equal(clip_set_draw(&more, 7, MORE, &e), 0);
+    assert_int_equal(clip_set_draw(&other, 8, FEW, &e), 0);
+    assert_int_equal(clip_set_size(&few), 2 * FEW);
+    assert_int_equal(clip_set_size(&more), 2 * MORE);
+    for (uint64_t v = 0; v < VIDEOS; v++) {
+        assert_true(!clip_set_has(&more, v) || clip_set_has(&whole, v));
+        assert_true(!clip_set_has(&few, v) || clip_set_has(&more, v));
+        low += v < VIDEOS / 2 && clip_set_has(&few, v);
+        same += clip_set_has(&few, v) && clip_set_has(&other, v);
+    }
+    assert_in_range(low, FEW / 2 - 80, FEW / 2 + 80); /* five standard deviations */
+    assert_in_range(same, FEW / 10 - 50, FEW / 10 + 50);
+    assert_int_equal(clip_set_draw(&few, 7, FEW + 1, &e), -EINVAL);
+    assert_int_equal(clip_set_draw(&whole, 7, VIDEOS / 3, &e), 0);
+    assert_int_equal(clip_set_size(&whole), 2 * (VIDEOS / 3));
+    assert_int_equal(clip_set_size(&few), 2 * FEW);
+    clip_set_close(&whole);
+    clip_set_close(&few);
+    clip_set_close(&more);
+    clip_set_close(&other);
+}
+
 /* How many videos are held out: the share, rounded down, no more than the most clips, none of small sets;
  * has() says so of exactly as many videos, and of none beyond the last. */
 static void test_holdout_share(void **state)
@@ -240,17 +285,12 @@ static void test_holdout_is_of_the_seed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_is_a_bijection),
-        cmocka_unit_test(test_order_of_huge_sizes),
-        cmocka_unit_test(test_order_is_spread),
-        cmocka_unit_test(test_order_depends_on_key),
-        cmocka_unit_test(test_start_is_uniform),
-        cmocka_unit_test(test_start_of_short_videos),
-        cmocka_unit_test(test_augment_seed),
-        cmocka_unit_test(test_set_select),
-        cmocka_unit_test(test_set_refuses),
-        cmocka_unit_test(test_holdout_share),
-        cmocka_unit_test(test_holdout_is_of_the_seed),
+        cmocka_unit_test(test_order_is_a_bijection), cmocka_unit_test(test_order_of_huge_sizes),
+        cmocka_unit_test(test_order_is_spread),      cmocka_unit_test(test_order_depends_on_key),
+        cmocka_unit_test(test_start_is_uniform),     cmocka_unit_test(test_start_of_short_videos),
+        cmocka_unit_test(test_augment_seed),         cmocka_unit_test(test_set_select),
+        cmocka_unit_test(test_set_refuses),          cmocka_unit_test(test_set_draw),
+        cmocka_unit_test(test_holdout_share),        cmocka_unit_test(test_holdout_is_of_the_seed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
