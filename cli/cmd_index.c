@@ -217,6 +217,10 @@ static int find_folder(const struct index_options *o, const struct index_form_op
     if (rc == 0 && x->files.unreadable)
         fprintf(stderr, "xdc index: warning: %zu folders below %s could not be read\n", x->files.unreadable,
                 o->path[0]);
+    if (rc == 0 && x->files.archives)
+        fprintf(stderr,
+                "xdc index: warning: %zu tar archives below %s are passed over: unpack them (tar -xf)\n",
+                x->files.archives, o->path[0]);
     if (rc == 0) /* before the long work: its faults are told at once */
         rc = index_forms_read(&x->rows, f, &o->labels, o->labels ? 1 : 0, e);
     if (rc == 0 && o->labels)

@@ -34,6 +34,16 @@ bool index_files_is_media(const char *name)
     return false;
 }
 
+static bool is_archive(const char *name)
+{
+    static const char *const endings[] = {".tar", ".tar.gz", ".tgz"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
+        if (n > strlen(endings[i]) && !strcasecmp(name + n - strlen(endings[i]), endings[i]))
+            return true;
+    return false;
+}
+
 char *index_files_text(struct index_files *f, const char *text)
 {
     size_t bytes = strlen(text) + 1; /* < MANIFEST_URI_MAX */
@@ -127,6 +137,7 @@ static int walk(struct index_files *f, struct err *e)
         case FTS_NS:
             if (index_files_is_media(at->fts_name))
                 rc = add(f, below(f, at->fts_path), e);
+            f->archives += is_archive(at->fts_name);
             break;
         default:
             break;
@@ -202,7 +213,11 @@ int index_files_find(struct index_files *f, const char *path, struct err *e)
     else
         rc = realpath(path, full) ? index_files_add(f, full, e) : err_sys(e, errno, "%s", path);
     if (!rc && !f->count)
-        rc = err_set(e, -ENOENT, "%s: no media files", path);
+        rc = f->archives
+                 ? err_set(e, -ENOENT,
+                           "%s: no media files, but %zu tar archives: unpack them (tar -xf) and index that",
+                           path, f->archives)
+                 : err_set(e, -ENOENT, "%s: no media files", path);
     return rc;
 }
 

@@ -87,7 +87,7 @@ struct index_form {
     const char *name, *what;
     bool by_walk;       /* media are looked up by name or id below a folder */
     bool split_by_name; /* rows without a split have that of the list's name */
-    bool strict;        /* two rows for one file are a fault */
+    bool strict;        /* two rows that differ for one file are a fault */
     bool unlabelled;    /* paths alone */
     /* Of the first bytes of a file. */
     enum index_looks (*looks)(struct form_reader *r);

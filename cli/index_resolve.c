@@ -46,11 +46,11 @@ static int give(const struct index_rows *r, const struct index_row *row, struct 
         f->label = row->label;
         m->labelled += row->label != NULL;
         m->unlabelled += row->label == NULL;
-    } else if (r->form->strict) {
-        return err_set(e, XDC_EFORMAT, "%s:%u: a second row for %s", r->list[row->list].path, row->line,
-                       row->key);
     } else if (f->split == (enum manifest_split)row->split && same_text(f->label, row->label)) {
         name(&m->repeated, row->key);
+    } else if (r->form->strict) {
+        return err_set(e, XDC_EFORMAT, "%s:%u: a second row for %s says something else",
+                       r->list[row->list].path, row->line, row->key);
     } else {
         name(&m->conflicting, row->key);
     }

@@ -82,6 +82,8 @@ class Index(CommandTest):
         self.assertEqual(s["labels"], {"classes": 2, "labelled": 3, "unmatched_rows": 1, "unmatched_files": 2})
         self.assertEqual(s["splits"], {"none": 3, "train": 2, "val": 0, "test": 1})
         self.assertEqual(s["videos"], 6)
+        again = self.index("clips", "--labels", self.write_labels("path,label\nclips/a.mp4,dog\n./clips/a.mp4,dog\n"), out="o.lmdb")
+        self.assertEqual((again["labels"]["labelled"], again["repeated"]), (1, 1))
         self.assertEqual(s["identity"], self.index("clips", out="n.lmdb")["identity"])  # truth lies outside it
 
     def test_faulty_labels(self):

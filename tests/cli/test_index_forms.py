@@ -291,6 +291,14 @@ class Forms(CommandTest):
                 self.assertIn(word, self.index(*args, status=status))
                 self.assertFalse((self.dir / "m.lmdb").exists())
 
+    def test_folder_of_archives(self):
+        """A folder of shards is refused with what to do; shards beside media are named in a warning."""
+        self.write("shards/a-000.tar", "x")
+        self.write("shards/a-001.tar", "x")
+        self.assertIn("2 tar archives: unpack", self.index("shards", status=66))
+        self.media("shards/a.mp4")
+        self.assertIn("2 tar archives", self.xdc("index", "shards", "--out", "m.lmdb").stderr)
+
     def test_faulty_rows(self):
         """A row that its form cannot be is named by its line, wherever it is."""
         good = "aaaaaaaaaa1,0,yoga,train\n"
