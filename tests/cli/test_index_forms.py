@@ -76,6 +76,15 @@ class Forms(CommandTest):
                 self.assertEqual(self.index(folder)["form"], None)
                 self.assertIn(word, self.index(folder, "--classes", "folders", status=65))
 
+    def test_splits_that_are_not_found_by_themselves(self):
+        """Without train, or with train alone, folders of splits count only when they are asked for."""
+        self.media("a/val/cat/a.mp4", "a/test/dog/b.mp4", "b/train/cat/a.mp4", "b/train/dog/b.mp4")
+        for folder, split in (("a", "val"), ("b", "train")):
+            with self.subTest(folder=folder):
+                self.assertEqual(self.index(folder)["form"], None)
+                self.assertEqual(self.index(folder, "--classes", "folders")["form"], "folders")
+                self.assertEqual(self.videos()[f"{split}/cat/a.mp4"], ("cat", split))
+
     # data sets
 
     def test_kinetics(self):
