@@ -32,7 +32,8 @@ static const char help[] =
     "own\n"
     "  --train I.npy      numbers of the rows to learn from, with --labels\n"
     "  --test J.npy       numbers of the rows to judge\n"
-    "  --keep-unseen      test videos whose class train lacks count as wrong; without this they are refused\n"
+    "  --allow-unseen      test videos whose class train lacks count as wrong; without this they are "
+    "refused\n"
     "  --out P.npy        i32 [rows]: the class found for each test row (its place in --json's per_class), "
     "or\n"
     "                     its cluster; -1 elsewhere\n"
@@ -74,7 +75,7 @@ enum normalize { L2, STANDARD, NONE };
 struct eval_options {
     enum what what;
     struct eval_sources sources;
-    bool keep_unseen, json;
+    bool allow_unseen, json;
     const char *out, *c, *temperature_given;
     uint64_t threads, shots, k;
     int normalize, metric, vote, by, split;
@@ -100,7 +101,7 @@ static size_t common_options(struct eval_options *o, struct cli_option *to)
 /* Those of one way to evaluate, behind the common ones. */
 static void own_options(struct eval_options *o, struct cli_option *to)
 {
-    const struct cli_option unseen = {"keep-unseen", .on = &o->keep_unseen};
+    const struct cli_option unseen = {"allow-unseen", .on = &o->allow_unseen};
     const struct cli_option probe[] = {{"c", .text = &o->c},
                                        {"holdout", .real = &o->probe.holdout, .min = 0.01, .max = 0.9},
                                        {"normalize", .word = &o->normalize, .words = "l2|standard|none"},
@@ -295,7 +296,7 @@ static int evaluate(const struct eval_options *o, struct eval_rows *r, struct er
     json_t *j = NULL, *seconds = json_object();
     int rc = eval_rows_read(&o->sources, o->probe.threads, r, e);
     if (rc == 0 && o->what != CLUSTER)
-        rc = eval_rows_check(r, o->keep_unseen, e);
+        rc = eval_rows_check(r, o->allow_unseen, e);
     json_object_set_new(seconds, "load", json_real(cluster_lap(&at)));
     if (rc == 0)
         rc = normalize(o, r, e);

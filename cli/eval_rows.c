@@ -191,12 +191,12 @@ static int refuse_unseen(const struct eval_rows *r, const uint64_t *train, const
         v++;
     return err_set(e, XDC_EFORMAT,
                    "%s: %" PRIu64 " test videos are of %" PRIu64 " classes that no train video has (%s%s; "
-                   "the first is row %" PRIu64 "); --keep-unseen counts them as wrong",
+                   "the first is row %" PRIu64 "); --allow-unseen counts them as wrong",
                    r->path, videos, classes, names, classes > NAMES_TOLD ? ", and more" : "",
                    r->order[r->videos[v].first]);
 }
 
-int eval_rows_check(const struct eval_rows *r, bool keep_unseen, struct err *e)
+int eval_rows_check(const struct eval_rows *r, bool allow_unseen, struct err *e)
 {
     uint64_t *train = calloc(2 * (size_t)r->n_classes + 1, sizeof *train), *test = train + r->n_classes;
     uint64_t trained = 0, tested = 0;
@@ -214,7 +214,7 @@ int eval_rows_check(const struct eval_rows *r, bool keep_unseen, struct err *e)
                      trained ? "test" : "train");
     else if (trained < 2)
         rc = err_set(e, XDC_EFORMAT, "%s: all rows of the split train are of one class", r->path);
-    else if (!keep_unseen)
+    else if (!allow_unseen)
         rc = refuse_unseen(r, train, test, e);
     free(train);
     return rc;

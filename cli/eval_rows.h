@@ -51,9 +51,9 @@ int eval_rows_read(const struct eval_sources *s, unsigned threads, struct eval_r
 void eval_rows_close(struct eval_rows *r);
 
 /* Refuses rows of which nothing can be learnt or tested: no train or test videos with a class, fewer than two
- * classes in train, and test videos whose class has no train video unless `keep_unseen` (they then count as
+ * classes in train, and test videos whose class has no train video unless `allow_unseen` (they then count as
  * wrong). XDC_EFORMAT. */
-int eval_rows_check(const struct eval_rows *r, bool keep_unseen, struct err *e) WARN_UNUSED;
+int eval_rows_check(const struct eval_rows *r, bool allow_unseen, struct err *e) WARN_UNUSED;
 
 /* out [classes]: videos of each class in the split. */
 void eval_rows_count(const struct eval_rows *r, enum eval_split split, uint64_t *out);
@@ -73,8 +73,8 @@ void eval_rows_means(const struct eval_rows *r, const uint64_t *videos, uint64_t
 
 /* eval_notes.c */
 
-/* notes [n] of a file of JSON lines as xdc embed writes it (docs/evaluation.md); names: object, name -> number,
- * gets the classes. */
+/* notes [n] of a file of JSON lines as xdc embed writes it (docs/evaluation.md); names: object, name ->
+ * number, gets the classes. */
 int eval_notes_read_lines(const char *path, uint64_t n, struct eval_note *notes, json_t *names,
                           struct err *e) WARN_UNUSED;
 /* The same of .npy files: labels [n], negative for unknown; numbers of rows of train and test. */

@@ -149,9 +149,9 @@ class Eval(CommandTest):
     def test_neighbours(self):
         """kNN by every metric and vote, and recall, as brute force over the same means in f64; equal rows in gallery order; wide
         rows whose f32 products cannot tell neighbours apart."""
-        for d, spread, offset, double in ((24, 2.2, 0, False), (700, 0.02, 60, True)):
+        for d, spread, scale, offset, double in ((24, 2.2, 1, 0, False), (700, 5, 0.01, 60, True)):
             x, notes = made(d=d, spread=spread)
-            x += np.float32(offset)
+            x = x * np.float32(scale) + np.float32(offset)
             if double:  # every third video is a copy of the one before it
                 for i, n in enumerate(notes):
                     if (n["video"] - 2) // 7 % 3 == 1:
@@ -162,6 +162,7 @@ class Eval(CommandTest):
             q, g = q.astype(np.float32), g.astype(np.float32)
             near = self.nearest(q, g)[0]
             said = self.eval("retrieval", "--out", "p.npy", "--threads", 3)
+            self.assertTrue(0.2 < said["figures"]["r@1"] < 0.9)
             for k in 1, 5, 10, 20, 50:
                 self.assertEqual(said["figures"][f"r@{k}"], (g_label[near[:, :k]] == q_label[:, None]).any(1).mean())
             first = dict(zip(sorted({notes[i]["video"] for i in of(notes, "test")}), g_label[near[:, 0]]))
@@ -259,7 +260,7 @@ class Eval(CommandTest):
         said = self.xdc("eval", "knn", "f.npy", "--k", 3, status=65).stderr
         self.assertRegex(said, r"f.npy: 4 test videos are of 1 classes that no train video has \(fox; the first is row \d+\)")
         for what in "knn", "svm", "linear", "retrieval":
-            said = self.eval(what, "--keep-unseen")
+            said = self.eval(what, "--allow-unseen")
             self.assertEqual(said["left_out"], {"no_label": {"videos": 2, "rows": 6}, "no_split": {"videos": 5, "rows": 15}})
             self.assertEqual(said["without_train"], {"classes": ["fox"], "videos": 4})
             self.assertEqual(said["without_test"], {"classes": ["ape", "bee"], "videos": 15})
@@ -273,7 +274,7 @@ class Eval(CommandTest):
                 self.assertLessEqual(figures["video_top5"], 0.75)
             if what == "retrieval":
                 self.assertIsNone(figures["r@50"])  # there are fewer train videos
-        text = self.xdc("eval", "svm", "f.npy", "--keep-unseen").stdout
+        text = self.xdc("eval", "svm", "f.npy", "--allow-unseen").stdout
         for part in ("left out: 2 videos (6 clips) without a label", "left out: 5 videos (15 clips) with a label but of no split",
                      "classes without train videos (1, 4 videos of test, all wrong): fox\n",
                      "classes without test videos (2, 15 videos of train): ape, bee\n", "C ", "video_top1"):
@@ -284,8 +285,8 @@ class Eval(CommandTest):
         x, notes = made(videos=4, test=2)
         n = len(notes)
 
-        def changed(row, **keys):
-            return [{**m, **keys} if i == row else m for i, m in enumerate(notes)]
+        def changed(which, **keys):
+            return [{**m, **keys} if i == which else m for i, m in enumerate(notes)]
 
         nan = x.copy()
         nan[17, 3] = np.nan
@@ -344,7 +345,7 @@ class Eval(CommandTest):
     def test_arguments(self):
         """Wrong arguments are refused before anything is read."""
         for args, says in ((("svm",), "needs one F.npy"), (("tree", "f.npy"), "needs one of svm|linear"), ((), "needs one of"),
-                           (("svm", "f.npy", "--c", "1,x"), "--c 1,x: must be"), (("svm", "f.npy", "--k", 3), "wrong arguments"),
+                           (("svm", "f.npy", "--c", "1,x"), "--c 1,x: must be"), (("svm", "f.npy", "--k", 3), "wrong arguments"), (("retrieval", "f.npy", "--shots", 3), "wrong arguments"),
                            (("svm", "f.npy", "--shots", 1), "--shots 1 leaves nothing to hold out"),
                            (("svm", "f.npy", "--train", "i.npy"), "go with --labels"),
                            (("knn", "f.npy", "--labels", "l.npy"), "--labels needs --train and --test"),
