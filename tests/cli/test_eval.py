@@ -84,6 +84,8 @@ class Eval(CommandTest):
             self.assertTrue(0.35 < said["figures"]["clip_top1"] < said["figures"]["video_top1"] < 0.99)
             self.assertEqual(said["figures"]["video_top5"], 1)  # of five classes
             self.assertEqual((said["c"], said["chosen_on"]), (c, None))
+        peer = LinearSVC(C=self.eval("svm", "--out", "p.npy")["c"], dual=False).fit(unit(x)[train], labels[train])
+        self.assertLessEqual((peer.predict(unit(x)[test]) != np.array(FIVE)[self.answers()[test]]).mean(), 0.005, "C chosen")
 
     def test_two_classes_and_top5(self):
         """Two classes; and with seven the five best of a video are counted as the peer's decision values say."""
