@@ -77,7 +77,7 @@ struct eval_options {
     struct eval_sources sources;
     bool allow_unseen, json;
     const char *out, *c, *temperature_given;
-    uint64_t threads, shots, k;
+    uint64_t threads, shots;
     int normalize, metric, vote, by, split;
     struct eval_probe_options probe;
     struct eval_knn_options knn;

@@ -16,18 +16,6 @@ void eval_score_close(struct eval_score *s)
     *s = (struct eval_score){0};
 }
 
-void eval_score_add(struct eval_score *to, const struct eval_score *from)
-{
-    to->videos += from->videos;
-    to->video_top1 += from->video_top1;
-    to->video_top5 += from->video_top5;
-    to->clips += from->clips;
-    to->clip_top1 += from->clip_top1;
-    to->clip_top5 += from->clip_top5;
-    for (uint32_t c = 0; c < to->classes; c++)
-        to->right[c] += from->right[c];
-}
-
 uint32_t eval_rank(const double *scores, uint32_t classes, uint32_t label)
 {
     uint32_t before = 0;

@@ -14,8 +14,6 @@ struct eval_score {
 /* 0 or -ENOMEM. */
 int eval_score_init(struct eval_score *s, uint32_t classes, struct err *e) WARN_UNUSED;
 void eval_score_close(struct eval_score *s);
-/* Adds what `from` counted. */
-void eval_score_add(struct eval_score *to, const struct eval_score *from);
 
 /* How many classes come before `label`, 0 for the answer: those of a higher score, and of an equal one the
  * lower number. UINT32_MAX where the label's score is -INFINITY. */
