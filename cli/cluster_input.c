@@ -92,8 +92,7 @@ int cluster_check_distinct(const char *path, const float *x, uint64_t n, uint32_
         path, distinct, (unsigned long long)n, k, distinct);
 }
 
-/* A whole number of any type as i64; false for a floating-point one. */
-static bool whole(const struct tensor *t, uint64_t i, int64_t *out)
+bool cluster_whole(const struct tensor *t, uint64_t i, int64_t *out)
 {
     switch (t->dtype) {
     case TENSOR_U8:
@@ -127,7 +126,7 @@ static int fill_truth(const char *path, const struct tensor *t, uint64_t n, uint
             "%s has %llu classes where there are %llu rows; give one for every row, -1 for unknown", path,
             (unsigned long long)t->shape[0], (unsigned long long)n);
     for (uint64_t i = 0; i < n; i++) {
-        if (!whole(t, i, &v))
+        if (!cluster_whole(t, i, &v))
             return err_set(
                 e, XDC_EFORMAT,
                 "%s is of dtype %s, whole numbers are needed; save it again with .astype(numpy.int64)", path,

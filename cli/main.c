@@ -17,6 +17,7 @@ static const struct {
     {"export", "write an encoder for stock PyTorch", cli_export},
     {"features", "write a round's features as .npy", cli_features},
     {"cluster", "k-means of the rows of a .npy file", cli_cluster},
+    {"eval", "what features are worth: linear classifiers, neighbours, retrieval, clusters", cli_eval},
     {"labels", "write a round's labels as .csv or .npy", cli_labels},
 };
 

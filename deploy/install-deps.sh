@@ -10,9 +10,9 @@ packages=(
   build-essential g++ cmake ninja-build ccache pkg-config protobuf-c-compiler protobuf-compiler ca-certificates
   libzmq3-dev libprotobuf-c-dev libuv1-dev liblmdb-dev libyaml-dev libjansson-dev libmicrohttpd-dev libxxhash-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev
-  libtorch-dev libgloo-dev libdnnl-dev libseccomp-dev libsystemd-dev libncurses-dev
+  libtorch-dev libgloo-dev libdnnl-dev liblinear-dev libseccomp-dev libsystemd-dev libncurses-dev
 )
-tests=(libcmocka-dev python3 python3-numpy python3-torch python3-torchvision clang libclang-rt-14-dev clang-format curl systemd ffmpeg)
+tests=(libcmocka-dev python3 python3-numpy python3-torch python3-torchvision python3-sklearn clang libclang-rt-14-dev clang-format curl systemd ffmpeg)
 libtorch=
 while [ $# -gt 0 ]; do
   case "$1" in
