@@ -10,7 +10,8 @@
 /* What makes clip ids mean the same moments; its run.json says what the other run had. */
 static int check_moments(const char *run_dir, const struct conf *c, struct err *e)
 {
-    static const char *const keys[] = {"run.seed", "data.clips_per_video", "video.frames", "video.fps"};
+    static const char *const keys[] = {"run.seed", "data.clips_per_video", "data.clip_times", "video.frames",
+                                       "video.fps"};
     char here[CONF_STRING_MAX];
     json_t *record;
     int rc = run_json_read(run_dir, &record, e);
