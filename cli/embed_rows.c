@@ -83,6 +83,13 @@ static int by_clip(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static int by_video(const void *a, const void *b)
+{
+    uint64_t x = ((const struct quarantined_video *)a)->video,
+             y = ((const struct quarantined_video *)b)->video;
+    return (x > y) - (x < y);
+}
+
 static int take_failed(struct rows *r, const json_t *list, struct err *e)
 {
     size_t n = json_array_size(list);
@@ -126,12 +133,10 @@ static uint32_t reason_of(const struct rows *r, uint64_t clip)
     const struct failed_clip key = {.clip = clip};
     const struct failed_clip *found =
         r->n_failed ? bsearch(&key, r->failed, r->n_failed, sizeof key, by_clip) : NULL;
-    if (found)
-        return found->reason;
-    for (size_t i = 0; i < r->faults.n; i++)
-        if (r->faults.videos[i].video == r->video)
-            return r->faults.videos[i].code;
-    return MEDIA_OK;
+    const struct quarantined_video video = {.video = r->video};
+    const struct quarantined_video *fault =
+        r->faults.n ? bsearch(&video, r->faults.videos, r->faults.n, sizeof video, by_video) : NULL;
+    return found ? found->reason : fault ? fault->code : MEDIA_OK;
 }
 
 static int open_rows(struct rows *r, struct err *e)
@@ -191,15 +196,24 @@ static bool has_row(const struct rows *r, uint64_t group, uint32_t *out_reason)
     return true;
 }
 
-static void note_failed(struct rows *r, uint64_t clips, uint32_t reason)
+/* "unknown": the run has left no reason. */
+static const char *reason_name(uint32_t reason)
 {
-    const char *name = reason ? media_code_name(reason) : "unknown";
-    json_t *count = json_object_get(r->s->reasons, name);
-    json_int_t sum = json_integer_value(count) + (json_int_t)clips;
-    json_object_set_new(r->s->reasons, name, json_integer(sum));
+    return reason ? media_code_name(reason) : "unknown";
+}
+
+static void note_reason(struct rows *r, uint32_t reason)
+{
+    json_t *count = json_object_get(r->s->reasons, reason_name(reason));
+    json_object_set_new(r->s->reasons, reason_name(reason), json_integer(json_integer_value(count) + 1));
+    r->s->failed++;
+}
+
+/* `reason`: of the first of the video's clips that failed. */
+static void note_video(struct rows *r, uint64_t clips, uint32_t reason)
+{
     json_array_append_new(r->s->files, json_pack("{so sI ss}", "uri", cli_json_uri(r->v->uri), "clips",
-                                                 (json_int_t)clips, "reason", name));
-    r->s->failed += clips;
+                                                 (json_int_t)clips, "reason", reason_name(reason)));
     r->s->failed_videos++;
 }
 
@@ -217,13 +231,15 @@ static int count_rows(struct rows *r, struct err *e)
             uint32_t why;
             bool there = has_row(r, g, &why);
             r->s->rows += there;
-            if (!there && failed++ == 0)
-                reason = why;
+            if (there)
+                continue;
+            note_reason(r, why);
+            reason = failed++ == 0 ? why : reason;
         }
         r->s->videos++;
         r->s->clips += r->groups;
         if (failed)
-            note_failed(r, failed, reason);
+            note_video(r, failed, reason);
     }
     if (rc >= 0 && r->s->rows == 0)
         return err_set(e, XDC_EMEDIA, "no clip of %s could be embedded", r->c->data.manifest);
