@@ -158,7 +158,8 @@ const struct conf_key conf_schema[] = {
            "the "
            "same"),
     INT("cluster.memory_mib", cluster.memory_mib, 0, 1 << 30, "0", "MiB", 0,
-        "rows above it lie in a file in run.dir while they are clustered; 0: a third of the free memory"),
+        "rows above it are read from the dump for every pass, or, joint or normalised ones, lie in a file in "
+        "run.dir while they are clustered; 0: a third of the free memory"),
     REAL("cluster.interval_s", cluster.interval_s, 0.05, 3600, "1", "s", 0,
          "how often the feature store is looked at"),
     REAL("cluster.checkpoint_s", cluster.checkpoint_s, 0.05, 86400, "20", "s", 0,

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "lib/fsutil.h"
-#include "services/clusterer/distinct.h"
 #include "services/clusterer/given.h"
 #include "services/clusterer/kmeans.h"
 #include "services/clusterer/quality.h"
@@ -27,7 +26,7 @@ static int check_enough(const struct source *rows, uint32_t k, struct err *e)
             "%llu clips have features that can be clustered, too few for %u clusters; set cluster.k "
             "to less, or give more clips",
             (unsigned long long)rows->n, k);
-    int rc = distinct_rows(rows->x, rows->n, rows->d, k, &distinct, e);
+    int rc = source_distinct(rows, k, &distinct, e);
     if (rc || distinct == k)
         return rc;
     if (distinct > 1)
@@ -67,12 +66,12 @@ static int checkpoint_path(const struct kmeans_source *s, char out[PATH_MAX], st
                         feature_dump_info(s->dump)->round, s->name);
 }
 
-static int cluster_rows(struct source *rows, const struct kmeans_options *o, int64_t memory_mib,
+static int cluster_rows(struct source *rows, const struct kmeans_options *o, const struct conf *c,
                         struct kmeans_result *out, struct err *e)
 {
     struct feed f;
     *out = (struct kmeans_result){0};
-    int rc = row_store_feed(&rows->store, rows->n, memory_mib, &f, e);
+    int rc = source_feed(rows, c, &f, e);
     if (rc)
         return rc;
     rc = kmeans_run_feed(&f, o, out, e);
@@ -106,9 +105,9 @@ static int run_kmeans(const struct kmeans_source *s, struct source *rows, uint32
     if (rc)
         return rc;
     uint32_t *held = malloc((rows->held + 1) * sizeof *held);
-    rc = held ? cluster_rows(rows, &o, c->cluster.memory_mib, out, e) : err_sys(e, ENOMEM, "labels");
+    rc = held ? cluster_rows(rows, &o, c, out, e) : err_sys(e, ENOMEM, "labels");
     if (rc == 0)
-        rc = kmeans_nearest(rows->x + rows->n * rows->d, rows->held, rows->d, &o, out->centroids, held, e);
+        rc = kmeans_nearest(source_held(rows), rows->held, rows->d, &o, out->centroids, held, e);
     for (uint64_t i = 0; rc == 0 && i < rows->n; i++)
         labels[rows->clips[i]] = out->labels[i];
     for (uint64_t i = 0; rc == 0 && i < rows->held; i++)

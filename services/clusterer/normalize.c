@@ -39,25 +39,32 @@ static uint64_t chunk_end(const struct pass *s, uint64_t chunk)
     return (chunk + 1) * ROWS_CHUNK < s->n ? (chunk + 1) * ROWS_CHUNK : s->n;
 }
 
-/* Mean of a slice of the columns, summed in row order. */
-static void mean_slice(void *arg, uint64_t slice, unsigned worker)
+/* Adds up a slice of the columns, in row order. */
+static void add_slice(void *arg, uint64_t slice, unsigned worker)
 {
     (void)worker;
     struct pass *s = arg;
     size_t first = slice * ROWS_SLICE;
     size_t width = s->d - first < ROWS_SLICE ? s->d - first : ROWS_SLICE;
-    memset(s->sums + first, 0, width * sizeof *s->sums);
     for (uint64_t i = 0; i < s->n; i++)
         rows_add(s->sums + first, s->in + i * s->d + first, width);
-    for (size_t j = 0; j < width; j++)
-        s->sums[first + j] /= (double)s->n;
+}
+
+int normalize_add(const float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop,
+                  double *sums, struct err *e)
+{
+    struct pass s = {.in = x, .n = n, .d = d, .sums = sums};
+    return rows_run(threads, rows_chunks(d, ROWS_SLICE), stop, add_slice, &s) ? 0 : stopped(e);
 }
 
 int normalize_mean(const float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop,
                    double *mean, struct err *e)
 {
-    struct pass s = {.in = x, .n = n, .d = d, .sums = mean};
-    return rows_run(threads, rows_chunks(d, ROWS_SLICE), stop, mean_slice, &s) ? 0 : stopped(e);
+    memset(mean, 0, d * sizeof *mean);
+    int rc = normalize_add(x, n, d, threads, stop, mean, e);
+    for (uint32_t j = 0; j < d; j++)
+        mean[j] /= (double)n;
+    return rc;
 }
 
 static void subtract_chunk(void *arg, uint64_t chunk, unsigned worker)

@@ -8,6 +8,9 @@
 #include <stdint.h>
 #include "lib/err.h"
 
+/* sums [d] += the rows of x [n, d], one after another. */
+int normalize_add(const float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop,
+                  double *sums, struct err *e) WARN_UNUSED;
 /* The mean row [d] of x [n, d]. */
 int normalize_mean(const float *x, uint64_t n, uint32_t d, unsigned threads, const atomic_bool *stop,
                    double *mean, struct err *e) WARN_UNUSED;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "lib/clip.h"
+#include "services/clusterer/distinct.h"
 #include "services/clusterer/given.h"
 #include "services/clusterer/rows.h"
 
@@ -125,15 +126,21 @@ int source_read_clips(struct feature_dump *dump, uint32_t encoder, const uint64_
     return read_clips(&o, clips, n, x, stop, e);
 }
 
+static struct transform_part *new_part(struct source *s, const struct origin *o, enum conf_scale scale)
+{
+    struct transform_part *part = &s->t.part[s->t.parts++];
+    *part = (struct transform_part){.dim = o->dim, .scale = scale, .factor = 1};
+    snprintf(part->encoder, sizeof part->encoder, "%s",
+             o->given ? TRANSFORM_GIVEN : feature_dump_info(o->dump)->encoder[o->encoder].name);
+    return part;
+}
+
 /* All rows as x [n + held, dim], sent through the next part of s->t. */
 static int read_rows(struct source *s, const struct origin *o, float *x, enum conf_scale scale,
                      unsigned threads, const atomic_bool *stop, struct err *e)
 {
     uint64_t all = s->n + s->held;
-    struct transform_part *part = &s->t.part[s->t.parts++];
-    *part = (struct transform_part){.dim = o->dim, .scale = scale};
-    snprintf(part->encoder, sizeof part->encoder, "%s",
-             o->given ? TRANSFORM_GIVEN : feature_dump_info(o->dump)->encoder[o->encoder].name);
+    struct transform_part *part = new_part(s, o, scale);
     int rc = read_clips(o, s->clips, s->n, x, stop, e);
     if (rc == 0)
         rc = read_clips(o, s->clips + s->n, s->held, x + s->n * o->dim, stop, e);
@@ -162,6 +169,34 @@ static int read_part(struct source *s, struct feature_dump *dump, uint32_t encod
         memcpy(s->x + i * s->d + column, part.x + i * dim, dim * sizeof *part.x);
     row_store_close(&part);
     return rc;
+}
+
+/* Rows of one encoder that stay where they are: what is learnt of them, and those of the hold-out. */
+static int open_stream(struct source *s, const struct origin *o, const struct conf *c,
+                       const atomic_bool *stop, struct err *e)
+{
+    unsigned threads = rows_threads(c->cluster.threads);
+    struct transform_part *part = new_part(s, o, SCALE_NONE);
+    uint64_t bad = UINT64_MAX;
+    s->d = s->split = o->dim;
+    s->stream = (struct source_stream){o->dump, o->encoder, o->dim, s->clips, s->n, NULL, stop};
+    part->mean = malloc(o->dim * sizeof *part->mean);
+    int rc = part->mean ? source_stream_mean(&s->stream, threads, part->mean, &bad, e)
+                        : err_sys(e, ENOMEM, "mean of %u columns", o->dim);
+    if (rc == 0 && bad == UINT64_MAX)
+        rc = row_store_open(&s->store, s->held, o->dim, UINT64_MAX, c->run.dir, 0, e);
+    if (rc == 0 && bad == UINT64_MAX)
+        rc = read_clips(o, s->clips + s->n, s->held, s->store.x, stop, e);
+    if (rc)
+        return rc;
+    if (bad == UINT64_MAX) {
+        bad = rows_first_bad(s->store.x, s->held, o->dim, threads);
+        bad += bad == UINT64_MAX ? 0 : s->n;
+    }
+    if (bad != UINT64_MAX)
+        return bad_row(o, s->clips[bad], e);
+    s->stream.mean = part->mean;
+    return normalize_subtract(s->store.x, s->held, o->dim, part->mean, threads, stop, e);
 }
 
 /* Rows of a clustering that is made of one matrix: an encoder's features, or given ones. */
@@ -216,6 +251,9 @@ int source_read(struct source *s, struct feature_dump *dump, const uint32_t *enc
     int rc = source_list_clips(s, dump, encoders, n_encoders, c, e);
     if (rc == 0 && given_features(c, info->round))
         rc = read_given(s, dump, c, stop, e);
+    else if (rc == 0 && n_encoders == 1 && c->cluster.normalize == NORMALIZE_NONE &&
+             s->n * o.dim * sizeof *s->x > row_store_cap(c->cluster.memory_mib))
+        rc = open_stream(s, &o, c, stop, e);
     else if (rc == 0 && n_encoders == 1)
         rc = read_alone(s, &o, c, stop, e);
     else if (rc == 0)
@@ -231,6 +269,24 @@ int source_normalize(struct source *s, const struct conf *c, const atomic_bool *
                            (uint32_t)c->cluster.pca_dim, rows_threads(c->cluster.threads), stop, e);
     s->d = s->store.d = s->t.p;
     return rc;
+}
+
+int source_feed(struct source *s, const struct conf *c, struct feed *out, struct err *e)
+{
+    return s->x ? row_store_feed(&s->store, s->n, c->cluster.memory_mib, out, e)
+                : feed_reader(out, s->n, s->d, row_store_cap(c->cluster.memory_mib), source_stream_read,
+                              &s->stream, e);
+}
+
+const float *source_held(const struct source *s)
+{
+    return s->x ? s->x + s->n * s->d : s->store.x;
+}
+
+int source_distinct(const struct source *s, uint32_t most, uint32_t *out, struct err *e)
+{
+    return s->x ? distinct_rows(s->x, s->n, s->d, most, out, e)
+                : source_stream_distinct(&s->stream, most, out, e);
 }
 
 void source_close(struct source *s)

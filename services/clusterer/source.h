@@ -9,13 +9,15 @@
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
 #include "services/clusterer/row_store.h"
+#include "services/clusterer/source_stream.h"
 #include "services/clusterer/transform.h"
 
 struct source {
-    struct row_store store; /* owned; of x */
-    float *x;               /* [n + held, d], centred */
-    uint64_t *clips;        /* owned, [n + held], ascending in each part: the clip of each row */
-    uint64_t n, held;       /* rows that are clustered; behind them: of the hold-out */
+    struct row_store store; /* owned; of x, or of the hold-out's rows alone */
+    float *x;               /* [n + held, d], centred; NULL: rows come from the stream */
+    struct source_stream stream;
+    uint64_t *clips;  /* owned, [n + held], ascending in each part: the clip of each row */
+    uint64_t n, held; /* rows that are clustered; behind them: of the hold-out */
     uint32_t d;
     uint32_t split;     /* columns of the first encoder */
     struct transform t; /* owned; what has been done to the rows. Without centroids */
@@ -27,13 +29,21 @@ int source_find_encoder(const struct feature_dump *dump, const char *name, uint3
 
 /* Reads the rows that are there in all of `encoders` (one or two of the dump). Two are scaled each by
  * cluster.scale; all are centred, which changes no clustering. Given ones are one matrix, whatever the
- * encoders. */
+ * encoders. What does not fit cluster.memory_mib goes into a file (row_store.h), but one encoder's rows that
+ * are not normalised, which the dump has already: they are streamed. The dump is a loan until source_close.
+ */
 int source_read(struct source *s, struct feature_dump *dump, const uint32_t *encoders, uint32_t n_encoders,
                 const struct conf *c, const atomic_bool *stop, struct err *e) WARN_UNUSED;
 
 /* cluster.normalize, in place; d may fall. */
 int source_normalize(struct source *s, const struct conf *c, const atomic_bool *stop,
                      struct err *e) WARN_UNUSED;
+/* The rows that are clustered, for kmeans; a loan. */
+int source_feed(struct source *s, const struct conf *c, struct feed *out, struct err *e) WARN_UNUSED;
+/* Those of the hold-out [held, d]; a loan. */
+const float *source_held(const struct source *s);
+/* As distinct_rows, of the rows that are clustered. */
+int source_distinct(const struct source *s, uint32_t most, uint32_t *out, struct err *e) WARN_UNUSED;
 /* Fills clips, n and held alone. */
 int source_list_clips(struct source *s, const struct feature_dump *dump, const uint32_t *encoders, uint32_t n,
                       const struct conf *c, struct err *e) WARN_UNUSED;

@@ -139,7 +139,7 @@ static void values(void **state)
     struct fixture *f = *state;
     struct feature_info info = shard(f, 0, 4);
     struct feature_store *s;
-    char path[PATH_MAX];
+    char path[PATH_MAX], words[128];
     struct err e = {0};
     const float nan[8] = {0, NAN}, infinite[8] = {0, 0, -INFINITY}, large[8] = {1e5f};
     snprintf(path, sizeof path, "%s/store", f->dir);
@@ -149,17 +149,20 @@ static void values(void **state)
     assert_int_equal(feature_store_put(s, 0, 3, infinite, NULL), -ERANGE);
     assert_int_equal(feature_store_put(s, 0, 3, large, NULL), -ERANGE); /* as f16 */
     feature_store_close(s);
-    f->conf.train.holdout = 0.2;
+    /* Of clips of the hold-out and of others, in memory and where rows are streamed from the dump. */
+    f->conf.train.holdout = 0.05;
     f->conf.train.holdout_min_clips = 1;
-    uint64_t held = 1;
-    while (!is_held(f, held))
-        held++;
-    make_dump(f, &(struct dump){.round = 4, .bad_clip = held});
-    char words[128];
-    snprintf(words, sizeof words,
-             "the features of clip %llu by the encoder video are not finite, or too large",
-             (unsigned long long)held);
-    expect_refusal(f, 4, XDC_EFORMAT, words);
+    for (uint32_t i = 0; i < 4; i++) {
+        uint64_t clip = CLIPS / 2;
+        while (is_held(f, clip) != (i % 2 == 0))
+            clip++;
+        f->conf.cluster.memory_mib = i < 2 ? 2 : 1;
+        make_dump(f, &(struct dump){.round = 4 + i, .bad_clip = clip, .dim = DIM_MAX}); /* 1.17 MiB */
+        snprintf(words, sizeof words,
+                 "the features of clip %llu by the encoder video are not finite, or too large",
+                 (unsigned long long)clip);
+        expect_refusal(f, 4 + i, XDC_EFORMAT, words);
+    }
 }
 
 /* Shards that do not fit: of other columns, of another run, of another round than their folder says. */

@@ -43,9 +43,9 @@ static void one_source_per_encoder(void **state)
     cluster_job_close(&job);
 }
 
-/* Rows that do not fit the configured memory lie in a file meanwhile: the table has the same bytes, with all
- * methods that read them in their own way, and nothing is left behind. */
-static void same_bytes_from_a_file(void **state)
+/* Rows that do not fit the configured memory are streamed from the dump or lie in a file meanwhile: the table
+ * has the same bytes, with all methods that read them in their own way, and nothing is left behind. */
+static void same_bytes_out_of_memory(void **state)
 {
     struct fixture *f = *state;
     static const char *const methods[] = {"xdc", "cdc", "cdc"};
@@ -348,7 +348,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(one_source_per_encoder),    CASE(same_bytes_again),
-        CASE(same_bytes_from_a_file),    CASE(joint),
+        CASE(same_bytes_out_of_memory),  CASE(joint),
         CASE(finds_the_table_of_a_dump), CASE(refusals),
         CASE(no_dump_and_stop),          CASE(two_shards),
         CASE(incomplete_dump),           CASE(held_out_rows_are_labelled_only),
