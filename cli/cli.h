@@ -1,11 +1,13 @@
 /* cli: the subcommands of xdc. One file each; every function gets argv from its own name on and returns the
  * exit status (sysexits.h). Each answers --help with examples first. */
 #pragma once
+#include <jansson.h>
 #include "lib/conf.h"
 
 int cli_cluster(int argc, char **argv);
 int cli_decode(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_embed(int argc, char **argv);
 int cli_eval(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_export(int argc, char **argv);
@@ -25,6 +27,9 @@ int cli_usage(const char *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A whole number in [lo, hi], or a number in [lo, hi]; false for anything else, out then untouched. */
 bool cli_parse_count(const char *text, uint64_t lo, uint64_t hi, uint64_t *out);
 bool cli_parse_real(const char *text, double lo, double hi, double *out);
+/* JSON is UTF-8, names of files need not be: then bytes beyond ASCII as question marks. NULL without memory.
+ */
+json_t *cli_json_uri(const char *uri);
 /* The effective configuration of the run in `run_dir`, out of its run.json. */
 int cli_run_conf(const char *run_dir, struct conf *out, struct err *e) WARN_UNUSED;
 /* Parses a round: a number, or "last" = the newest of <run_dir>/labels (`what` "labels") or features. */

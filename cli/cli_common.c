@@ -49,6 +49,18 @@ bool cli_parse_real(const char *text, double lo, double hi, double *out)
     return true;
 }
 
+json_t *cli_json_uri(const char *uri)
+{
+    json_t *j = json_string(uri);
+    char *text = j ? NULL : strdup(uri);
+    for (char *p = text; p && *p; p++)
+        *p = (unsigned char)*p < 0x80 ? *p : '?';
+    if (text)
+        j = json_string(text);
+    free(text);
+    return j;
+}
+
 static void on_fault(void *arg, const char *where, const char *what)
 {
     fprintf(stderr, "%s: %s: %s\n", (const char *)arg, where, what);

@@ -38,6 +38,10 @@ static bool take(const struct cli_option *o, const char *value)
         return !(*o->off = false);
     if (o->text)
         *o->text = value;
+    if (o->texts && *o->n_texts == o->most)
+        return false;
+    if (o->texts)
+        o->texts[(*o->n_texts)++] = value;
     if (o->word)
         return (*o->word = cli_word(value, o->words)) >= 0;
     if (o->count)
@@ -61,7 +65,7 @@ static int refuse(const char *command, const struct cli_option *o, const char *v
     char range[128];
     if (o->word)
         snprintf(range, sizeof range, "one of %s", o->words);
-    else if (o->reals && *o->n_reals == o->most)
+    else if ((o->reals && *o->n_reals == o->most) || (o->texts && *o->n_texts == o->most))
         snprintf(range, sizeof range, "given %u times at most", o->most);
     else if (o->real || o->reals)
         snprintf(range, sizeof range, "a number from %g to %g", o->min, o->max);

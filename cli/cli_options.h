@@ -7,11 +7,13 @@
 
 /* Exactly one of the destinations is there, but `text` may go with a word. */
 struct cli_option {
-    const char *name;  /* without the -- */
-    char letter;       /* the same as one letter, or 0 */
-    bool *on, *off;    /* takes no value: becomes true, or false */
-    const char **text; /* any text */
-    int *word;         /* index among `words`, which | separates (conf_choice_length) */
+    const char *name;   /* without the -- */
+    char letter;        /* the same as one letter, or 0 */
+    bool *on, *off;     /* takes no value: becomes true, or false */
+    const char **text;  /* any text */
+    const char **texts; /* any number of times, up to `most`, counted in n_texts */
+    uint32_t *n_texts;
+    int *word; /* index among `words`, which | separates (conf_choice_length) */
     const char *words;
     uint64_t *count; /* whole, from lo to hi */
     uint32_t *count32;

@@ -40,6 +40,7 @@ static int write_csv(FILE *f, const struct conf *c, const struct label_table *t,
                      struct err *e)
 {
     const struct label_info *info = label_table_info(t);
+    const struct clip_times times = conf_clip_times(c);
     struct manifest_video *v = malloc(sizeof *v);
     int rc = v ? 0 : err_sys(e, ENOMEM, "labels");
     fputs("clip,path,start_s", f);
@@ -50,11 +51,9 @@ static int write_csv(FILE *f, const struct conf *c, const struct label_table *t,
         rc = manifest_get(m, clip / (uint64_t)c->data.clips_per_video, v, e);
         if (rc < 0)
             break;
-        double fps = c->video.fps > 0 ? c->video.fps : v->fps > 0 ? v->fps : 30.0;
         fprintf(f, "%llu,", (unsigned long long)clip);
         print_field(f, v->uri);
-        fprintf(f, ",%.6f",
-                clip_start_s((uint64_t)c->run.seed, clip, v->duration_s, (double)c->video.frames / fps));
+        fprintf(f, ",%.6f", clip_times_start_s(&times, clip, v->duration_s, conf_clip_span_s(c, v->fps)));
         for (uint32_t s = 0; s < info->sources; s++) {
             uint32_t label = label_table_get(t, s, clip);
             if (label == LABEL_NONE)

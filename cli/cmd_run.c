@@ -3,19 +3,17 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "cli/cli.h"
+#include "cli/run_live.h"
 #include "cli/run_view.h"
-#include "cli/supervisor.h"
 #include "lib/daemon.h"
 #include "lib/fsutil.h"
 #include "lib/manifest.h"
 #include "lib/run_json.h"
-#include "lib/status.h"
 
 static const char help[] =
     "examples:\n"
@@ -29,45 +27,6 @@ static const char help[] =
     "stops now.\n"
     "The daemons' logs are in <run.dir>/logs; `xdc status RUN` asks them. xdc run --help-config lists every "
     "key.\n";
-
-struct run {
-    struct daemon d;
-    uv_loop_t loop;
-    uv_timer_t poll;
-    struct supervisor supervisor;
-    struct run_view view;
-    char trainer_socket[PATH_MAX];
-};
-
-static void on_note(void *arg, const char *text)
-{
-    struct run *r = arg;
-    run_view_note(&r->view, text);
-}
-
-static void on_poll(uv_timer_t *timer)
-{
-    struct run *r = timer->data;
-    char *body = NULL;
-    int http;
-    struct err e;
-    if (status_get(r->trainer_socket, "/status", 500, &body, &http, &e) < 0)
-        return; /* it starts, or is being restarted */
-    json_t *j = json_loads(body, 0, NULL);
-    free(body);
-    if (j)
-        run_view_show(&r->view, j);
-    json_decref(j);
-}
-
-static void on_stop(void *arg)
-{
-    struct run *r = arg;
-    run_view_note(&r->view, r->supervisor.stopping ? "stopping now"
-                                                   : "stopping: the step is finished and a checkpoint "
-                                                     "written; once more to stop now");
-    supervisor_stop(&r->supervisor);
-}
 
 static json_t *read_finished(const char *dir)
 {
@@ -92,7 +51,7 @@ static bool is_finished(const struct conf *c, uint64_t run)
     bool begun = run_json_read(c->run.dir, &record, &unsaid) == 0;
     snprintf(hex, sizeof hex, "%016" PRIx64, run);
     const char *id = json_string_value(json_object_get(record, "run"));
-    bool done = begun && id && strcmp(id, hex) == 0 &&
+    bool done = begun && finished && id && strcmp(id, hex) == 0 &&
                 json_integer_value(json_object_get(finished, "rounds")) >= c->train.rounds;
     json_decref(finished);
     json_decref(record);
@@ -108,98 +67,63 @@ static char **child_args(int argc, char **argv)
     return args;
 }
 
-static int supervise(struct run *r, char **args, struct err *e)
-{
-    int rc = uv_loop_init(&r->loop);
-    if (rc < 0)
-        return err_set(e, rc, "event loop: %s", uv_strerror(rc));
-    uv_timer_init(&r->loop, &r->poll);
-    r->poll.data = r;
-    rc = daemon_signals(&r->d, &r->loop, on_stop, NULL, r, e);
-    if (rc == 0)
-        rc = supervisor_start(&r->supervisor, &r->loop, &r->d.conf, args, on_note, r, e);
-    if (rc == 0) {
-        uv_timer_start(&r->poll, on_poll, 500, 500);
-        uv_run(&r->loop, UV_RUN_DEFAULT);
-        run_view_end(&r->view);
-    } else {
-        supervisor_stop(&r->supervisor);
-        if (r->supervisor.n)
-            uv_run(&r->loop, UV_RUN_DEFAULT);
-    }
-    uv_close((uv_handle_t *)&r->poll, NULL);
-    daemon_end(&r->d);
-    supervisor_close(&r->supervisor);
-    uv_run(&r->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&r->loop);
-    return rc;
-}
-
-static int conclude(struct run *r)
+static int conclude(const struct conf *c)
 {
     struct err e;
-    const struct conf *c = &r->d.conf;
     const char *dir = c->run.dir;
     enum net_pair pair = conf_pair(c);
-    if (r->supervisor.reason[0]) {
-        fprintf(stderr, "xdc run: %s\n", r->supervisor.reason);
-        return r->supervisor.status;
-    }
     if (run_view_summary(dir, stdout, &e) < 0)
         return cli_fail("run", &e);
+    if (c->train.rounds == 0)
+        printf("features: %s/features/round-0000, for `xdc features`\n", dir);
+    if (c->features.of != FEATURES_BOTH)
+        return 0;
     printf("encoders: %s/export/%s.safetensors %s/export/%s.safetensors\n", dir,
            net_encoder_name(pair, NET_VIDEO), dir, net_encoder_name(pair, NET_AUDIO));
     return 0;
 }
 
-static int run_locked(struct run *r, int argc, char **argv)
+static int run_locked(struct daemon *d, int argc, char **argv)
 {
     struct err e = {0};
     struct manifest *m = NULL;
-    if (manifest_open(r->d.conf.data.manifest, &m, &e) < 0)
+    struct run_end end = {0};
+    if (manifest_open(d->conf.data.manifest, &m, &e) < 0)
         return cli_fail("run", &e);
-    uint64_t run = conf_identity(&r->d.conf, manifest_identity(m));
+    uint64_t run = conf_identity(&d->conf, manifest_identity(m));
     manifest_close(m);
-    if (is_finished(&r->d.conf, run)) {
-        printf("the run in %s is finished; more rounds: --set train.rounds=N\n", r->d.conf.run.dir);
-        return conclude(r);
+    if (is_finished(&d->conf, run)) {
+        printf("the run in %s is finished; more rounds: --set train.rounds=N\n", d->conf.run.dir);
+        return conclude(&d->conf);
     }
     char **args = child_args(argc, argv);
-    int rc =
-        args ? daemon_status_path(&r->d.conf, "trainer-0", r->trainer_socket, sizeof r->trainer_socket, &e)
-             : err_sys(&e, ENOMEM, "arguments");
-    if (rc == 0)
-        rc = supervise(r, args, &e);
+    int rc = args ? run_live(d, args, &end, &e) : err_sys(&e, ENOMEM, "arguments");
     free(args);
-    return rc < 0 ? cli_fail("run", &e) : conclude(r);
+    if (rc < 0)
+        return cli_fail("run", &e);
+    if (end.reason[0]) {
+        fprintf(stderr, "xdc run: %s\n", end.reason);
+        return end.status;
+    }
+    return conclude(&d->conf);
 }
 
 int cli_run(int argc, char **argv)
 {
-    struct run *r = calloc(1, sizeof *r);
-    if (!r)
+    struct daemon *d = calloc(1, sizeof *d);
+    if (!d)
         return 70;
-    int status = daemon_begin(&r->d, "xdc run", help, argc, argv);
+    int status = daemon_begin(d, "xdc run", help, argc, argv);
     if (status >= 0) {
-        free(r);
+        free(d);
         return status;
     }
-    run_view_init(&r->view, stderr);
-    char path[PATH_MAX];
     struct err e = {0};
     int lock = -1;
-    pid_t owner = 0;
-    int rc = fs_mkdirs(r->d.conf.run.dir, &e);
-    if (rc == 0)
-        rc = fs_path(path, &e, "%s/run.lock", r->d.conf.run.dir);
-    if (rc == 0)
-        rc = fs_lock(path, &lock, &owner, &e);
-    if (rc == XDC_ELOCKED)
-        rc = err_set(&e, XDC_ELOCKED, "a live xdc run (pid %d) owns %s; xdc status %s shows it", (int)owner,
-                     r->d.conf.run.dir, r->d.conf.run.dir);
-    status = rc < 0 ? cli_fail("run", &e) : run_locked(r, argc, argv);
+    int rc = run_live_lock("xdc run", d->conf.run.dir, &lock, &e);
+    status = rc < 0 ? cli_fail("run", &e) : run_locked(d, argc, argv);
     if (lock >= 0)
         close(lock);
-    free(r);
+    free(d);
     return status;
 }

@@ -30,9 +30,9 @@ struct subject {
 static double start_of(const struct subject *s, const struct manifest_video *v, uint64_t clip,
                        double *out_span)
 {
-    double fps = s->conf.video.fps > 0 ? s->conf.video.fps : v->fps > 0 ? v->fps : 30.0;
-    *out_span = (double)s->conf.video.frames / fps;
-    return clip_start_s((uint64_t)s->conf.run.seed, clip, v->duration_s, *out_span);
+    const struct clip_times times = conf_clip_times(&s->conf);
+    *out_span = conf_clip_span_s(&s->conf, v->fps);
+    return clip_times_start_s(&times, clip, v->duration_s, *out_span);
 }
 
 /* The clip of video `index`, which s->video is, that starts nearest to `at` seconds. */
@@ -81,19 +81,6 @@ static int find_clip(struct subject *s, const char *text, struct err *e)
     return manifest_get(s->m, s->clip / s->per_video, s->video, e);
 }
 
-/* JSON is UTF-8; names of files need not be. */
-static json_t *uri_of(const struct manifest_video *v)
-{
-    char text[MANIFEST_URI_MAX];
-    json_t *j = json_string(v->uri);
-    if (j)
-        return j;
-    snprintf(text, sizeof text, "%s", v->uri);
-    for (char *p = text; *p; p++)
-        *p = (unsigned char)*p < 0x80 ? *p : '?';
-    return json_string(text);
-}
-
 static void put_clip(struct subject *s)
 {
     double span, start = start_of(s, s->video, s->clip, &span);
@@ -103,8 +90,8 @@ static void put_clip(struct subject *s)
                       (uint32_t)s->per_video);
     const char *truth = s->video->truth >= 0 ? manifest_class_name(s->m, s->video->truth) : NULL;
     s->out = json_pack("{s:I, s:I, s:o, s:f, s:f, s:f, s:b, s:s?}", "clip", (json_int_t)s->clip, "video",
-                       (json_int_t)(s->clip / s->per_video), "uri", uri_of(s->video), "start_s", start,
-                       "length_s", span, "duration_s", s->video->duration_s, "held_out",
+                       (json_int_t)(s->clip / s->per_video), "uri", cli_json_uri(s->video->uri), "start_s",
+                       start, "length_s", span, "duration_s", s->video->duration_s, "held_out",
                        clip_holdout_has(&h, s->clip / s->per_video), "truth", truth);
 }
 

@@ -15,6 +15,7 @@ static const struct {
     {"synth", "make clips with a known structure", cli_synth},
     {"decode", "decode one clip exactly as a run does", cli_decode},
     {"export", "write an encoder for stock PyTorch", cli_export},
+    {"embed", "write features of new files by an exported encoder", cli_embed},
     {"features", "write a round's features as .npy", cli_features},
     {"cluster", "k-means of the rows of a .npy file", cli_cluster},
     {"eval", "what features are worth: linear classifiers, neighbours, retrieval, clusters", cli_eval},

@@ -261,7 +261,7 @@ int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c
         rc = fs_path(dir, e, "%s/logs", c->run.dir);
     if (rc == 0)
         rc = fs_mkdirs(dir, e);
-    if (rc == 0 && c->run.clusterer)
+    if (rc == 0 && c->run.clusterer && c->train.rounds > 0)
         rc = add(s, CHILD_CLUSTERER, 0, e);
     for (int i = 0; rc == 0 && i < c->run.ranks; i++)
         rc = add(s, CHILD_TRAINER, i, e);

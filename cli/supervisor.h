@@ -44,8 +44,8 @@ struct supervisor {
     void *arg;
 };
 
-/* Starts a clusterer, run.ranks trainers and run.decoders decoders; their output goes to
- * <run.dir>/logs/<name>.log. */
+/* Starts a clusterer (with run.clusterer, where there are rounds), run.ranks trainers and run.decoders
+ * decoders; their output goes to <run.dir>/logs/<name>.log. */
 int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c, char **args,
                      void (*on_note)(void *arg, const char *text), void *arg, struct err *e) WARN_UNUSED;
 /* First: the trainer checkpoints, then all end. Again: all are killed. */

@@ -7,6 +7,7 @@
 #include "lib/rng.h"
 
 enum { BLOCK_WORDS = 8, BLOCK_VIDEOS = 64 * BLOCK_WORDS, FEISTEL_ROUNDS = 6 };
+#define TIME_SLACK 1e-9 /* of a quotient that is whole but for rounding */
 
 double clip_start_s(uint64_t seed, uint64_t clip, double duration_s, double span_s)
 {
@@ -16,6 +17,53 @@ double clip_start_s(uint64_t seed, uint64_t clip, double duration_s, double span
     struct rng r;
     rng_init(&r, rng_key(seed, "clip-start", clip, 0, 0));
     return room * rng_uniform(&r);
+}
+
+static double window_s(const struct clip_times *t, double span_s)
+{
+    return t->window_s > 0 ? t->window_s : span_s;
+}
+
+static double stride_s(const struct clip_times *t, double span_s)
+{
+    return t->stride_s > 0 ? t->stride_s : window_s(t, span_s);
+}
+
+uint32_t clip_times_cover(const struct clip_times *t, double span_s)
+{
+    if (t->placing != CLIP_WINDOWS || !(span_s > 0))
+        return 1;
+    return (uint32_t)fmin(fmax(1, ceil(window_s(t, span_s) / span_s - TIME_SLACK)), UINT32_MAX);
+}
+
+uint64_t clip_times_count(const struct clip_times *t, double duration_s, double span_s)
+{
+    if (t->placing != CLIP_WINDOWS)
+        return t->clips_per_video;
+    double last = (duration_s - window_s(t, span_s) / 2) / stride_s(t, span_s);
+    double windows = last > 0 && isfinite(last) ? floor(last + TIME_SLACK) + 1 : 1;
+    return (uint64_t)fmin(windows, UINT32_MAX) * clip_times_cover(t, span_s);
+}
+
+static double window_clip_s(const struct clip_times *t, uint64_t j, double span_s)
+{
+    uint32_t cover = clip_times_cover(t, span_s);
+    double slack = window_s(t, span_s) - span_s;
+    double within = cover > 1 ? slack * (double)(j % cover) / (cover - 1) : slack / 2;
+    return (double)(j / cover) * stride_s(t, span_s) + within;
+}
+
+double clip_times_start_s(const struct clip_times *t, uint64_t clip, double duration_s, double span_s)
+{
+    double room = duration_s - span_s;
+    uint64_t j = clip % t->clips_per_video, n = t->clips_per_video;
+    if (t->placing == CLIP_RANDOM)
+        return clip_start_s(t->seed, clip, duration_s, span_s);
+    if (!(room > 0) || !isfinite(room))
+        return 0;
+    if (t->placing == CLIP_UNIFORM)
+        return n > 1 ? room * (double)j / (double)(n - 1) : room / 2;
+    return fmin(fmax(window_clip_s(t, j, span_s), 0), room);
 }
 
 uint64_t clip_augment_seed(uint64_t seed, uint32_t round, uint32_t epoch, uint64_t clip)

@@ -1,7 +1,7 @@
 /* clip: which clips there are, when they start, in which order they are visited and which are held out;
  * computed, never stored. Used by the trainer (orders, leases), the clusterer (the hold-out), the command
- * (labels, explain). Pure but for clip_set, which owns one bitmap. clip id = video index x clips_per_video +
- * j. */
+ * (labels, explain, embed). Pure but for clip_set, which owns one bitmap. clip id = video index x
+ * clips_per_video + j. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +10,27 @@
 /* Seconds into the video at which clip `clip` starts: uniform over [0, duration - span], the same in every
  * round; 0 when the video is not longer than the span. */
 double clip_start_s(uint64_t seed, uint64_t clip, double duration_s, double span_s);
+
+enum clip_placing { CLIP_RANDOM, CLIP_UNIFORM, CLIP_WINDOWS };
+
+/* When the clips of a video start (data.clip_times). Windows [i stride, i stride + window) are each covered
+ * by one clip or more, evenly spaced from its beginning to its end, of one in its middle; a clip that would
+ * leave the video is moved into it. */
+struct clip_times {
+    enum clip_placing placing;
+    uint64_t seed; /* of random ones */
+    uint32_t clips_per_video;
+    double window_s, stride_s; /* 0: a clip's span; the window */
+};
+/* Seconds into the video at which clip `clip` starts; 0 when the video is not longer than the span. Random:
+ * clip_start_s. Uniform: the first clip of several at the beginning, the last one at the end, evenly spaced;
+ * a single one in the middle. */
+double clip_times_start_s(const struct clip_times *t, uint64_t clip, double duration_s, double span_s);
+/* How many of clips_per_video a video has: all, or of windows those whose middle lies in the video, at least
+ * one window; may be more than clips_per_video then. */
+uint64_t clip_times_count(const struct clip_times *t, double duration_s, double span_s);
+/* Clips that cover a window: as few as leave no gap; 1 where there are no windows. */
+uint32_t clip_times_cover(const struct clip_times *t, double span_s);
 
 /* Seed of a clip's augmentation: a function of (seed, round, epoch, clip). */
 uint64_t clip_augment_seed(uint64_t seed, uint32_t round, uint32_t epoch, uint64_t clip);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include "lib/clip.h"
 #include "lib/err.h"
 #include "lib/pair.h"
 
@@ -27,6 +28,8 @@ enum conf_marginals { MARGINALS_GAUSSIAN, MARGINALS_UNIFORM, MARGINALS_ZIPF };
 enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
 enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
 enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
+enum conf_split { SPLIT_AUTO, SPLIT_TRAIN, SPLIT_VAL, SPLIT_TEST, SPLIT_ALL }; /* but auto: a manifest's */
+enum conf_features { FEATURES_BOTH, FEATURES_VIDEO, FEATURES_AUDIO };
 enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
 enum conf_heads { HEADS_FRESH, HEADS_KEEP, HEADS_AUTO };
 enum conf_update { UPDATE_ALL, UPDATE_FC };
@@ -46,7 +49,8 @@ struct conf {
         char manifest[CONF_STRING_MAX];
         char media_root[CONF_STRING_MAX];
         int64_t clips_per_video, short_clip, no_audio; /* short_clip: enum media_short */
-        double min_sound_s;
+        int64_t split, clip_times;                     /* enum conf_split, clip_placing */
+        double min_sound_s, window_s, stride_s;
         struct {
             int64_t n, seed;
         } subset;
@@ -105,7 +109,7 @@ struct conf {
         int64_t clips, batches;
     } stats;
     struct {
-        int64_t dtype, keep_rounds;
+        int64_t dtype, keep_rounds, of; /* of: enum conf_features */
     } features;
     struct {
         int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox;
@@ -170,6 +174,22 @@ static inline enum net_pair conf_pair(const struct conf *c)
     if (c->method != METHOD_SAME_MODALITY)
         return NET_PAIR_BOTH;
     return c->same.modality == MODALITY_VIDEO ? NET_PAIR_VIDEO : NET_PAIR_AUDIO;
+}
+
+/* When the run's clips start. */
+static inline struct clip_times conf_clip_times(const struct conf *c)
+{
+    return (struct clip_times){.placing = (enum clip_placing)c->data.clip_times,
+                               .seed = (uint64_t)c->run.seed,
+                               .clips_per_video = (uint32_t)c->data.clips_per_video,
+                               .window_s = c->data.window_s,
+                               .stride_s = c->data.stride_s};
+}
+
+/* Seconds that a clip takes of a video of so many frames/s (0: unknown). */
+static inline double conf_clip_span_s(const struct conf *c, double fps)
+{
+    return (double)c->video.frames / (c->video.fps > 0 ? c->video.fps : fps > 0 ? fps : 30.0);
 }
 
 /* True for a key that may not change when the run is continued. */

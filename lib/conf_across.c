@@ -86,6 +86,23 @@ static void check_given(const struct across *x)
                  key);
 }
 
+/* What only a run that trains nothing can do without. */
+static void check_extraction(const struct across *x)
+{
+    const struct conf *c = x->conf;
+    if (c->features.of != FEATURES_BOTH && c->train.rounds > 0)
+        conflict(x, "features.of", "train.rounds",
+                 "features.of: training takes both encoders; only with train.rounds 0 can one be left out");
+    if (c->features.of != FEATURES_BOTH && c->method == METHOD_SAME_MODALITY)
+        conflict(x, "features.of", "method", "features.of: both encoders of same-modality see the same");
+    if (c->features.of != FEATURES_BOTH && c->train.probe > 0)
+        conflict(x, "features.of", "train.probe",
+                 "features.of: train.probe needs both encoders; set it to 0");
+    if (c->data.clip_times == CLIP_WINDOWS && c->train.rounds > 0)
+        conflict(x, "data.clip_times", "train.rounds",
+                 "data.clip_times: a short video has fewer windows than others; only with train.rounds 0");
+}
+
 void conf_across(const struct conf *c, conf_on_conflict on_conflict, void *arg)
 {
     const struct across x = {c, on_conflict, arg};
@@ -108,6 +125,7 @@ void conf_across(const struct conf *c, conf_on_conflict on_conflict, void *arg)
     check_harvest(&x);
     check_selavi(&x);
     check_given(&x);
+    check_extraction(&x);
     check_depth(&x, "net.video_depth", c->net.video_depth);
     check_depth(&x, "net.audio_depth", c->net.audio_depth);
 }

@@ -46,6 +46,11 @@ static char *text_of(const json_t *j)
     "VMZ: 16 kHz mono, windows of 256 every 10 ms, every other one, 40 triangles of sum 1 over 0-8000 Hz, " \
     "gain 1080674186.3482928, ln x above e, x / e below"
 
+const char *export_front_end(const char *text)
+{
+    return strcmp(text, LOGMEL) == 0 ? "logmel" : strcmp(text, VMZ) == 0 ? "vmz" : NULL;
+}
+
 static const char *config(const json_t *record, const char *key, const char *otherwise)
 {
     const char *text = run_json_config(record, key);

@@ -21,5 +21,8 @@ int export_encoder(const char *run_dir, const char *encoder, unsigned what, cons
 int export_weights(const char *weights, const char *encoder, const char *const (*metadata)[2], size_t n,
                    const char *out, struct err *e) WARN_UNUSED;
 
+/* audio.frontend of the text that an export's xdc.front_end is, "logmel" or "vmz"; NULL for any other. */
+const char *export_front_end(const char *text);
+
 /* The flavour of a run's encoder, "xdc" or "torchvision"; the text is static. */
 int export_flavour(const char *run_dir, const char *encoder, const char **out, struct err *e) WARN_UNUSED;

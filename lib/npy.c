@@ -38,15 +38,9 @@ static const char *descr_of(enum tensor_dtype d)
     return "";
 }
 
-int npy_write(const char *path, const struct tensor *t, struct err *e)
+size_t npy_header(const struct tensor *t, char head[NPY_HEADER_BYTES])
 {
-    uint64_t bytes;
-    if (tensor_bytes(t, &bytes, e) < 0)
-        return err_wrap(e, "write %s", path);
-
-    /* Eight dimensions of 20 digits, the literal and 64 bytes of padding stay far below this. */
-    char head[512];
-    size_t cap = sizeof head, used = NPY_MAGIC_SIZE + 4;
+    size_t cap = NPY_HEADER_BYTES, used = NPY_MAGIC_SIZE + 4;
     memcpy(head, NPY_MAGIC "\x01\x00", NPY_MAGIC_SIZE + 2);
     used += (size_t)snprintf(head + used, cap - used, "{'descr': '%s', 'fortran_order': False, 'shape': (",
                              descr_of(t->dtype));
@@ -59,8 +53,16 @@ int npy_write(const char *path, const struct tensor *t, struct err *e)
     head[total - 1] = '\n';
     uint16_t len = htole16((uint16_t)(total - NPY_MAGIC_SIZE - 4));
     memcpy(head + NPY_MAGIC_SIZE + 2, &len, sizeof len);
+    return total;
+}
 
-    const struct iovec parts[] = {{head, total}, {(void *)(uintptr_t)t->data, (size_t)bytes}};
+int npy_write(const char *path, const struct tensor *t, struct err *e)
+{
+    uint64_t bytes;
+    char head[NPY_HEADER_BYTES];
+    if (tensor_bytes(t, &bytes, e) < 0)
+        return err_wrap(e, "write %s", path);
+    const struct iovec parts[] = {{head, npy_header(t, head)}, {(void *)(uintptr_t)t->data, (size_t)bytes}};
     return tensor_write_parts(path, parts, 2, e);
 }
 

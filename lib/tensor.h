@@ -38,6 +38,9 @@ int tensor_bytes(const struct tensor *t, uint64_t *out, struct err *e) WARN_UNUS
 /* Writes the parts one after the other to `path`: tmp + fsync + rename + fsync of the directory. */
 int tensor_write_parts(const char *path, const struct iovec *parts, size_t n, struct err *e) WARN_UNUSED;
 
+/* What comes before the data in NumPy's format 1.0; eight dimensions of 20 digits stay far below the size. */
+#define NPY_HEADER_BYTES 512
+size_t npy_header(const struct tensor *t, char head[NPY_HEADER_BYTES]);
 /* NumPy format 1.0. */
 int npy_write(const char *path, const struct tensor *t, struct err *e) WARN_UNUSED;
 /* Reads format 1.0 to 3.0, u8, i32, u32, i64, f16, f32, f64 in little endian and C order; *out_data is

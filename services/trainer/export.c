@@ -26,7 +26,8 @@ int train_export(struct train_loop *l, struct err *e)
     int rc = fs_path(path, e, "%s/export", run_dir);
     if (rc == 0)
         rc = fs_mkdirs(path, e);
-    for (unsigned i = 0; rc == 0 && i < NET_ENCODERS; i++) {
+    bool others = l->t->conf.features.of != FEATURES_BOTH; /* they are what the run was given */
+    for (unsigned i = 0; rc == 0 && !others && i < NET_ENCODERS; i++) {
         const char *name = train_encoder(l, (enum net_encoder)i);
         rc = write_one(run_dir, name, 0, "", e);
         if (rc == 0 && l->t->conf.train.ema > 0)

@@ -271,12 +271,25 @@ static void fill_clip(const struct leases_out *l, const struct group *g, uint32_
     key->clip = id;
     key->attempt = g->slots[i]->attempts + 1;
     xdc__lease_clip__init(clip);
-    double fps = p->recipe.fps > 0 ? p->recipe.fps : v->fps > 0 ? v->fps : 30.0;
+    const struct clip_times times = conf_clip_times(&t->conf);
     clip->key = key;
-    clip->start_s = clip_start_s(seed, id, v->duration_s, p->recipe.frames / fps);
+    clip->start_s = clip_times_start_s(&times, id, v->duration_s, conf_clip_span_s(&t->conf, v->fps));
     clip->augment_seed =
         clip_augment_seed(seed, p->round, p->epoch + p->stream[g->refs[i].stream].augment, id);
     manifest_keyframe(t->manifest, video_of(t, g->slots[i]), clip->start_s, &clip->key_s, &clip->key_pos);
+}
+
+bool leases_out_has_clip(struct leases_out *l, uint64_t clip)
+{
+    const struct trainer *t = l->trainer;
+    const struct clip_times times = conf_clip_times(&t->conf);
+    struct manifest_video *v = &l->video;
+    struct err unsaid;
+    if (times.placing != CLIP_WINDOWS ||
+        manifest_get(t->manifest, clip / t->set.clips_per_video, v, &unsaid) < 0)
+        return true; /* the lease says what is wrong with the manifest */
+    double span_s = conf_clip_span_s(&t->conf, v->fps);
+    return clip % t->set.clips_per_video < clip_times_count(&times, v->duration_s, span_s);
 }
 
 static int grant(struct leases_out *l, struct lease_decoder *d, const struct group *g)

@@ -58,5 +58,7 @@ void leases_out_settled(struct leases_out *l, const struct slot_lease *lease, bo
 void leases_out_abandon(struct leases_out *l, struct slot_ref ref, const struct batch_slot *slot);
 /* An answer that no live lease fits: the double of one that was hedged, or nothing. */
 void leases_out_late(struct leases_out *l, const Xdc__LeaseKey *key);
+/* False for a clip that its video is too short to have (data.clip_times: windows). */
+bool leases_out_has_clip(struct leases_out *l, uint64_t clip);
 /* Tells all decoders that the run has ended. */
 void leases_out_finish(struct leases_out *l);

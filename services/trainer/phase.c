@@ -38,18 +38,18 @@ int phase_parse(const char *name, enum phase *out)
     return -EINVAL;
 }
 
-enum phase phase_next(enum phase p, bool clusters, bool last)
+enum phase phase_next(enum phase p, bool trains, bool clusters, bool last)
 {
     switch (p) {
     case PHASE_STATS:
         return PHASE_WARM;
     case PHASE_WARM:
     case PHASE_TRAIN:
-        if (clusters)
+        if (clusters || !trains)
             return PHASE_EXTRACT;
         return last ? PHASE_EXPORT : PHASE_TRAIN;
     case PHASE_EXTRACT:
-        return PHASE_LABELS;
+        return trains ? PHASE_LABELS : PHASE_EXPORT;
     case PHASE_LABELS:
         return last ? PHASE_EXPORT : PHASE_TRAIN;
     case PHASE_VALIDATE:

@@ -22,6 +22,6 @@ const char *phase_name(enum phase p);
 const char *phase_ends(enum phase p);
 /* -EINVAL for a name that is none. */
 int phase_parse(const char *name, enum phase *out) WARN_UNUSED;
-/* The phase after `p` has ended. `clusters`: the method makes its labels by clustering; `last`: no training
- * round is left. */
-enum phase phase_next(enum phase p, bool clusters, bool last);
+/* The phase after `p` has ended. `trains`: the run has rounds; `clusters`: the method makes its labels by
+ * clustering; `last`: no training round is left. */
+enum phase phase_next(enum phase p, bool trains, bool clusters, bool last);

@@ -10,21 +10,28 @@
 /* What makes clip ids mean the same moments; its run.json says what the other run had. */
 static int check_moments(const char *run_dir, const struct conf *c, struct err *e)
 {
-    static const char *const keys[] = {"run.seed", "data.clips_per_video", "video.frames", "video.fps"};
+    static const struct {
+        const char *key, *before; /* before: of runs from before there was the key */
+    } keys[] = {{"run.seed", NULL},
+                {"data.clips_per_video", NULL},
+                {"data.clip_times", "random"},
+                {"video.frames", NULL},
+                {"video.fps", NULL}};
     char here[CONF_STRING_MAX];
     json_t *record;
     int rc = run_json_read(run_dir, &record, e);
     if (rc < 0)
         return err_wrap(e, "labels.from");
     for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof keys[0]; i++) {
-        conf_print_value(c, conf_find(keys[i]), here, sizeof here);
-        const char *there = run_json_config(record, keys[i]);
+        conf_print_value(c, conf_find(keys[i].key), here, sizeof here);
+        const char *there = run_json_config(record, keys[i].key);
+        there = there ? there : keys[i].before;
         if (!there || strcmp(there, here) != 0)
             rc = err_set(
                 e, XDC_EMISMATCH,
                 "labels.from: the labels of %s are of other moments of the videos: its %s is %s, here "
                 "it is %s; set it to the same",
-                run_dir, keys[i], there ? there : "unknown", here);
+                run_dir, keys[i].key, there ? there : "unknown", here);
     }
     json_decref(record);
     return rc;

@@ -98,16 +98,22 @@ int train_dump_begin(struct train_dump *d, struct train_loop *l, uint64_t weight
     return dump_writer_start(store, &o, &d->writer, e);
 }
 
+/* Of the encoders of a pass, the first of which is `first`, the one that the dump has least of. */
+static uint32_t least_missing(const struct train_dump *d, uint32_t first)
+{
+    const struct trainer *t = d->l->t;
+    uint32_t least = trainer_wants(t, NET_VIDEO) ? first + NET_VIDEO : first + NET_AUDIO;
+    for (uint32_t enc = 0; enc < NET_ENCODERS; enc++)
+        if (trainer_wants(t, (enum net_encoder)enc) && d->missing[first + enc] < d->missing[least])
+            least = first + enc;
+    return least;
+}
+
 void train_dump_enter(struct train_dump *d, uint32_t pass)
 {
-    uint32_t first = NET_ENCODERS * pass;
-    d->from = d->missing[first];
-    d->kept = d->there[first];
-    for (uint32_t i = first + 1; i < first + NET_ENCODERS; i++)
-        if (d->missing[i] < d->from) {
-            d->from = d->missing[i];
-            d->kept = d->there[i];
-        }
+    uint32_t least = least_missing(d, NET_ENCODERS * pass);
+    d->from = d->missing[least];
+    d->kept = d->there[least];
 }
 
 int train_dump_note(struct train_dump *d, const struct batch_stream *s, uint32_t n, struct err *e)
@@ -171,9 +177,7 @@ static int add_encoder(const struct train_dump *d, struct feature_store *s, uint
 {
     int rc = 0;
     uint32_t pair = encoder / NET_ENCODERS * NET_ENCODERS;
-    uint64_t end = d->missing[pair]; /* those of the pass that were not computed again */
-    for (uint32_t i = pair; i < pair + NET_ENCODERS; i++)
-        end = d->missing[i] < end ? d->missing[i] : end;
+    uint64_t end = d->missing[least_missing(d, pair)]; /* those of the pass that were not computed again */
     for (uint64_t clip = feature_store_info(s)->first; rc == 0 && clip < end; clip++) {
         if (!feature_store_has(s, encoder, clip))
             continue;

@@ -31,6 +31,8 @@ static uint32_t check_quarantine(void *arg, uint32_t stream, uint64_t clip)
 {
     struct trainer *t = arg;
     (void)stream;
+    if (!leases_out_has_clip(&t->leases, clip))
+        return LEDGER_UNLABELLED; /* any hole: the extraction keeps no ledger */
     return quarantine_reason(&t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
 }
 
@@ -106,6 +108,8 @@ static int put_row(struct extract *x, uint64_t clip, const float *video, const f
         return 0;
     }
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++) {
+        if (!trainer_wants(x->l->t, (enum net_encoder)enc))
+            continue;
         health_range_add(&x->range[enc], row[enc], 1);
         rc = train_dump_put(&x->dump, NET_ENCODERS * x->group + enc, clip, row[enc], e);
     }
@@ -174,6 +178,8 @@ static int put_batch(struct extract *x, const struct batch *b, uint32_t n, struc
 {
     int rc = 0;
     for (unsigned enc = 0; rc == 0 && n > 0 && enc < NET_ENCODERS; enc++) {
+        if (!trainer_wants(x->l->t, (enum net_encoder)enc))
+            continue;
         struct net_batch in = {.n = n, .data = train_rows(x->l, (enum net_encoder)enc, &b->stream[0])};
         rc = net_features(x->l->net, (enum net_encoder)enc, &in, x->out[enc], e);
     }
@@ -305,6 +311,8 @@ static int seal(struct extract *x, uint64_t hash, struct err *e)
     if (rc == 0 && x->dump.writer)
         rc = train_dump_seal(&x->dump, &hash, e);
     for (unsigned i = 0; rc == 0 && x->dump.writer && i < NET_ENCODERS; i++) {
+        if (!trainer_wants(l->t, (enum net_encoder)i))
+            continue;
         rc = train_dump_add_kept(&x->dump, (enum net_encoder)i, &x->range[i], e);
         if (rc == 0)
             rc = train_warn_features(l, (enum net_encoder)i, &x->range[i], e);

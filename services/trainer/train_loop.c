@@ -110,8 +110,9 @@ struct plan_stream train_stream(const struct train_loop *l, bool first, bool sec
     struct plan_stream s = {.draw = draw};
     for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
         bool video = net_modality(l->method->pair, (enum net_encoder)enc) == NET_VIDEO;
-        s.video |= wanted[enc] && video;
-        s.audio |= wanted[enc] && !video;
+        bool used = wanted[enc] && trainer_wants(l->t, (enum net_encoder)enc);
+        s.video |= used && video;
+        s.audio |= used && !video;
     }
     return s;
 }
@@ -306,7 +307,8 @@ static int phase_train(struct train_loop *l, struct err *e)
             l->state.epoch = 0;
             l->state.labels = l->state.features = 0;
             memset(l->state.early, 0, sizeof l->state.early);
-            l->state.phase = phase_next(PHASE_TRAIN, l->method->clusters, l->state.round >= c->train.rounds);
+            l->state.phase =
+                phase_next(PHASE_TRAIN, true, l->method->clusters, l->state.round >= c->train.rounds);
             return train_checkpoint(l, e);
         }
         if (rc == 0)
@@ -318,7 +320,7 @@ static int phase_train(struct train_loop *l, struct err *e)
 static int step_phase(struct train_loop *l, struct err *e)
 {
     bool last = l->state.round >= l->t->conf.train.rounds;
-    enum phase next = phase_next(l->state.phase, l->method->clusters, last);
+    enum phase next = phase_next(l->state.phase, l->t->conf.train.rounds > 0, l->method->clusters, last);
     int rc = 0;
     switch (l->state.phase) {
     case PHASE_STATS:
@@ -463,8 +465,9 @@ static int resume(struct train_loop *l, struct err *e)
         if (rc == 0)
             rc = make_first_heads(l, e);
     } else if (rc == 0) {
-        if (l->state.phase == PHASE_EXPORT && l->state.round < t->conf.train.rounds)
-            l->state.phase = PHASE_TRAIN; /* supervised, continued with more rounds */
+        bool given = !l->method->clusters && l->state.round < t->conf.train.rounds;
+        if (given && (l->state.phase == PHASE_EXPORT || l->state.phase == PHASE_EXTRACT))
+            l->state.phase = PHASE_TRAIN; /* continued with more rounds */
         log_info("resumed at step %" PRIu64 ": %s, round %u, epoch %u", l->state.step,
                  phase_name(l->state.phase), l->state.round, l->state.epoch);
     }
@@ -491,7 +494,7 @@ static int open_net(struct train_loop *l, struct err *e)
                             .amp = (enum net_amp)c->train.amp,
                             .pad_channels = (enum net_switch)c->train.pad_channels,
                             .self_test = (enum net_switch)c->train.self_test};
-    int rc = memory_check(c, &spec, e);
+    int rc = c->train.rounds > 0 ? memory_check(c, &spec, e) : 0; /* of a step */
     if (rc == 0)
         rc = net_create(&spec, &l->net, e);
     if (rc == 0)

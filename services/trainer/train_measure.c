@@ -36,7 +36,7 @@ int train_measure_stats(struct train_loop *l, struct err *e)
     struct trainer *t = l->t;
     struct draw draw;
     bool given;
-    if (l->method->pair == NET_PAIR_VIDEO)
+    if (l->method->pair == NET_PAIR_VIDEO || !trainer_wants(t, NET_AUDIO))
         return 0; /* nobody listens */
     if (net_initialised(l->net, NET_AUDIO, &given) && given) {
         log_info("log-mel: mean and deviation are those of %s", t->conf.net.init_audio);
@@ -88,10 +88,10 @@ int train_measure_stats(struct train_loop *l, struct err *e)
                                  json_pack("{s:f, s:f}", "mean", mean, "deviation", deviation), e);
 }
 
-/* True when the encoder's statistics came with its weights. */
+/* True when the encoder's statistics came with its weights, or serve nothing. */
 static bool warm_already(const struct train_loop *l, enum net_encoder enc)
 {
-    return l->state.round == 0 && net_initialised(l->net, enc, NULL);
+    return !trainer_wants(l->t, enc) || (l->state.round == 0 && net_initialised(l->net, enc, NULL));
 }
 
 /* A batch's part in the batch-norm statistics; *index counts the batches that had one. With statistics over

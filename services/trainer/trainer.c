@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "lib/progress.h"
 #include "services/trainer/run_record.h"
+#include "services/trainer/run_set.h"
 #include "services/trainer/targets.h"
 #include "services/trainer/train_loop.h"
 
@@ -131,50 +132,32 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .keep_silent = c->data.no_audio == NO_AUDIO_KEEP};
 }
 
+/* Of the videos of the run so many, by the seed. */
 static int take_subset(struct trainer *t, struct err *e)
 {
     uint64_t n = (uint64_t)t->conf.data.subset.n, all = t->set.members;
-    if (n == 0 || all == 0)
+    if (n == 0)
         return 0;
     if (n > all)
-        return err_set(e, XDC_ECONF, "data.subset.n is %llu, and %s has %llu videos to draw them among",
-                       (unsigned long long)n, t->conf.data.manifest, (unsigned long long)all);
+        return err_set(e, XDC_ECONF, "data.subset.n is %llu, and there are %llu videos to draw them among",
+                       (unsigned long long)n, (unsigned long long)all);
     log_info("%llu of %llu videos are used, by data.subset", (unsigned long long)n, (unsigned long long)all);
     return clip_set_draw(&t->set, (uint64_t)t->conf.data.subset.seed, n, e);
 }
 
-/* The clips of the run: of videos whose split is train, or of all when the manifest has no split. */
+/* The clips of the run. */
 static int fill_set(struct trainer *t, struct err *e)
 {
-    uint64_t n = manifest_count(t->manifest);
-    int rc = clip_set_init(&t->set, n, (uint32_t)t->conf.data.clips_per_video, e);
-    struct manifest_video *v = malloc(sizeof *v);
-    if (rc == 0 && !v)
-        rc = err_sys(e, ENOMEM, "read the manifest");
-    bool any_split = false;
-    for (uint64_t i = 0; rc == 0 && !any_split && i < n; i++) {
-        rc = manifest_get(t->manifest, i, v, e);
-        any_split = rc == 0 && v->split != MANIFEST_SPLIT_NONE;
-    }
-    for (uint64_t i = 0; rc == 0 && i < n; i++) {
-        if (any_split) /* else all were read */
-            rc = manifest_get(t->manifest, i, v, e);
-        if (rc == 0 && (!any_split || v->split == MANIFEST_SPLIT_TRAIN))
-            clip_set_add(&t->set, i);
-    }
-    free(v);
+    int rc = clip_set_init(&t->set, manifest_count(t->manifest), (uint32_t)t->conf.data.clips_per_video, e);
+    if (rc == 0)
+        rc = run_set_fill(&t->set, t->manifest, (enum conf_split)t->conf.data.split, e);
+    if (rc == 0)
+        rc = take_subset(t, e);
     if (rc < 0)
-        return rc;
-    clip_set_finish(&t->set);
-    rc = take_subset(t, e);
-    if (rc < 0)
-        return rc;
-    if (clip_set_size(&t->set) > 0 && clip_set_size(&t->set) < t->meet.world)
-        return err_set(e, XDC_ECONF, "%s has %llu clips to train on, fewer than run.ranks = %u",
+        return err_wrap(e, "%s", t->conf.data.manifest);
+    if (clip_set_size(&t->set) < t->meet.world)
+        return err_set(e, XDC_ECONF, "%s has %llu clips for the run, fewer than run.ranks = %u",
                        t->conf.data.manifest, (unsigned long long)clip_set_size(&t->set), t->meet.world);
-    if (clip_set_size(&t->set) == 0)
-        return err_set(e, XDC_ECONF, "%s has no video with split train: nothing to train on",
-                       t->conf.data.manifest);
     return 0;
 }
 
@@ -214,11 +197,17 @@ static int fill_held(struct trainer *t, struct err *e)
     return 0;
 }
 
+bool trainer_wants(const struct trainer *t, enum net_encoder enc)
+{
+    int64_t of = t->conf.features.of;
+    return of == FEATURES_BOTH || (of == FEATURES_VIDEO) == (enc == NET_VIDEO);
+}
+
 /* The videos that the doctor found at fault, as far as the method needs what is wrong with them. */
 static int take_faulty_videos(struct trainer *t, bool fresh, struct err *e)
 {
-    struct quarantine_needs needs = {.video = t->method.pair != NET_PAIR_AUDIO,
-                                     .audio = t->method.pair != NET_PAIR_VIDEO,
+    struct quarantine_needs needs = {.video = t->method.pair != NET_PAIR_AUDIO && trainer_wants(t, NET_VIDEO),
+                                     .audio = t->method.pair != NET_PAIR_VIDEO && trainer_wants(t, NET_AUDIO),
                                      .keep_silent = t->conf.data.no_audio == NO_AUDIO_KEEP};
     return quarantine_take_videos(&t->quarantine, t->conf.run.dir, t->conf.data.manifest, t->manifest_id,
                                   fresh, &needs, (uint32_t)t->conf.data.clips_per_video, e);

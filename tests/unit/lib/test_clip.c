@@ -124,6 +124,65 @@ static void test_start_of_short_videos(void **state)
     assert_true(clip_start_s(7, 3, 100, 2.0) != clip_start_s(7, 4, 100, 2.0));
 }
 
+/* Clip j of n is j / (n - 1) on the way from the first to the last possible start; one alone is in the
+ * middle; videos after the first have the same. */
+static void test_uniform_times(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n, j;
+        double duration_s, span_s, start_s;
+    } rows[] = {{3, 0, 10, 2, 0},     {3, 1, 10, 2, 4}, {3, 2, 10, 2, 8}, {1, 0, 10, 2, 4},
+                {10, 9, 5, 0.5, 4.5}, {3, 2, 2, 2, 0},  {3, 1, 0, 2, 0},  {3, 1, INFINITY, 2, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct clip_times t = {.placing = CLIP_UNIFORM, .clips_per_video = rows[i].n};
+        for (uint64_t video = 0; video < 3; video++)
+            assert_true(fabs(clip_times_start_s(&t, video * rows[i].n + rows[i].j, rows[i].duration_s,
+                                                rows[i].span_s) -
+                             rows[i].start_s) < 1e-12);
+        assert_int_equal(clip_times_count(&t, rows[i].duration_s, rows[i].span_s), rows[i].n);
+        assert_int_equal(clip_times_cover(&t, rows[i].span_s), 1);
+    }
+    const struct clip_times random = {.placing = CLIP_RANDOM, .seed = 7, .clips_per_video = 4};
+    assert_true(clip_times_start_s(&random, 9, 10, 2) == clip_start_s(7, 9, 10, 2));
+}
+
+/* By hand: how many windows a video has, how many clips cover one, and where clip j starts. */
+static void test_windows(void **state)
+{
+    (void)state;
+    static const struct {
+        double window_s, stride_s, duration_s, span_s;
+        uint64_t windows;
+        uint32_t cover;
+        uint64_t j;
+        double start_s;
+    } rows[] = {
+        {2, 1, 10, 2, 10, 1, 3, 3},       /* the last one begins at 9 and has its middle at 10 */
+        {2, 1, 10, 2, 10, 1, 9, 8},       /* and its clip is moved into the video */
+        {0, 0, 10, 2, 5, 1, 4, 8},        /* a clip's span, side by side */
+        {1, 0, 9.98, 2, 10, 1, 0, 0},     /* shorter than a clip: around its middle, not before the start */
+        {1, 0, 9.98, 2, 10, 1, 5, 4.5},   /* window [5, 6] */
+        {1, 0, 10.3, 2, 10, 1, 0, 0},     /* the eleventh has its middle at 10.5 */
+        {5, 5, 10, 2, 2, 3, 4, 6.5},      /* [5, 10] by clips at 5, 6.5 and 8 */
+        {4, 2, 10, 2, 5, 2, 1, 2},        /* [0, 4] by clips at 0 and 2 */
+        {2, 2, 0.5, 2, 1, 1, 0, 0},       /* shorter than half a window */
+        {2, 2, 0, 2, 1, 1, 0, 0},         /* of unknown length */
+        {0.3, 0.1, 1, 0.1, 9, 3, 2, 0.2}, /* quotients that are whole but for rounding */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct clip_times t = {.placing = CLIP_WINDOWS,
+                                     .clips_per_video = 1000,
+                                     .window_s = rows[i].window_s,
+                                     .stride_s = rows[i].stride_s};
+        assert_int_equal(clip_times_cover(&t, rows[i].span_s), rows[i].cover);
+        assert_int_equal(clip_times_count(&t, rows[i].duration_s, rows[i].span_s),
+                         rows[i].windows * rows[i].cover);
+        double start_s = clip_times_start_s(&t, 2000 + rows[i].j, rows[i].duration_s, rows[i].span_s);
+        assert_true(fabs(start_s - rows[i].start_s) < 1e-9);
+    }
+}
+
 /* The augmentation changes with each of seed, round, epoch and clip, and with nothing else. */
 static void test_augment_seed(void **state)
 {
@@ -288,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_order_is_a_bijection), cmocka_unit_test(test_order_of_huge_sizes),
         cmocka_unit_test(test_order_is_spread),      cmocka_unit_test(test_order_depends_on_key),
         cmocka_unit_test(test_start_is_uniform),     cmocka_unit_test(test_start_of_short_videos),
+        cmocka_unit_test(test_uniform_times),        cmocka_unit_test(test_windows),
         cmocka_unit_test(test_augment_seed),         cmocka_unit_test(test_set_select),
         cmocka_unit_test(test_set_refuses),          cmocka_unit_test(test_set_draw),
         cmocka_unit_test(test_holdout_share),        cmocka_unit_test(test_holdout_is_of_the_seed),

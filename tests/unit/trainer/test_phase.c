@@ -64,7 +64,7 @@ static void every_phase_leads_on(void **state)
         {PHASE_DONE, true, true, PHASE_DONE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        assert_int_equal(phase_next(rows[i].from, rows[i].clusters, rows[i].last), rows[i].to);
+        assert_int_equal(phase_next(rows[i].from, true, rows[i].clusters, rows[i].last), rows[i].to);
 }
 
 /* A run of two rounds that clusters: the last training is measured by one more extract and cluster. */
@@ -79,17 +79,30 @@ static void the_last_training_is_measured(void **state)
     for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
         assert_int_equal(p, path[i]);
         trained += p == PHASE_TRAIN;
-        p = phase_next(p, true, trained == 2);
+        p = phase_next(p, true, true, trained == 2);
+    }
+}
+
+/* A run without rounds measures, extracts and ends, whoever makes the labels. */
+static void a_run_that_only_extracts(void **state)
+{
+    (void)state;
+    static const enum phase path[] = {PHASE_STATS, PHASE_WARM, PHASE_EXTRACT, PHASE_EXPORT, PHASE_DONE};
+    for (int clusters = 0; clusters < 2; clusters++) {
+        enum phase p = PHASE_STATS;
+        for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
+            assert_int_equal(p, path[i]);
+            p = phase_next(p, false, clusters, true);
+        }
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_go_both_ways),
-        cmocka_unit_test(strangers_are_unknown),
-        cmocka_unit_test(every_phase_leads_on),
-        cmocka_unit_test(the_last_training_is_measured),
+        cmocka_unit_test(names_go_both_ways),       cmocka_unit_test(strangers_are_unknown),
+        cmocka_unit_test(every_phase_leads_on),     cmocka_unit_test(the_last_training_is_measured),
+        cmocka_unit_test(a_run_that_only_extracts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
