@@ -35,7 +35,8 @@ struct epoch {
     float *weights[TARGETS_MAX];   /* owned; [batch] */
     struct ledger_record *records; /* owned; [streams x batch] */
     float *features[NET_ENCODERS]; /* owned; [batch, dim]; NULL where nothing is harvested */
-    bool computed[NET_ENCODERS];   /* of the batch */
+    float head_weights[NET_HEADS_MAX];
+    bool computed[NET_ENCODERS]; /* of the batch */
 };
 
 static bool stream_trains(const struct epoch *x, uint32_t stream, enum net_encoder enc)
@@ -248,9 +249,13 @@ static double rate_of(const struct epoch *x, uint64_t batch)
     return schedule_rate(&schedule, x->slice.step + batch, x->slice.epoch_steps);
 }
 
-static struct net_sgd sgd_of_step(const struct epoch *x)
+/* selavi's loss is half of each modality's mean over heads (algorithms.md 4.1), others' are sums. */
+static struct net_sgd sgd_of_step(struct epoch *x)
 {
     const struct conf *c = &x->l->t->conf;
+    bool mean = c->method == METHOD_SELAVI;
+    for (uint32_t h = 0; mean && h < NET_HEADS_MAX; h++)
+        x->head_weights[h] = 0.5f / (float)c->selavi.heads;
     double rate = rate_of(x, x->l->state.batch);
     return (struct net_sgd){.lr = c->train.lr * rate,
                             .head_lr = c->train.head_lr * rate,
@@ -262,7 +267,8 @@ static struct net_sgd sgd_of_step(const struct epoch *x)
                             .frozen = c->train.update == UPDATE_FC,
                             .micro_batch = (uint32_t)c->train.micro_batch,
                             .recompute = c->train.recompute != 0,
-                            .graph = c->train.cuda_graphs != 0};
+                            .graph = c->train.cuda_graphs != 0,
+                            .head_weights = mean ? x->head_weights : NULL};
 }
 
 /* Keeps the features of a batch on which both encoders have made a step. Where one pass over the set ends in
