@@ -150,7 +150,7 @@ const struct conf_key conf_schema[] = {
     REAL("cluster.tolerance", cluster.tolerance, 0, 1, "1e-4", NULL, CONF_IDENTITY,
          "stop when the objective falls by less than this share"),
     CHOICE("cluster.normalize", cluster.normalize, "none|l2|pca-whiten-l2", "none", CONF_IDENTITY,
-           "what is done to features before k-means; none is the paper's"),
+           "what is done to features before k-means; the XDC paper names nothing"),
     INT("cluster.pca_dim", cluster.pca_dim, 1, 4096, "256", "dimensions", CONF_IDENTITY,
         "kept by pca-whiten-l2"),
     CHOICE("cluster.scale", cluster.scale, "none|l2|variance", "none", CONF_IDENTITY,
@@ -241,7 +241,7 @@ const struct conf_key conf_schema[] = {
         "of a manifest of fewer clips nothing is held out"),
     REAL("train.early_stop", train.early_stop, 0, 100, "0", "nats", CONF_IDENTITY,
          "an encoder learns no more in a round when its best loss on the hold-out fell by less than this "
-         "over early_stop_epochs; 0: never, the paper's is 0.05"),
+         "over early_stop_epochs; 0: never"),
     INT("train.early_stop_epochs", train.early_stop_epochs, 0, 10000, "0", "epochs", CONF_IDENTITY,
         "counted behind the warm-up; 0: step_epochs, rounded up"),
     REAL("train.ema", train.ema, 0, 0.999999, "0", NULL, CONF_IDENTITY,
