@@ -13,11 +13,11 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 SMALL = {"quickstart.yaml", "avmnist.yaml"}  # what runs here: no row
 TABLES = {"t1-methods", "t2-k", "t3-data", "t4-fc-vs-all", "t5-video-sota", "t6-audio-sota", "selavi-metrics", "DeepCluster"}
 # What a head comment must say of a file of that method, and of that manifest.
-METHODS = {"xdc": "XDC", "sdc": "SDC|DeepCluster", "mdc": "MDC", "cdc": "CDC", "same-modality": "Same-modality XDC", "selavi": "SeLaVi",
-           "supervised": 'Superv|"all"|"fc"'}
+METHODS = {"xdc": "XDC", "sdc": "SDC|DeepCluster", "mdc": "MDC", "cdc": "CDC", "same-modality": "Same-modality XDC",
+           "selavi": "SeLaVi", "supervised": 'Superv|"all"|"fc"'}
 SETS = {"kinetics.lmdb": "Kinetics", "audioset.lmdb": "AudioSet", "ig65m.lmdb": "IG-Random and IG-Kinetics",
-        "imagenet.lmdb": "ImageNet", "vggsound.lmdb": "VGG-Sound", "ucf101-1.lmdb": "UCF101", "hmdb51-1.lmdb": "HMDB51", "esc50-1.lmdb": "ESC-50",
-        "dcase.lmdb": "DCASE 2014"}
+        "imagenet.lmdb": "ImageNet", "vggsound.lmdb": "VGG-Sound", "ucf101-1.lmdb": "UCF101",
+        "hmdb51-1.lmdb": "HMDB51", "esc50-1.lmdb": "ESC-50", "dcase.lmdb": "DCASE 2014"}
 
 
 def values(path):
