@@ -8,7 +8,7 @@
 #include "services/clusterer/rows.h"
 #include "services/clusterer/source.h"
 
-#define BLOCK (64 * (uint64_t)FEED_STEP)
+#define BLOCK (4 * (uint64_t)FEED_STEP) /* 8 MiB of 512 columns */
 
 int source_stream_read(void *arg, uint64_t first, uint64_t n, float *out, struct err *e)
 {
