@@ -12,19 +12,22 @@
 
 #define WIDTH 100
 
-static const char help[] = "examples:\n"
-                           "  xdc explain truncated     what it means, what causes it, what to do\n"
-                           "  xdc explain 7             the same by its number, as logs and ledgers have it\n"
-                           "  xdc explain dead_features a warning of a run\n"
-                           "  xdc explain               all codes, a line each\n"
-                           "\n"
-                           "usage: xdc explain [CODE|NUMBER] [--markdown]\n"
-                           "  --markdown      all codes as the page docs/codes.md\n"
-                           "\n"
-                           "Faults (1 to 63) keep a file or clip from being used; facts (from 64) say what "
-                           "is unusual about it and do "
-                           "no harm. Warnings, which have names alone, are of a run that goes on.\n"
-                           "Exits 0, 64 for a code that there is not.\n";
+static const char help[] =
+    "examples:\n"
+    "  xdc explain truncated     what it means, what causes it, what to do\n"
+    "  xdc explain 7             the same by its number, as logs and ledgers have it\n"
+    "  xdc explain dead_features a warning of a run\n"
+    "  xdc explain               all codes, a line each\n"
+    "  xdc explain clip 17 --run run    how a clip was decoded, clustered, trained on\n"
+    "\n"
+    "usage: xdc explain [CODE|NUMBER] [--markdown]\n"
+    "       xdc explain clip CLIP --run RUN [--json]\n"
+    "  --markdown      all codes as the page docs/codes.md\n"
+    "\n"
+    "Faults (1 to 63) keep a file or clip from being used; facts (from 64) say what "
+    "is unusual about it and do "
+    "no harm. Warnings, which have names alone, are of a run that goes on.\n"
+    "Exits 0, 64 for a code that there is not.\n";
 
 /* Prints `text` in lines of at most WIDTH columns, all but the first indented. */
 static void print_wrapped(const char *head, const char *text)
