@@ -128,6 +128,9 @@ static int make_plan(struct epoch *x, struct err *e)
     x->slice = slice_of(l);
     x->apart = balance_of(c) == BALANCE_RESAMPLE || l->method->pair != NET_PAIR_BOTH;
     x->weigh = balance_of(c) == BALANCE_WEIGHT;
+    /* selavi's loss is half of each modality's mean over heads (algorithms.md 4.1), others' are sums. */
+    for (uint32_t h = 0; h < NET_HEADS_MAX; h++)
+        x->head_weights[h] = c->method == METHOD_SELAVI ? 0.5f / (float)c->selavi.heads : 1;
     x->plan = (struct plan){.phase = PHASE_TRAIN,
                             .round = l->state.round,
                             .epoch = l->state.epoch,
@@ -249,13 +252,9 @@ static double rate_of(const struct epoch *x, uint64_t batch)
     return schedule_rate(&schedule, x->slice.step + batch, x->slice.epoch_steps);
 }
 
-/* selavi's loss is half of each modality's mean over heads (algorithms.md 4.1), others' are sums. */
-static struct net_sgd sgd_of_step(struct epoch *x)
+static struct net_sgd sgd_of_step(const struct epoch *x)
 {
     const struct conf *c = &x->l->t->conf;
-    bool mean = c->method == METHOD_SELAVI;
-    for (uint32_t h = 0; mean && h < NET_HEADS_MAX; h++)
-        x->head_weights[h] = 0.5f / (float)c->selavi.heads;
     double rate = rate_of(x, x->l->state.batch);
     return (struct net_sgd){.lr = c->train.lr * rate,
                             .head_lr = c->train.head_lr * rate,
@@ -268,7 +267,7 @@ static struct net_sgd sgd_of_step(struct epoch *x)
                             .micro_batch = (uint32_t)c->train.micro_batch,
                             .recompute = c->train.recompute != 0,
                             .graph = c->train.cuda_graphs != 0,
-                            .head_weights = mean ? x->head_weights : NULL};
+                            .head_weights = x->head_weights};
 }
 
 /* Keeps the features of a batch on which both encoders have made a step. Where one pass over the set ends in

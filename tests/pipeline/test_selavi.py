@@ -68,7 +68,7 @@ def kill_all(place, run, config):
     killed = 0
     for phase, name in phases:
         try:
-            place.wait(phase, lambda: in_phase(phase) if proc.poll() is None else True, 60)
+            place.wait(phase, lambda: in_phase(phase) if proc.poll() is None else True, 2 if phase == "labels" else 60)
         except AssertionError:
             if phase != "labels":  # which may be over too soon to be seen
                 raise
