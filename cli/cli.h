@@ -9,6 +9,7 @@ int cli_decode(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_embed(int argc, char **argv);
 int cli_eval(int argc, char **argv);
+int cli_eval_finetune(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_export(int argc, char **argv);
 int cli_features(int argc, char **argv);

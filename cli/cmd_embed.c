@@ -68,12 +68,12 @@ static int name_files(struct request *r, struct err *e)
 static char *describe(const struct embed_conf *c)
 {
     size_t size = 64;
-    for (size_t i = 0; i < c->n; i++)
-        size += strlen(c->sets[i]) + 1;
+    for (size_t i = 0; i < c->sets.n; i++)
+        size += strlen(c->sets.texts[i]) + 1;
     char *text = malloc(size);
     size_t used = text ? (size_t)snprintf(text, size, "encoder %016" PRIx64 "\n", c->encoder.hash) : 0;
-    for (size_t i = 0; text && i < c->n; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s\n", c->sets[i]);
+    for (size_t i = 0; text && i < c->sets.n; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s\n", c->sets.texts[i]);
     return text;
 }
 
@@ -107,11 +107,11 @@ static int enter_dir(const struct embed_conf *c, int *lock, struct err *e)
 static int extract(const struct embed_conf *c, struct run_end *end, struct err *e)
 {
     struct daemon *d = calloc(1, sizeof *d);
-    char **args = calloc(2 * c->n + 1, sizeof *args);
+    char **args = calloc(2 * c->sets.n + 1, sizeof *args);
     int rc = d && args ? 0 : err_sys(e, ENOMEM, "arguments");
-    for (size_t i = 0; rc == 0 && i < c->n; i++) {
+    for (size_t i = 0; rc == 0 && i < c->sets.n; i++) {
         args[2 * i] = (char *)"--set";
-        args[2 * i + 1] = c->sets[i];
+        args[2 * i + 1] = c->sets.texts[i];
     }
     if (rc == 0) {
         d->name = "xdc embed";

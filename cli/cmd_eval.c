@@ -22,8 +22,11 @@ static const char help[] =
     "  xdc eval knn f.npy --k 20\n"
     "  xdc eval retrieval f.npy --json\n"
     "  xdc eval cluster f.npy --split test\n"
+    "  xdc eval finetune video.safetensors ucf101-1.lmdb --preset ucf101 --dir ucf   trains the encoder on; "
+    "--help\n"
     "  xdc eval svm g.npy --labels y.npy --train i.npy --test j.npy   features of others\n\n"
-    "usage: xdc eval svm|linear|knn|retrieval|cluster F.npy [options]\n\n"
+    "usage: xdc eval svm|linear|knn|retrieval|cluster F.npy [options]\n"
+    "       xdc eval finetune ENCODER.safetensors MANIFEST... [options]\n\n"
     "  F.npy              f32 or f16 [rows, columns]; F.jsonl beside it says of each row which video's clip "
     "it\n"
     "                     is, its label and its split (docs/evaluation.md)\n"
@@ -328,8 +331,10 @@ int cli_eval(int argc, char **argv)
         fputs(help, stdout);
         return 0;
     }
+    if (argc > 1 && strcmp(argv[1], "finetune") == 0)
+        return cli_eval_finetune(argc - 1, argv + 1);
     if (what < 0)
-        return cli_usage(command, "needs one of " WHATS);
+        return cli_usage(command, "needs one of " WHATS "|finetune");
     snprintf(command, sizeof command, "eval %s", names[what]);
     int status = parse(command, (enum what)what, argc - 1, argv + 1, &o);
     if (status >= 0)

@@ -76,10 +76,13 @@ static int conclude(const struct conf *c)
         return cli_fail("run", &e);
     if (c->train.rounds == 0)
         printf("features: %s/features/round-0000, for `xdc features`\n", dir);
-    if (c->features.of != FEATURES_BOTH)
-        return 0;
-    printf("encoders: %s/export/%s.safetensors %s/export/%s.safetensors\n", dir,
-           net_encoder_name(pair, NET_VIDEO), dir, net_encoder_name(pair, NET_AUDIO));
+    if (c->net.encoders != ENCODERS_BOTH && c->train.rounds == 0)
+        return 0; /* it was given to the run */
+    printf("encoders:");
+    for (unsigned i = 0; i < NET_ENCODERS; i++)
+        if (c->net.encoders == ENCODERS_BOTH || (c->net.encoders == ENCODERS_VIDEO) == (i == NET_VIDEO))
+            printf(" %s/export/%s.safetensors", dir, net_encoder_name(pair, (enum net_encoder)i));
+    putchar('\n');
     return 0;
 }
 

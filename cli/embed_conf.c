@@ -2,18 +2,15 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "lib/manifest.h"
 
-/* The encoder that is not asked for is not computed either: as small as one can be. */
-static const char *const for_video[] = {"features.of=video", "net.audio_depth=10", "net.audio_width=4"};
+static const char *const for_video[] = {"net.encoders=video"};
 /* Nothing is decoded into these frames, but two seconds of them are what a clip of sound takes. */
-static const char *const for_audio[] = {"features.of=audio", "net.video_depth=10", "net.video_width=4",
-                                        "video.frames=2",    "video.fps=1",        "video.resize=16",
-                                        "video.crop=16"};
+static const char *const for_audio[] = {"net.encoders=audio", "video.frames=2", "video.fps=1",
+                                        "video.resize=16", "video.crop=16"};
 static const char *const for_both[] = {
     "method=xdc",          "train.rounds=0",          "train.holdout=0",
     "train.probe=0",       "train.tensorboard=false", "features.dtype=f32",
@@ -22,52 +19,20 @@ static const char *const for_both[] = {
 static const char *const taken[] = {
     "run.dir",       "run.clusterer",        "data.manifest",  "data.split",     "data.window_s",
     "data.stride_s", "data.clips_per_video", "net.init_video", "net.init_audio", "method",
-    "train.rounds",  "features.of",          "features.dtype"};
-
-static int add(struct embed_conf *c, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-static int add(struct embed_conf *c, struct err *e, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    char *text = NULL;
-    int rc = vasprintf(&text, fmt, ap) < 0 ? err_sys(e, ENOMEM, "settings") : 0;
-    va_end(ap);
-    if (rc == 0)
-        c->sets[c->n++] = text;
-    return rc;
-}
-
-static int add_list(struct embed_conf *c, const char *const *list, size_t n, struct err *e)
-{
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = add(c, e, "%s", list[i]);
-    return rc;
-}
-
-/* The value of the key in "KEY=VALUE", or NULL. */
-static const char *value_in(const char *set, const char *key)
-{
-    size_t n = strlen(key);
-    return strncmp(set, key, n) == 0 && set[n] == '=' ? set + n + 1 : NULL;
-}
+    "train.rounds",  "net.encoders",         "features.dtype"};
 
 static int check_set(const struct embed_request *q, const struct embed_conf *c, const char *set,
                      struct err *e)
 {
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
-        if (value_in(set, taken[i]))
+        if (settings_value(set, taken[i]))
             return err_set(e, XDC_ECONF, "--set %s: embed sets %s itself", set, taken[i]);
-    if (q->windows && value_in(set, "data.clip_times"))
+    if (q->windows && settings_value(set, "data.clip_times"))
         return err_set(e, XDC_ECONF, "--set %s: --window and --stride say when clips start", set);
     for (size_t i = 0; i < c->encoder.n; i++) {
         const struct encoder_setting *s = &c->encoder.settings[i];
-        const char *value = value_in(set, s->key);
-        char *end, *end_own;
-        bool same = value && (strcmp(value, s->value) == 0 ||
-                              (strtod(value, &end) == strtod(s->value, &end_own) && !*end && !*end_own));
-        if (value && !same)
+        const char *value = settings_value(set, s->key);
+        if (value && !settings_same(value, s->value))
             return err_set(e, XDC_ECONF, "--set %s: the encoder in %s has %s %s", set, q->encoder, s->key,
                            s->value);
     }
@@ -83,7 +48,7 @@ static int check_missing(const struct embed_request *q, const struct embed_conf 
         const char *key = c->encoder.missing[i];
         bool given = false;
         for (uint32_t j = 0; j < q->n_sets; j++)
-            given |= value_in(q->sets[j], key) != NULL;
+            given |= settings_value(q->sets[j], key) != NULL;
         if (given)
             continue;
         k += (size_t)snprintf(keys + k, sizeof keys - k, "%s%s", k ? ", " : "", key);
@@ -97,42 +62,34 @@ static int check_missing(const struct embed_request *q, const struct embed_conf 
 static int add_request(const struct embed_request *q, struct embed_conf *c, struct err *e)
 {
     bool video = c->encoder.sees == NET_VIDEO;
-    int rc = add_list(c, for_both, sizeof for_both / sizeof *for_both, e);
+    int rc = settings_add_list(&c->sets, for_both, sizeof for_both / sizeof *for_both, e);
     if (rc == 0 && video)
-        rc = add_list(c, for_video, sizeof for_video / sizeof *for_video, e);
+        rc = settings_add_list(&c->sets, for_video, sizeof for_video / sizeof *for_video, e);
     if (rc == 0 && !video)
-        rc = add_list(c, for_audio, sizeof for_audio / sizeof *for_audio, e);
+        rc = settings_add_list(&c->sets, for_audio, sizeof for_audio / sizeof *for_audio, e);
     if (rc == 0)
-        rc = add(c, e, "run.dir=%s", q->run_dir);
+        rc = settings_add(&c->sets, e, "run.dir=%s", q->run_dir);
     if (rc == 0)
-        rc = add(c, e, "data.manifest=%s", q->manifest);
+        rc = settings_add(&c->sets, e, "data.manifest=%s", q->manifest);
     if (rc == 0)
-        rc = add(c, e, "net.init_%s=%s", video ? "video" : "audio", q->encoder);
+        rc = settings_add(&c->sets, e, "net.init_%s=%s", video ? "video" : "audio", q->encoder);
     static const char *const splits[] = {"auto", "train", "val", "test", "all"};
     if (rc == 0)
-        rc = add(c, e, "data.split=%s", splits[q->split]);
+        rc = settings_add(&c->sets, e, "data.split=%s", splits[q->split]);
     if (rc == 0)
-        rc = add(c, e, "data.clip_times=%s", q->windows ? "windows" : "uniform");
+        rc = settings_add(&c->sets, e, "data.clip_times=%s", q->windows ? "windows" : "uniform");
     if (rc == 0 && q->windows)
-        rc = add(c, e, "data.window_s=%.17g", q->window_s);
+        rc = settings_add(&c->sets, e, "data.window_s=%.17g", q->window_s);
     if (rc == 0 && q->windows)
-        rc = add(c, e, "data.stride_s=%.17g", q->stride_s);
+        rc = settings_add(&c->sets, e, "data.stride_s=%.17g", q->stride_s);
     if (rc == 0 && !q->windows)
-        rc = add(c, e, "data.clips_per_video=%" PRIu64, q->clips);
-    for (size_t i = 0; rc == 0 && i < c->encoder.n; i++)
-        rc = add(c, e, "%s=%s", c->encoder.settings[i].key, c->encoder.settings[i].value);
-    return rc;
-}
-
-static void on_fault(void *arg, const char *where, const char *what)
-{
-    (void)arg;
-    fprintf(stderr, "xdc embed: %s: %s\n", where, what);
+        rc = settings_add(&c->sets, e, "data.clips_per_video=%" PRIu64, q->clips);
+    return rc == 0 ? settings_add_encoder(&c->sets, &c->encoder, e) : rc;
 }
 
 static int load(struct embed_conf *c, struct err *e)
 {
-    return conf_load(NULL, (const char *const *)c->sets, c->n, on_fault, NULL, &c->conf, e);
+    return settings_load(&c->sets, "xdc embed", &c->conf, e);
 }
 
 /* The clips of the video that has the most windows: the run counts as many for each. */
@@ -163,7 +120,7 @@ static int add_windows(struct embed_conf *c, struct err *e)
         rc = err_set(e, XDC_ECONF,
                      "a video has %" PRIu64 " windows, more than a million: take a larger --stride", most);
     if (rc == 0)
-        rc = add(c, e, "data.clips_per_video=%" PRIu64, most);
+        rc = settings_add(&c->sets, e, "data.clips_per_video=%" PRIu64, most);
     return rc == 0 ? load(c, e) : rc;
 }
 
@@ -178,7 +135,7 @@ int embed_conf_make(const struct embed_request *q, struct embed_conf *c, struct 
     if (rc == 0)
         rc = add_request(q, c, e);
     if (rc == 0)
-        rc = add_list(c, q->sets, q->n_sets, e);
+        rc = settings_add_list(&c->sets, q->sets, q->n_sets, e);
     if (rc == 0)
         rc = load(c, e);
     return rc == 0 && q->windows ? add_windows(c, e) : rc;
@@ -186,7 +143,5 @@ int embed_conf_make(const struct embed_request *q, struct embed_conf *c, struct 
 
 void embed_conf_close(struct embed_conf *c)
 {
-    for (size_t i = 0; i < c->n; i++)
-        free(c->sets[i]);
-    c->n = 0;
+    settings_close(&c->sets);
 }

@@ -2,6 +2,7 @@
  * for its daemons. Used by cmd_embed. Blocking; one thread. Fails with what the encoder's file or the --set
  * options say wrong. */
 #pragma once
+#include "cli/settings.h"
 #include "lib/conf.h"
 #include "lib/encoder_file.h"
 
@@ -20,8 +21,7 @@ struct embed_request {
 struct embed_conf {
     struct encoder_file encoder;
     struct conf conf;
-    char *sets[EMBED_SETS_MAX + 48]; /* owned; NULL behind them */
-    size_t n;
+    struct settings sets; /* owned */
 };
 
 /* Reads the encoder's file and the manifest's durations. XDC_EFORMAT for a file that is no encoder or lacks

@@ -142,7 +142,7 @@ static uint32_t reason_of(const struct rows *r, uint64_t clip)
 static int open_rows(struct rows *r, struct err *e)
 {
     char dir[PATH_MAX];
-    const char *name = r->c->features.of == FEATURES_VIDEO ? "video" : "audio";
+    const char *name = r->c->net.encoders == ENCODERS_VIDEO ? "video" : "audio";
     int rc = manifest_open(r->c->data.manifest, &r->m, e);
     if (rc == 0 && !(r->v = malloc(sizeof *r->v)))
         rc = err_sys(e, ENOMEM, "a video");

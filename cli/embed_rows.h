@@ -19,7 +19,7 @@ struct embed_summary {
     json_t *files;          /* owned; [{"uri", "clips", "reason"}, ...]: of the failed */
 };
 
-/* Of the finished run that `c` describes, with features.of one encoder and data.split not auto. XDC_EMEDIA
+/* Of the finished run that `c` describes, with net.encoders one and data.split not auto. XDC_EMEDIA
  * when there is no row at all. The summary is the caller's to close in any case. */
 int embed_rows_write(const struct conf *c, const struct embed_out *out, struct embed_summary *summary,
                      struct err *e) WARN_UNUSED;

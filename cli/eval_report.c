@@ -86,8 +86,7 @@ static json_t *shares(const struct eval_score *s)
                      share(s->clip_top5, s->clips));
 }
 
-/* "figures": the repeats' means; "deviations": of their sample, with more than one. */
-static void summarise(json_t *j, const json_t *repeats)
+void eval_report_summarise(json_t *j, const json_t *repeats)
 {
     size_t n = json_array_size(repeats), i;
     json_t *means = json_object(), *deviations = n > 1 ? json_object() : json_null(), *one, *value;
@@ -137,7 +136,7 @@ void eval_report_probe(json_t *j, const struct eval_rows *r, const struct eval_p
     json_object_set_new(j, "shots", o->shots ? json_integer((json_int_t)o->shots) : json_null());
     json_object_set_new(j, "chosen_on", from ? json_string(from) : json_null());
     json_object_set_new(j, "c", json_real(p->repeats[p->n_repeats - 1].c));
-    summarise(j, repeats);
+    eval_report_summarise(j, repeats);
     json_object_set_new(j, "repeats", repeats);
     if (right)
         per_class(j, r, right, p->n_repeats);

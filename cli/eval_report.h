@@ -19,5 +19,8 @@ void eval_report_knn(json_t *j, const struct eval_rows *r, const struct eval_sco
 void eval_report_retrieval(json_t *j, const struct eval_rows *r, const struct eval_retrieval *s);
 void eval_report_cluster(json_t *j, const struct eval_clusters *c);
 
+/* Adds "figures", the means of those of the repeats, and "deviations", of their sample, null of one. */
+void eval_report_summarise(json_t *j, const json_t *repeats);
+
 /* On standard output, as one line or as a table. */
 void eval_report_print(const json_t *j, bool json);

@@ -29,7 +29,7 @@ enum conf_normalize { NORMALIZE_NONE, NORMALIZE_L2, NORMALIZE_PCA_WHITEN_L2 };
 enum conf_scale { SCALE_NONE, SCALE_L2, SCALE_VARIANCE };
 enum conf_balance { BALANCE_AUTO, BALANCE_OFF, BALANCE_WEIGHT, BALANCE_RESAMPLE };
 enum conf_split { SPLIT_AUTO, SPLIT_TRAIN, SPLIT_VAL, SPLIT_TEST, SPLIT_ALL }; /* but auto: a manifest's */
-enum conf_features { FEATURES_BOTH, FEATURES_VIDEO, FEATURES_AUDIO };
+enum conf_encoders { ENCODERS_BOTH, ENCODERS_VIDEO, ENCODERS_AUDIO };
 enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
 enum conf_heads { HEADS_FRESH, HEADS_KEEP, HEADS_AUTO };
 enum conf_update { UPDATE_ALL, UPDATE_FC };
@@ -81,6 +81,7 @@ struct conf {
         int64_t resize_max, crop_jitter_px, time_mask_frames;
     } augment;
     struct {
+        int64_t encoders;                   /* enum conf_encoders */
         int64_t video, flavour, audio_stem; /* enum net_video, net_flavour, net_stem */
         int64_t video_depth, video_width, audio_depth, audio_width;
         char init_video[CONF_STRING_MAX], init_audio[CONF_STRING_MAX];
@@ -109,7 +110,7 @@ struct conf {
         int64_t clips, batches;
     } stats;
     struct {
-        int64_t dtype, keep_rounds, of; /* of: enum conf_features */
+        int64_t dtype, keep_rounds;
     } features;
     struct {
         int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox;

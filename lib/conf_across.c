@@ -86,18 +86,33 @@ static void check_given(const struct across *x)
                  key);
 }
 
+/* One encoder alone: where the other one has no part in its labels. */
+static void check_encoders(const struct across *x)
+{
+    const struct conf *c = x->conf;
+    bool labelled = c->method == METHOD_SUPERVISED || c->labels.from[0];
+    const char *init = c->net.encoders == ENCODERS_VIDEO ? c->net.init_audio : c->net.init_video;
+    if (c->net.encoders == ENCODERS_BOTH)
+        return;
+    if (c->train.rounds > 0 && !labelled)
+        conflict(x, "net.encoders", "method",
+                 "net.encoders: labels are clustered from both encoders; one can be left out with method "
+                 "supervised, with labels.from, or with train.rounds 0");
+    if (c->method == METHOD_SAME_MODALITY)
+        conflict(x, "net.encoders", "method", "net.encoders: both encoders of same-modality see the same");
+    if (c->train.probe > 0)
+        conflict(x, "net.encoders", "train.probe",
+                 "net.encoders: train.probe needs both encoders; set it to 0");
+    if (*init)
+        conflict(x, "net.encoders", c->net.encoders == ENCODERS_VIDEO ? "net.init_audio" : "net.init_video",
+                 "net.encoders: %s is for the encoder that is left out",
+                 c->net.encoders == ENCODERS_VIDEO ? "net.init_audio" : "net.init_video");
+}
+
 /* What only a run that trains nothing can do without. */
 static void check_extraction(const struct across *x)
 {
     const struct conf *c = x->conf;
-    if (c->features.of != FEATURES_BOTH && c->train.rounds > 0)
-        conflict(x, "features.of", "train.rounds",
-                 "features.of: training takes both encoders; only with train.rounds 0 can one be left out");
-    if (c->features.of != FEATURES_BOTH && c->method == METHOD_SAME_MODALITY)
-        conflict(x, "features.of", "method", "features.of: both encoders of same-modality see the same");
-    if (c->features.of != FEATURES_BOTH && c->train.probe > 0)
-        conflict(x, "features.of", "train.probe",
-                 "features.of: train.probe needs both encoders; set it to 0");
     if (c->data.clip_times == CLIP_WINDOWS && c->train.rounds > 0)
         conflict(x, "data.clip_times", "train.rounds",
                  "data.clip_times: a short video has fewer windows than others; only with train.rounds 0");
@@ -125,6 +140,7 @@ void conf_across(const struct conf *c, conf_on_conflict on_conflict, void *arg)
     check_harvest(&x);
     check_selavi(&x);
     check_given(&x);
+    check_encoders(&x);
     check_extraction(&x);
     check_depth(&x, "net.video_depth", c->net.video_depth);
     check_depth(&x, "net.audio_depth", c->net.audio_depth);

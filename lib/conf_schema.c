@@ -117,6 +117,10 @@ const struct conf_key conf_schema[] = {
          "in training the sound's window moves by up to this in each direction"),
     INT("augment.time_mask_frames", augment.time_mask_frames, 0, 99, "0", "frames", CONF_IDENTITY,
         "in training up to so many log-mel frames in a row are blanked"),
+    CHOICE(
+        "net.encoders", net.encoders, "both|video|audio", "both", CONF_IDENTITY,
+        "supervised, labels.from or train.rounds 0: the one encoder that the run is of; what the other one "
+        "sees is not decoded"),
     CHOICE("net.video", net.video, "r2plus1d|r3d|mc3|s3d", "r2plus1d", CONF_IDENTITY, "video network"),
     CHOICE("net.flavour", net.flavour, "xdc|torchvision", "xdc", CONF_IDENTITY,
            "of r2plus1d: midplanes per convolution and batch-norm eps 1e-3, or as torchvision has it; the "
@@ -258,9 +262,6 @@ const struct conf_key conf_schema[] = {
     INT("stats.batches", stats.batches, 1, 10000, "20", "batches", CONF_IDENTITY,
         "batches that fill batch-norm statistics before the first extraction"),
     CHOICE("features.dtype", features.dtype, "f32|f16|bf16", "f32", CONF_IDENTITY, "how features are stored"),
-    CHOICE("features.of", features.of, "both|video|audio", "both", CONF_IDENTITY,
-           "with train.rounds 0: the encoder whose features are extracted; what the other one sees is not "
-           "decoded"),
     INT("features.keep_rounds", features.keep_rounds, 0, 1e6, "2", "rounds", 0,
         "newest dumps kept, beside those that are not clustered yet or that a kept checkpoint stands in; 0: "
         "all"),

@@ -223,6 +223,15 @@ int export_weights(const char *weights, const char *encoder, const char *const (
     return rc;
 }
 
+/* Beside the encoder that a run is of its checkpoints have a stand-in for the other one. */
+static int check_part(const json_t *record, const char *encoder, struct err *e)
+{
+    const char *of = config(record, "net.encoders", "both");
+    if (strcmp(of, "both") == 0 || strcmp(of, encoder) == 0)
+        return 0;
+    return err_set(e, XDC_EMISMATCH, "the run is of the %s encoder alone: its net.encoders is %s", of, of);
+}
+
 static int write_encoder(const struct safetensors *s, const char *encoder, unsigned what,
                          const json_t *record, const json_t *state, const char *out, struct err *e)
 {
@@ -276,6 +285,8 @@ int export_encoder(const char *run_dir, const char *encoder, unsigned what, cons
     int rc = check_encoder(encoder, e);
     if (rc == 0)
         rc = run_json_read(run_dir, &record, e);
+    if (rc == 0)
+        rc = check_part(record, encoder, e);
     if (rc == 0)
         rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, NULL, e);
     if (rc == 0)

@@ -12,7 +12,8 @@ enum export_what {
 
 /* `encoder`: "video" or "audio", or of same-modality "video-a", ...; `what`: of enum export_what. A
  * classifier is "fc.*", S3D's "classifier.1.*". -ENOENT when the run has no checkpoint yet, XDC_EUSAGE for
- * another encoder, XDC_EMISMATCH when there is no such head, or no average. */
+ * another encoder, XDC_EMISMATCH when the run is not of it (net.encoders), there is no such head, or no
+ * average. */
 int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out,
                    struct err *e) WARN_UNUSED;
 

@@ -1,4 +1,4 @@
-/* PHASE_EXPORT: both encoders, and their averages if the run keeps some, out of the newest checkpoint, for
+/* PHASE_EXPORT: the encoders, and their averages if the run keeps some, out of the newest checkpoint, for
  * stock PyTorch. */
 #include "lib/export.h"
 #include "lib/fsutil.h"
@@ -26,9 +26,11 @@ int train_export(struct train_loop *l, struct err *e)
     int rc = fs_path(path, e, "%s/export", run_dir);
     if (rc == 0)
         rc = fs_mkdirs(path, e);
-    bool others = l->t->conf.features.of != FEATURES_BOTH; /* they are what the run was given */
-    for (unsigned i = 0; rc == 0 && !others && i < NET_ENCODERS; i++) {
+    bool given = l->t->conf.net.encoders != ENCODERS_BOTH && l->t->conf.train.rounds == 0; /* to the run */
+    for (unsigned i = 0; rc == 0 && !given && i < NET_ENCODERS; i++) {
         const char *name = train_encoder(l, (enum net_encoder)i);
+        if (!trainer_wants(l->t, (enum net_encoder)i))
+            continue;
         rc = write_one(run_dir, name, 0, "", e);
         if (rc == 0 && l->t->conf.train.ema > 0)
             rc = write_one(run_dir, name, EXPORT_EMA, "-ema", e);

@@ -474,6 +474,22 @@ static int resume(struct train_loop *l, struct err *e)
     return rc == 0 ? train_open_ledger(l, e) : rc;
 }
 
+/* The encoder that the run is not of is there, as small as one can be. */
+static void leave_out(const struct conf *c, struct net_spec *spec)
+{
+    if (c->net.encoders == ENCODERS_VIDEO) {
+        spec->audio_stem = NET_STEM_TORCHVISION;
+        spec->audio_depth = 10;
+        spec->audio_width = 4;
+    } else if (c->net.encoders == ENCODERS_AUDIO) {
+        spec->video = NET_R2PLUS1D;
+        spec->video_depth = 10;
+        spec->video_width = 4;
+        spec->frames = 1;
+        spec->crop = 16;
+    }
+}
+
 static int open_net(struct train_loop *l, struct err *e)
 {
     const struct conf *c = &l->t->conf;
@@ -494,6 +510,7 @@ static int open_net(struct train_loop *l, struct err *e)
                             .amp = (enum net_amp)c->train.amp,
                             .pad_channels = (enum net_switch)c->train.pad_channels,
                             .self_test = (enum net_switch)c->train.self_test};
+    leave_out(c, &spec);
     int rc = c->train.rounds > 0 ? memory_check(c, &spec, e) : 0; /* of a step */
     if (rc == 0)
         rc = net_create(&spec, &l->net, e);

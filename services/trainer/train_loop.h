@@ -56,7 +56,7 @@ int train_harvest_begin(struct train_loop *l, uint64_t positions, struct err *e)
 /* What was kept for the round that the state stands in, for reading; NULL where there is nothing. */
 int train_harvest_read(struct train_loop *l, struct harvest **out, struct err *e) WARN_UNUSED;
 /* train_validate.c: */
-/* False for an encoder that has stopped for the round. */
+/* False for an encoder that has stopped for the round, or that the run is not of. */
 bool train_learns(const struct train_loop *l, enum net_encoder enc);
 /* Losses on the hold-out, means over an encoder's heads. */
 struct validation {

@@ -17,7 +17,7 @@ struct pass {
 
 bool train_learns(const struct train_loop *l, enum net_encoder enc)
 {
-    return l->method->heads[enc] > 0 && !l->state.early[enc].stopped;
+    return trainer_wants(l->t, enc) && l->method->heads[enc] > 0 && !l->state.early[enc].stopped;
 }
 
 static uint32_t check_clip(void *arg, uint32_t stream, uint64_t clip)

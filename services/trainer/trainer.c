@@ -199,8 +199,8 @@ static int fill_held(struct trainer *t, struct err *e)
 
 bool trainer_wants(const struct trainer *t, enum net_encoder enc)
 {
-    int64_t of = t->conf.features.of;
-    return of == FEATURES_BOTH || (of == FEATURES_VIDEO) == (enc == NET_VIDEO);
+    int64_t of = t->conf.net.encoders;
+    return of == ENCODERS_BOTH || (of == ENCODERS_VIDEO) == (enc == NET_VIDEO);
 }
 
 /* The videos that the doctor found at fault, as far as the method needs what is wrong with them. */

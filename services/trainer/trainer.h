@@ -90,7 +90,7 @@ void trainer_checkpoint(void *trainer);
 void trainer_rank_lost(struct trainer *t);
 /* Any thread: the clip is of the hold-out. */
 bool trainer_held_out(const struct trainer *t, uint64_t clip);
-/* Any thread: false for the encoder that features.of leaves out. */
+/* Any thread: false for the encoder that net.encoders leaves out. */
 bool trainer_wants(const struct trainer *t, enum net_encoder enc);
 
 /* trainer_status.c */

@@ -1,0 +1,224 @@
+#include "cli/finetune.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/child.h"
+#include "cli/finetune_score.h"
+#include "lib/fsutil.h"
+#include "lib/progress.h"
+
+#define FILE_MAX ((size_t)1 << 31)
+
+/* Runs a command with its output in <dir>/log. */
+static int step(const char *dir, const char *const *args, const char *out, struct err *e)
+{
+    char log[PATH_MAX];
+    int rc = fs_path(log, e, "%s/log", dir);
+    const struct child c = {.args = args, .log = log, .out = out};
+    return rc == 0 ? child_run(&c, e) : rc;
+}
+
+/* Fine-tunes in r->dir; a finished run is not run again. */
+static int train(const struct finetune_request *q, const struct encoder_file *f, const char *dir,
+                 const struct finetune_run *r, struct err *e)
+{
+    struct settings c;
+    const char *args[2 * SETTINGS_MAX + 2] = {"run"};
+    size_t n = 1;
+    int rc = finetune_conf_make(q, f, r, &c, e);
+    for (size_t i = 0; i < c.n; i++) {
+        args[n++] = "--set";
+        args[n++] = c.texts[i];
+    }
+    if (rc == 0)
+        rc = step(dir, args, NULL, e);
+    settings_close(&c);
+    return rc;
+}
+
+/* What the last epoch of a run made of its hold-out. */
+static int read_held_out(const char *run_dir, const char *encoder, double *out, struct err *e)
+{
+    char path[PATH_MAX], *text = NULL, *save = NULL;
+    size_t size;
+    const json_t *found = NULL;
+    int rc = fs_path(path, e, "%s/events.jsonl", run_dir);
+    if (rc == 0)
+        rc = fs_read(path, FILE_MAX, &text, &size, e);
+    json_t *last = NULL;
+    for (char *line = rc == 0 ? strtok_r(text, "\n", &save) : NULL; line;
+         line = strtok_r(NULL, "\n", &save)) {
+        json_t *event = json_loads(line, 0, NULL);
+        const char *kind = json_string_value(json_object_get(event, "event"));
+        if (kind && strcmp(kind, "epoch") == 0) {
+            json_decref(last);
+            last = json_incref(event);
+        }
+        json_decref(event);
+    }
+    found = json_object_get(json_object_get(json_object_get(last, "holdout"), "accuracy"), encoder);
+    if (rc == 0 && !json_is_number(found))
+        rc = err_set(e, XDC_EFORMAT,
+                     "%s: nothing of train could be held out to choose the rate by: give one --lr", path);
+    *out = json_number_value(found);
+    json_decref(last);
+    free(text);
+    return rc;
+}
+
+/* What a step has left; NULL when it has not been finished. */
+static json_t *read_result(const char *dir)
+{
+    char path[PATH_MAX];
+    struct err unsaid;
+    return fs_path(path, &unsaid, "%s/result.json", dir) == 0 ? json_load_file(path, 0, NULL) : NULL;
+}
+
+static int write_result(const char *dir, const json_t *j, struct err *e)
+{
+    char path[PATH_MAX];
+    char *text = json_dumps(j, JSON_INDENT(2));
+    int rc = text ? fs_path(path, e, "%s/result.json", dir) : err_sys(e, ENOMEM, "result");
+    if (rc == 0)
+        rc = fs_write_atomic(path, text, strlen(text), e);
+    free(text);
+    return rc;
+}
+
+/* One rate of the grid: {"lr", "accuracy", "seconds"}. Its weights are of no use afterwards. */
+static int try_rate(const struct finetune_request *q, const struct encoder_file *f, const char *manifest,
+                    const char *dir, double rate, json_t **out, struct err *e)
+{
+    char run_dir[PATH_MAX];
+    double accuracy = 0, start = progress_now_s();
+    *out = read_result(dir);
+    if (*out)
+        return 0;
+    int rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = fs_path(run_dir, e, "%s/run", dir);
+    const struct finetune_run r = {manifest, run_dir, rate, q->holdout};
+    if (rc == 0)
+        rc = train(q, f, dir, &r, e);
+    if (rc == 0)
+        rc = read_held_out(run_dir, f->sees == NET_VIDEO ? "video" : "audio", &accuracy, e);
+    if (rc == 0) {
+        *out = json_pack("{s:f, s:f, s:f}", "lr", rate, "accuracy", accuracy, "seconds",
+                         progress_now_s() - start);
+        rc = write_result(dir, *out, e);
+    }
+    return rc == 0 ? fs_remove_tree(run_dir, e) : rc;
+}
+
+/* The rate with the most held-out clips right, the lowest of equal ones. */
+static int choose_rate(const struct finetune_request *q, const struct encoder_file *f, const char *manifest,
+                       const char *dir, const char *name, double *rate, json_t *grid, struct err *e)
+{
+    double best = -1;
+    int rc = 0;
+    *rate = q->rates[0];
+    for (uint32_t i = 0; rc == 0 && q->n_rates > 1 && i < q->n_rates; i++) {
+        char sub[PATH_MAX];
+        json_t *one = NULL;
+        rc = fs_path(sub, e, "%s/lr-%g", dir, q->rates[i]);
+        if (rc == 0)
+            rc = try_rate(q, f, manifest, sub, q->rates[i], &one, e);
+        if (rc < 0)
+            return rc;
+        double accuracy = json_number_value(json_object_get(one, "accuracy"));
+        fprintf(stderr, "%s: lr %g (%u of %u): %.4f of the held-out clips right, %.0f s\n", name, q->rates[i],
+                i + 1, q->n_rates, accuracy, json_number_value(json_object_get(one, "seconds")));
+        if (accuracy > best) {
+            best = accuracy;
+            *rate = q->rates[i];
+        }
+        json_array_append_new(grid, one);
+    }
+    return rc;
+}
+
+/* The features of test's clips by the fine-tuned encoder, as <dir>/test.npy; what could not be decoded is in
+ * <dir>/embed.json. */
+static int embed_test(const struct finetune_request *q, const char *manifest, const char *dir,
+                      const char *encoder, char npy[PATH_MAX], char said[PATH_MAX], struct err *e)
+{
+    char clips[24];
+    int rc = fs_path(npy, e, "%s/test.npy", dir);
+    if (rc == 0)
+        rc = fs_path(said, e, "%s/embed.json", dir);
+    snprintf(clips, sizeof clips, "%llu", (unsigned long long)q->clips);
+    const char *args[2 * FINETUNE_SETS_MAX + 16] = {"embed",   encoder, manifest, "--split", "test",
+                                                    "--clips", clips,   "--out",  npy,       "--json"};
+    size_t n = 10;
+    for (uint32_t i = 0; i < q->n_sets; i++)
+        if (finetune_set_of_embed(q->sets[i])) {
+            args[n++] = "--set";
+            args[n++] = q->sets[i];
+        }
+    return rc == 0 ? step(dir, args, said, e) : rc;
+}
+
+/* All of train at the chosen rate, and what comes of it on test. */
+static int finish(const struct finetune_request *q, const struct encoder_file *f, const char *manifest,
+                  const char *dir, double rate, json_t **out, struct err *e)
+{
+    const char *sees = f->sees == NET_VIDEO ? "video" : "audio";
+    char run_dir[PATH_MAX], encoder[PATH_MAX], npy[PATH_MAX], said[PATH_MAX];
+    double start = progress_now_s();
+    int rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = fs_path(run_dir, e, "%s/run", dir);
+    if (rc == 0)
+        rc = fs_path(encoder, e, "%s/%s.safetensors", dir, sees);
+    const struct finetune_run r = {manifest, run_dir, rate, 0};
+    if (rc == 0)
+        rc = train(q, f, dir, &r, e);
+    const char *const take[] = {"export", run_dir, "--encoder", sees, "--head", "fc", "--out", encoder, NULL};
+    if (rc == 0)
+        rc = step(dir, take, NULL, e);
+    if (rc == 0)
+        rc = embed_test(q, manifest, dir, encoder, npy, said, e);
+    if (rc == 0)
+        rc = finetune_score(encoder, manifest, npy, out, e);
+    if (rc < 0)
+        return rc;
+    json_t *embedded = json_load_file(said, 0, NULL);
+    json_object_set_new(*out, "encoder", json_string(encoder));
+    json_object_set(*out, "failed_clips", json_object_get(embedded, "failed_clips"));
+    json_object_set(*out, "failed", json_object_get(embedded, "failed"));
+    json_object_set_new(*out, "seconds", json_real(progress_now_s() - start));
+    json_decref(embedded);
+    return 0;
+}
+
+int finetune_split(const struct finetune_request *q, const struct encoder_file *f, const char *manifest,
+                   const char *dir, const char *name, json_t **out, struct err *e)
+{
+    double rate;
+    char final_dir[PATH_MAX];
+    *out = read_result(dir);
+    if (*out)
+        return 0;
+    json_t *grid = json_array();
+    int rc = fs_mkdirs(dir, e);
+    if (rc == 0)
+        rc = choose_rate(q, f, manifest, dir, name, &rate, grid, e);
+    if (rc == 0)
+        rc = fs_path(final_dir, e, "%s/final", dir);
+    if (rc == 0)
+        rc = finish(q, f, manifest, final_dir, rate, out, e);
+    if (rc == 0) {
+        json_object_set_new(*out, "manifest", json_string(manifest));
+        json_object_set_new(*out, "lr", json_real(rate));
+        json_object_set(*out, "grid", grid);
+        rc = write_result(dir, *out, e);
+        fprintf(stderr, "%s: lr %g: %.4f of %lld test videos right\n", name, rate,
+                json_number_value(json_object_get(json_object_get(*out, "figures"), "video_top1")),
+                (long long)json_integer_value(json_object_get(*out, "videos")));
+    }
+    json_decref(grid);
+    return rc;
+}
