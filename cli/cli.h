@@ -17,6 +17,7 @@ int cli_index(int argc, char **argv);
 int cli_labels(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_sweep(int argc, char **argv);
 int cli_synth(int argc, char **argv);
 
 /* cli_common.c */

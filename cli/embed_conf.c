@@ -89,7 +89,7 @@ static int add_request(const struct embed_request *q, struct embed_conf *c, stru
 
 static int load(struct embed_conf *c, struct err *e)
 {
-    return settings_load(&c->sets, "xdc embed", &c->conf, e);
+    return settings_load(&c->sets, NULL, "xdc embed", &c->conf, e);
 }
 
 /* The clips of the video that has the most windows: the run counts as many for each. */

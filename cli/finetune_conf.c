@@ -145,7 +145,7 @@ int finetune_conf_make(const struct finetune_request *q, const struct encoder_fi
     struct conf *conf = malloc(sizeof *conf);
     int rc = conf ? add_all(q, f, r, out, e) : err_sys(e, ENOMEM, "settings");
     if (rc == 0)
-        rc = settings_load(out, "xdc eval finetune", conf, e);
+        rc = settings_load(out, NULL, "xdc eval finetune", conf, e);
     free(conf);
     return rc;
 }

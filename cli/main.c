@@ -19,6 +19,7 @@ static const struct {
     {"features", "write a round's features as .npy", cli_features},
     {"cluster", "k-means of the rows of a .npy file", cli_cluster},
     {"eval", "what features are worth: linear classifiers, neighbours, retrieval, clusters", cli_eval},
+    {"sweep", "pretrain and evaluate a grid of methods, data and seeds: one table", cli_sweep},
     {"labels", "write a round's labels as .csv or .npy", cli_labels},
 };
 

@@ -49,9 +49,10 @@ static void on_fault(void *arg, const char *where, const char *what)
     fprintf(stderr, "%s: %s: %s\n", (const char *)arg, where, what);
 }
 
-int settings_load(const struct settings *s, const char *command, struct conf *out, struct err *e)
+int settings_load(const struct settings *s, const char *base, const char *command, struct conf *out,
+                  struct err *e)
 {
-    return conf_load(NULL, (const char *const *)s->texts, s->n, on_fault, (void *)command, out, e);
+    return conf_load(base, (const char *const *)s->texts, s->n, on_fault, (void *)command, out, e);
 }
 
 const char *settings_value(const char *text, const char *key)

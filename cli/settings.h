@@ -21,8 +21,10 @@ int settings_add_encoder(struct settings *s, const struct encoder_file *f, struc
 /* Safe on a zeroed one. */
 void settings_close(struct settings *s);
 
-/* The configuration that they make; faults go to stderr as "<command>: <where>: <what>". XDC_ECONF. */
-int settings_load(const struct settings *s, const char *command, struct conf *out, struct err *e) WARN_UNUSED;
+/* The configuration that they make over the file `base` (NULL: none); faults go to stderr as "<command>:
+ * <where>: <what>". XDC_ECONF. */
+int settings_load(const struct settings *s, const char *base, const char *command, struct conf *out,
+                  struct err *e) WARN_UNUSED;
 
 /* The value of the key in "KEY=VALUE", or NULL. */
 const char *settings_value(const char *text, const char *key);
