@@ -13,6 +13,7 @@
 
 #include "cli/cli.h"
 #include "cli/cli_options.h"
+#include "lib/media/degrade.h"
 #include "lib/media/child.h"
 #include "lib/tensor.h"
 
@@ -33,6 +34,7 @@ static const char help[] =
     "  --size P          side of the centre crop in pixels (default 112)\n"
     "  --resize R        short side after scaling (default: --size)\n"
     "  --fps F           frames per second; 0: the stream's own frames (default 0)\n"
+    "  --degrade F       pictures of F times fewer pixels a side, scaled up again (default 1: as they are)\n"
     "  --scaling MODE    fast (default): only the crop is scaled; exact: bit for bit FFmpeg's scaler, then "
     "the crop\n"
     "  --frontend NAME   logmel (default) or vmz\n"
@@ -52,7 +54,7 @@ struct decode_options {
     const char *file, *video_out, *audio_out;
     double start_s[MEDIA_CLIPS_MAX], fps;
     uint32_t starts;
-    uint64_t frames, size, resize;
+    uint64_t frames, size, resize, degrade;
     int scaling, frontend, short_clip;
     bool keep_silent, json;
 };
@@ -74,13 +76,14 @@ static int check_options(struct decode_options *o, int argc, char **argv)
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct decode_options *o)
 {
-    *o = (struct decode_options){.frames = 8, .size = 112};
+    *o = (struct decode_options){.frames = 8, .size = 112, .degrade = 1};
     const struct cli_option options[] = {
         {"start", .reals = o->start_s, .n_reals = &o->starts, .most = MEDIA_CLIPS_MAX, .max = 1e9},
         {"frames", .count = &o->frames, .lo = 1, .hi = 1024},
         {"size", .count = &o->size, .lo = 1, .hi = 2048},
         {"resize", .count = &o->resize, .lo = 1, .hi = 4096},
         {"fps", .real = &o->fps, .max = 1000},
+        {"degrade", .count = &o->degrade, .lo = 1, .hi = DEGRADE_MAX},
         {"scaling", .word = &o->scaling, .words = "fast|exact"},
         {"frontend", .word = &o->frontend, .words = "logmel|vmz"},
         {"short", .word = &o->short_clip, .words = "pad|loop|drop"},
@@ -112,6 +115,7 @@ static int decode_once(const struct decode_options *o, bool video, bool audio, s
                    .crop = (uint32_t)o->size,
                    .want_video = video,
                    .want_audio = audio,
+                   .degrade = (uint32_t)o->degrade,
                    .scaling = (uint32_t)o->scaling,
                    .frontend = (uint32_t)o->frontend,
                    .short_clip = (uint32_t)o->short_clip,

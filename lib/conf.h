@@ -70,7 +70,7 @@ struct conf {
         double lambda, tolerance, marginal_sd, zipf_exponent, relabel_power;
     } selavi;
     struct {
-        int64_t frames, resize, crop, scaling; /* enum media_scaling */
+        int64_t frames, resize, crop, degrade, scaling; /* enum media_scaling */
         double fps;
     } video;
     struct {

@@ -104,6 +104,8 @@ const struct conf_key conf_schema[] = {
     INT("video.crop", video.crop, 16, 1024, "112", "pixels", CONF_IDENTITY, "side of the square crop"),
     CHOICE("video.scaling", video.scaling, "fast|exact", "fast", CONF_IDENTITY,
            "fast: crop and scale in YUV; exact: bit for bit what FFmpeg's own scaler makes"),
+    INT("video.degrade", video.degrade, 1, 16, "1", "pixels", CONF_IDENTITY,
+        "the crop is averaged over squares of this side and scaled up again; 1: as it is"),
     CHOICE("audio.frontend", audio.frontend, "logmel|vmz", "logmel", CONF_IDENTITY,
            "log-mel as torchaudio computes it, or as VMZ does"),
     REAL("augment.flip", augment.flip, 0, 1, "0.5", "probability", CONF_IDENTITY,

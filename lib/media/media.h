@@ -48,6 +48,7 @@ struct media_recipe {
     uint32_t frontend;   /* enum media_frontend */
     uint32_t short_clip; /* enum media_short */
     double min_sound_s;  /* where sound is wanted, a file that lasts less is MEDIA_TOO_SHORT */
+    uint32_t degrade;    /* pictures keep the detail of so many times fewer pixels a side; 0 or 1: all */
     bool keep_silent;    /* no audio stream, or nothing to hear: silence, flagged, and not a reason */
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <libavutil/mem.h>
 #include <string.h>
+#include "lib/media/degrade.h"
 
 #define MAX_SIDE 16384
 #define MAX_PIXELS (1 << 26)
@@ -38,6 +39,8 @@ void picture_close(struct picture *p)
     close_exact(p);
     scale_yuv_close(&p->scale);
     memset(&p->fast, 0, sizeof p->fast);
+    av_freep(&p->coarse);
+    p->coarse_side = 0;
 }
 
 /* Pixels far from square are a lie, or would make a picture of a few rows. */
@@ -212,7 +215,7 @@ static int begin_fast(struct picture *p, const AVFrame *frame, const struct pict
     return rc;
 }
 
-int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
+static int make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
 {
     int rc = picture_check_size(frame->width, frame->height, e);
     if (rc)
@@ -234,5 +237,21 @@ int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct e
     int full_range = frame->color_range == AVCOL_RANGE_JPEG;
     plain_format(frame->format, &full_range);
     scale_yuv_make(&p->scale, frame, full_range, s.quarter_turns & 1, out);
+    return 0;
+}
+
+int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
+{
+    int rc = make(p, frame, out, e), side = (int)p->recipe->crop, factor = (int)p->recipe->degrade;
+    if (rc || factor < 2)
+        return rc;
+    if (side > p->coarse_side) {
+        av_freep(&p->coarse);
+        p->coarse = av_malloc(degrade_scratch(side, 2)); /* more than any other factor takes */
+        p->coarse_side = p->coarse ? side : 0;
+    }
+    if (!p->coarse)
+        return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "degraded picture");
+    degrade(out, side, factor, p->coarse);
     return 0;
 }

@@ -34,6 +34,8 @@ struct picture {
     uint8_t *rgb;           /* owned: the scaled, not yet turned picture */
     int out_width, out_height, stride;
     struct scale_yuv scale;
+    uint8_t *coarse; /* owned: scratch of degrade, for pictures of coarse_side */
+    int coarse_side;
     struct picture_shape exact, fast; /* what sws and scale are for; zeroed: nothing */
 };
 
@@ -44,5 +46,5 @@ int picture_check_size(int width, int height, struct err *e) WARN_UNUSED;
 void picture_begin(struct picture *p, const struct media_recipe *r, const struct augment *a, AVRational sar,
                    int quarter_turns);
 void picture_close(struct picture *p);
-/* out [P, P, 3]. */
+/* out [P, P, 3], with the recipe's degrade applied. */
 int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e) WARN_UNUSED;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lib/media/degrade.h"
 
 /* Larger than any configuration allows; keeps the arithmetic on slots far from overflow. */
 #define FRAMES_MAX 4096
@@ -29,6 +30,7 @@ static void copy_recipe(const Xdc__Recipe *m, struct media_recipe *out)
         .short_clip = m->short_clip,
         .min_sound_s = m->min_sound_s,
         .keep_silent = m->keep_silent,
+        .degrade = m->degrade,
     };
 }
 
@@ -60,6 +62,8 @@ static const char *fault_of(const Xdc__LeaseGrant *g)
     if (r->scaling > MEDIA_SCALING_EXACT || r->frontend > MEDIA_FRONTEND_VMZ ||
         r->short_clip > MEDIA_SHORT_DROP)
         return "a choice that this build does not know";
+    if (r->degrade > DEGRADE_MAX)
+        return "degrade out of range";
     if (!isfinite(g->duration_s) || !isfinite(r->fps) || !isfinite(r->flip_probability) ||
         !isfinite(r->audio_shift_s) || !isfinite(r->min_sound_s))
         return "a number that is not finite";

@@ -233,6 +233,7 @@ static void recipe_to_proto(const struct media_recipe *r, Xdc__Recipe *out)
     out->short_clip = r->short_clip;
     out->min_sound_s = r->min_sound_s;
     out->keep_silent = r->keep_silent;
+    out->degrade = r->degrade;
 }
 
 /* Positions that share a grant. */

@@ -126,6 +126,7 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .time_mask_frames = augment ? (uint32_t)c->augment.time_mask_frames : 0,
                                  .augment = augment,
                                  .scaling = (uint32_t)c->video.scaling,
+                                 .degrade = (uint32_t)c->video.degrade,
                                  .frontend = (uint32_t)c->audio.frontend,
                                  .short_clip = (uint32_t)c->data.short_clip,
                                  .min_sound_s = c->data.min_sound_s,

@@ -3,6 +3,8 @@ import ast
 import json
 import struct
 
+import numpy as np
+
 from common import CommandTest, golden_clip, main, write_wav
 
 
@@ -56,6 +58,29 @@ class Decode(CommandTest):
         self.assertEqual(json.loads(r.stdout)["clips"][0]["flags"], ["looped"])
         self.xdc("decode", "good.mp4", "--frames", "300", "--fps", "30", "--size", "16", "--video-out", "m.npy", "--short", "drop", status=65)
         self.xdc("decode", "good.mp4", "--frontend", "mfcc", "--audio-out", "a.npy", status=64)
+
+    def test_degrade(self):
+        """Means of squares, then straight lines between their centres, as written here again; for sides that squares do not divide."""
+        for factor, side in ((1, 32), (2, 32), (4, 32), (8, 30), (16, 40)):
+            args = ("decode", "good.mp4", "--frames", "2", "--size", str(side), "--resize", "40", "--video-out")
+            self.xdc(*args, "sharp.npy")
+            self.xdc(*args, "coarse.npy", "--degrade", str(factor))
+            sharp, coarse = np.load(self.dir / "sharp.npy").astype(float), np.load(self.dir / "coarse.npy")
+            edges = np.arange(0, side, factor)
+            counts = np.add.reduceat(np.ones(side), edges)
+            sums = np.add.reduceat(np.add.reduceat(sharp, edges, 1), edges, 2)
+            means = np.floor(sums / np.outer(counts, counts)[None, :, :, None] + 0.5)
+            at = np.clip((np.arange(side) + 0.5) / factor - 0.5, 0, len(edges) - 1)
+            low = np.minimum(at.astype(int), len(edges) - 1)
+            high, share = np.minimum(low + 1, len(edges) - 1), at - low
+            rows = means[:, low] * (1 - share)[None, :, None, None] + means[:, high] * share[None, :, None, None]
+            want = rows[:, :, low] * (1 - share)[None, None, :, None] + rows[:, :, high] * share[None, None, :, None]
+            self.assertLessEqual(np.abs(coarse - want).max(), 0.51, (factor, side))
+            if factor == 1:
+                self.assertTrue((coarse == sharp).all())
+            else:
+                self.assertLess(np.abs(np.diff(coarse.astype(float), axis=2)).mean(), np.abs(np.diff(sharp, axis=2)).mean())
+        self.xdc("decode", "good.mp4", "--degrade", "17", "--video-out", "m.npy", status=64)
 
     def test_defaults(self):
         """Only the array that is asked for is written; 8 frames of 112 pixels unless said otherwise."""
