@@ -156,7 +156,7 @@ int compare_pairs(const struct compare_run *r, uint32_t round, bool recluster, j
     struct counting w = {.run = r, .labels = &labels};
     *out = NULL;
     int rc = r->truth ? compare_labels_read(&labels, r, round, recluster, missing, e)
-                      : compare_say(missing, 0, r->no_truth, e);
+                      : compare_say(missing, 0, r->no_truth.msg, e);
     bool any = is_there(&labels, COMPARE_FIRST) || is_there(&labels, COMPARE_JOINT);
     if (rc == 0 && any)
         rc = count_all(&w, e);

@@ -48,19 +48,15 @@ static int read_classes(struct compare_run *r, const struct manifest *m, struct 
 /* Without classes the rest can still be said. */
 static int read_truth(struct compare_run *r, struct err *e)
 {
-    struct manifest *m;
-    struct err own;
-    int rc = manifest_open(r->conf.data.manifest, &m, &own);
+    struct manifest *m = NULL;
+    struct err *why = &r->no_truth;
+    int rc = manifest_open(r->conf.data.manifest, &m, why);
     if (rc == 0 && manifest_identity(m) != r->manifest)
-        rc = err_set(&own, XDC_EMISMATCH, "%s is no longer the manifest of the run", r->conf.data.manifest);
+        rc = err_set(why, XDC_EMISMATCH, "%s is no longer the manifest of the run", r->conf.data.manifest);
     if (rc == 0)
-        rc = read_classes(r, m, &own);
+        rc = read_classes(r, m, why);
     manifest_close(m);
-    if (rc == -ENOMEM)
-        return err_set(e, rc, "%s", own.msg);
-    if (rc)
-        snprintf(r->no_truth, sizeof r->no_truth, "%s", own.msg);
-    return 0;
+    return rc == -ENOMEM ? err_set(e, rc, "%s", why->msg) : 0;
 }
 
 static int count_rounds(struct compare_run *r, struct err *e)

@@ -17,7 +17,7 @@ struct compare_run {
     uint32_t rounds;          /* that events, labels or features know of */
     uint32_t *truth;          /* owned, [videos], LABEL_NONE for unknown; NULL: there are no classes, */
     uint64_t videos;
-    char no_truth[sizeof((struct err *)0)->msg]; /* and why */
+    struct err no_truth; /* and why */
 };
 
 /* -ENOENT: no run directory; XDC_EFORMAT, errno codes. On failure it can be closed. */
