@@ -5,6 +5,7 @@
 #include "lib/conf.h"
 
 int cli_cluster(int argc, char **argv);
+int cli_compare(int argc, char **argv);
 int cli_decode(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_embed(int argc, char **argv);

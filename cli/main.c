@@ -18,6 +18,7 @@ static const struct {
     {"embed", "write features of new files by an exported encoder", cli_embed},
     {"features", "write a round's features as .npy", cli_features},
     {"cluster", "k-means of the rows of a .npy file", cli_cluster},
+    {"compare", "runs side by side: settings, times, losses, clusters", cli_compare},
     {"eval", "what features are worth: linear classifiers, neighbours, retrieval, clusters", cli_eval},
     {"sweep", "pretrain and evaluate a grid of methods, data and seeds: one table", cli_sweep},
     {"labels", "write a round's labels as .csv or .npy", cli_labels},

@@ -1,7 +1,8 @@
 /* cluster_job: one round's sealed dump in, its label table out: every source clustered, measured, written.
- * Used by clusterer.c on a worker thread (and by tests). Blocking. The job owns its outputs; inputs are loans
- * until it has run. A table is a function of configuration, dump, manifest and the table of the round before:
- * killed and run again it has the same bytes. On failure there is no new table. */
+ * Used by clusterer.c on a worker thread (and by tests); its dumps are opened by `xdc compare` too. Blocking.
+ * The job owns its outputs; inputs are loans until it has run. A table is a function of configuration, dump,
+ * manifest and the table of the round before: killed and run again it has the same bytes. On failure there is
+ * no new table. */
 #pragma once
 #include <jansson.h>
 #include <stdatomic.h>

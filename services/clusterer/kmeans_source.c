@@ -86,7 +86,7 @@ static int run_kmeans(const struct kmeans_source *s, struct source *rows, uint32
     const struct conf *c = s->conf;
     char checkpoint[PATH_MAX];
     struct kmeans_options o = {
-        .checkpoint = checkpoint,
+        .checkpoint = s->unkept ? NULL : checkpoint,
         .checkpoint_s = c->cluster.checkpoint_s,
         .k = (uint32_t)c->cluster.k,
         .restarts = (uint32_t)c->cluster.restarts,
@@ -101,7 +101,7 @@ static int run_kmeans(const struct kmeans_source *s, struct source *rows, uint32
         .stop = s->stop,
         .row_passes = s->row_passes,
     };
-    int rc = checkpoint_path(s, checkpoint, e);
+    int rc = s->unkept ? 0 : checkpoint_path(s, checkpoint, e);
     if (rc)
         return rc;
     uint32_t *held = malloc((rows->held + 1) * sizeof *held);

@@ -1,10 +1,12 @@
 /* kmeans_source: one source's rows of a dump clustered with k-means: read, scaled, normalised, clustered, and
- * numbered as in the round before. Used by cluster_job. Blocking; one thread, which starts others. Owns
- * nothing but what it frees; while it works a checkpoint lies beside the tables, which a run that was cut off
- * goes on from. On failure the out-parameters are empty, and labels are in no defined state. */
+ * numbered as in the round before. Used by cluster_job and `xdc compare`. Blocking; one thread, which starts
+ * others. Owns nothing but what it frees; while it works a checkpoint may lie beside the tables, which a run
+ * that was cut off goes on from. On failure the out-parameters are empty, and labels are in no defined state.
+ */
 #pragma once
 #include <jansson.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "lib/conf.h"
 #include "lib/feature_dump.h"
@@ -18,6 +20,7 @@ struct kmeans_source {
     uint32_t n_encoders;      /* two are one joint source */
     uint32_t index;           /* of the source; a key of its randomness */
     const char *name;
+    bool unkept;                   /* no checkpoint: nothing is written into the run's directory */
     const uint32_t *previous;      /* [clips]: labels of the round before, or NULL */
     struct nearest_device *device; /* NULL: the CPU */
     const atomic_bool *stop;

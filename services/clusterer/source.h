@@ -1,8 +1,8 @@
 /* source: the rows that one clustering is made of, out of a dump: one encoder's, or both encoders' side by
  * side (algorithms.md 1.2), scaled; those of the hold-out behind the others, which alone make means and
  * directions. In round 0 the rows may be given (init.features); the dump then says which there are. Used by
- * kmeans_source; its parts by cluster_job and selavi_job. Blocking; one thread, which may start others. Owns
- * rows and clip numbers. On failure it is empty. */
+ * kmeans_source; its parts by cluster_job, selavi_job and `xdc compare`. Blocking; one thread, which may
+ * start others. Owns rows and clip numbers. On failure it is empty. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
