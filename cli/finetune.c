@@ -7,10 +7,9 @@
 #include <string.h>
 #include "cli/child.h"
 #include "cli/finetune_score.h"
+#include "cli/run_events.h"
 #include "lib/fsutil.h"
 #include "lib/progress.h"
-
-#define FILE_MAX ((size_t)1 << 31)
 
 /* Runs a command with its output in <dir>/log. */
 static int step(const char *dir, const char *const *args, const char *out, struct err *e)
@@ -42,30 +41,16 @@ static int train(const struct finetune_request *q, const struct encoder_file *f,
 /* What the last epoch of a run made of its hold-out. */
 static int read_held_out(const char *run_dir, const char *encoder, double *out, struct err *e)
 {
-    char path[PATH_MAX], *text = NULL, *save = NULL;
-    size_t size;
-    const json_t *found = NULL;
-    int rc = fs_path(path, e, "%s/events.jsonl", run_dir);
-    if (rc == 0)
-        rc = fs_read(path, FILE_MAX, &text, &size, e);
-    json_t *last = NULL;
-    for (char *line = rc == 0 ? strtok_r(text, "\n", &save) : NULL; line;
-         line = strtok_r(NULL, "\n", &save)) {
-        json_t *event = json_loads(line, 0, NULL);
-        const char *kind = json_string_value(json_object_get(event, "event"));
-        if (kind && strcmp(kind, "epoch") == 0) {
-            json_decref(last);
-            last = json_incref(event);
-        }
-        json_decref(event);
-    }
-    found = json_object_get(json_object_get(json_object_get(last, "holdout"), "accuracy"), encoder);
+    struct run_events events;
+    int rc = run_events_read(run_dir, &events, e);
+    const json_t *epoch = rc == 0 && events.n ? events.round[0].epoch : NULL;
+    const json_t *accuracy = json_object_get(json_object_get(epoch, "holdout"), "accuracy");
+    const json_t *found = json_object_get(accuracy, encoder);
     if (rc == 0 && !json_is_number(found))
         rc = err_set(e, XDC_EFORMAT,
-                     "%s: nothing of train could be held out to choose the rate by: give one --lr", path);
+                     "%s: nothing of train could be held out to choose the rate by: give one --lr", run_dir);
     *out = json_number_value(found);
-    json_decref(last);
-    free(text);
+    run_events_close(&events);
     return rc;
 }
 

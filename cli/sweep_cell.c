@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/child.h"
+#include "cli/run_events.h"
 #include "cli/settings.h"
 #include "cli/sweep.h"
 #include "lib/fsutil.h"
@@ -152,12 +153,28 @@ static int check_settings(const struct job *x, const char *dir, const struct set
     return rc;
 }
 
-static int run_part(struct job *x, const char *dir, const struct settings *sets, const char *done)
+/* Of all the run's phases, also of those before it was stopped and gone on with. */
+static int seconds_of(const char *run_dir, double *out, struct err *e)
+{
+    struct run_events events;
+    const char *name;
+    json_t *phase;
+    int rc = run_events_read(run_dir, &events, e);
+    *out = 0;
+    for (size_t i = 0; rc == 0 && i < events.n; i++)
+        json_object_foreach(events.round[i].phases, name, phase) *out +=
+            json_number_value(json_object_get(phase, "seconds"));
+    run_events_close(&events);
+    return rc;
+}
+
+static int run_part(struct job *x, const char *dir, const char *run_dir, const struct settings *sets,
+                    const char *done)
 {
     const char *args[2 * SETTINGS_MAX + 4] = {"run", "-c", x->s->base};
     char text[64];
     size_t n = 3;
-    double start = progress_now_s();
+    double seconds = 0;
     for (size_t i = 0; i < sets->n; i++) {
         args[n++] = "--set";
         args[n++] = sets->texts[i];
@@ -165,7 +182,9 @@ static int run_part(struct job *x, const char *dir, const struct settings *sets,
     int rc = check_settings(x, dir, sets);
     if (rc == 0)
         rc = command(x, args, NULL);
-    int size = snprintf(text, sizeof text, "{\"seconds\": %.1f}\n", progress_now_s() - start);
+    if (rc == 0)
+        rc = seconds_of(run_dir, &seconds, x->e);
+    int size = snprintf(text, sizeof text, "{\"seconds\": %.1f}\n", seconds);
     return rc == 0 ? fs_write_atomic(done, text, (size_t)size, x->e) : rc;
 }
 
@@ -192,7 +211,7 @@ static int pretrain(struct job *x, size_t i, bool *out_there)
     }
     rc = part_settings(x, part, run_dir, &sets);
     if (rc == 0)
-        rc = run_part(x, dir, &sets, done);
+        rc = run_part(x, dir, run_dir, &sets, done);
     settings_close(&sets);
     if (rc < 0)
         return note_failure(x, done, "pretraining", progress_now_s() - start);

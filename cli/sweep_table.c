@@ -6,6 +6,8 @@
 #include "cli/published.h"
 #include "cli/sweep.h"
 
+#define MISSING_SHOWN 20
+
 static const char *text_of(const json_t *map, const char *key)
 {
     return json_string_value(json_object_get(map, key));
@@ -132,8 +134,10 @@ static json_t *compare_order(const struct sweep *s, const json_t *rows, size_t c
         const char *first = json_string_value(json_array_get(s->order, k));
         const char *second = json_string_value(json_array_get(s->order, k + 1));
         const json_t *a = first ? row_named(rows, first) : NULL, *b = second ? row_named(rows, second) : NULL;
+        if (!a || !b)
+            continue;
         json_t *ahead = json_array();
-        for (size_t c = 0; a && b && c < columns; c++) {
+        for (size_t c = 0; c < columns; c++) {
             const json_t *x = json_object_get(json_array_get(json_object_get(a, "values"), c), "mean");
             const json_t *y = json_object_get(json_array_get(json_object_get(b, "values"), c), "mean");
             bool both = json_is_number(x) && json_is_number(y);
@@ -284,5 +288,12 @@ void sweep_table_print(const json_t *table, FILE *f)
     print_order(f, table);
     print_published(f, table);
     if (missing)
-        fprintf(f, "\n%zu results are missing: steps that failed or have not been run\n", missing);
+        fprintf(f, "\n%zu results are missing, of steps that failed or have not been run:\n", missing);
+    json_array_foreach(json_object_get(table, "missing"), i, row)
+    {
+        if (i < MISSING_SHOWN)
+            fprintf(f, "%s seed %d: %s %s\n", text_of(row, "cell"),
+                    (int)json_integer_value(json_object_get(row, "seed")), text_of(row, "column"),
+                    text_of(row, "of"));
+    }
 }
