@@ -1,7 +1,8 @@
 /* decode: our decoder on a list of clips, in this process: CPU milliseconds a clip. bench/decode.py runs it
  * in turns with its peers. Usage: bench_decode fast|exact|fast+audio|child|floor LIST; a line of LIST is a
- * path and a start in seconds. `child` is `fast` in a sandboxed worker. `floor` is what libavcodec and the
- * scaler alone take for the same frames: the packets lie in memory, codec and scaler are warm. */
+ * path and a start in seconds; clips are 8 frames of 112x112 unless it is said otherwise. `child` is `fast`
+ * in a sandboxed worker. `floor` is what libavcodec and the scaler alone take for the same frames: the
+ * packets lie in memory, codec and scaler are warm. */
 #include <fcntl.h>
 #include <libavcodec/avcodec.h>
 #include <libavutil/log.h>
@@ -15,7 +16,7 @@
 #include "lib/media/stream_decoder.h"
 #include "lib/media/video_decode.h"
 
-enum { CLIPS_MAX = 4096, FRAMES = 8, SIDE = 128, CROP = 112, WARM = 3 };
+enum { CLIPS_MAX = 4096, WARM = 3 };
 
 struct clip {
     char path[1024];
@@ -24,7 +25,8 @@ struct clip {
 
 static struct clip clips[CLIPS_MAX];
 static int n_clips;
-static uint8_t slot[4 << 20];
+static uint8_t slot[64 << 20];
+static uint32_t frames = 8, side = 128, crop = 112;
 
 static void die(const char *what, const char *why)
 {
@@ -59,11 +61,11 @@ static struct media_job job_of(const struct clip *c, uint32_t scaling, bool audi
                               .audio_stream = -1,
                               .clips = 1,
                               .clip = {{.start_s = c->start_s, .key_pos = -1}},
-                              .recipe = {.frames = FRAMES,
+                              .recipe = {.frames = frames,
                                          .fps = 30,
-                                         .resize_min = SIDE,
-                                         .resize_max = SIDE,
-                                         .crop = CROP,
+                                         .resize_min = side,
+                                         .resize_max = side,
+                                         .crop = crop,
                                          .want_video = true,
                                          .want_audio = audio,
                                          .min_sound_s = 1.1,
@@ -140,12 +142,12 @@ static void choose(struct minimal *m, struct input *in, struct video_plan *p, co
 {
     enum plan_result made = PLAN_EARLIER;
     if (input_seek(in, in->video, c->start_s + in->origin_s, e) == 0)
-        made = video_plan_read(p, in, c->start_s, c->start_s + (FRAMES - 1) / 30.0, 0, false);
+        made = video_plan_read(p, in, c->start_s, c->start_s + (frames - 1) / 30.0, 0, false);
     if (made == PLAN_EARLIER && input_rewind(in, in->video, e) == 0)
-        made = video_plan_read(p, in, c->start_s, c->start_s + (FRAMES - 1) / 30.0, 0, true);
+        made = video_plan_read(p, in, c->start_s, c->start_s + (frames - 1) / 30.0, 0, true);
     if (made != PLAN_MADE)
         die(c->path, "has no plan");
-    for (int i = 0; i < FRAMES; i++)
+    for (uint32_t i = 0; i < frames; i++)
         video_plan_want(p, video_plan_at(p, c->start_s + i / 30.0));
     for (size_t i = 0; i <= p->last; i++) {
         m->packets[m->n] = av_packet_clone(p->packets[i].pkt);
@@ -172,7 +174,7 @@ static double run_floor(void)
 {
     static struct codec_cache cache;
     struct picture pic = {0};
-    struct augment a = {.short_side = SIDE};
+    struct augment a = {.short_side = side};
     struct video_plan plan = {0};
     AVFrame *frame = av_frame_alloc();
     double took = 0;
@@ -220,9 +222,14 @@ static double run_floor(void)
 int main(int argc, char **argv)
 {
     double s;
-    if (argc != 3) {
-        fputs("usage: bench_decode fast|exact|fast+audio|child|floor LIST\n", stderr);
+    if (argc != 3 && argc != 6) {
+        fputs("usage: bench_decode fast|exact|fast+audio|child|floor LIST [FRAMES SIDE CROP]\n", stderr);
         return 64;
+    }
+    if (argc == 6) {
+        frames = (uint32_t)atoi(argv[3]);
+        side = (uint32_t)atoi(argv[4]);
+        crop = (uint32_t)atoi(argv[5]);
     }
     av_log_set_level(AV_LOG_QUIET);
     read_list(argv[2]);

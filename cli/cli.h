@@ -16,6 +16,7 @@ int cli_export(int argc, char **argv);
 int cli_features(int argc, char **argv);
 int cli_index(int argc, char **argv);
 int cli_labels(int argc, char **argv);
+int cli_plan(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_sweep(int argc, char **argv);

@@ -8,6 +8,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "run everything on this machine: decoders, trainer, clusterer", cli_run},
+    {"plan", "what a run will cost, before it is run", cli_plan},
     {"status", "what the daemons of a run are doing", cli_status},
     {"index", "list videos into a manifest", cli_index},
     {"doctor", "examine every video of a manifest: what is broken, and why", cli_doctor},

@@ -177,6 +177,14 @@ static inline enum net_pair conf_pair(const struct conf *c)
     return c->same.modality == MODALITY_VIDEO ? NET_PAIR_VIDEO : NET_PAIR_AUDIO;
 }
 
+/* train.balance, with what auto stands for. */
+static inline enum conf_balance conf_balance(const struct conf *c)
+{
+    if (c->train.balance != BALANCE_AUTO)
+        return (enum conf_balance)c->train.balance;
+    return c->method == METHOD_SDC ? BALANCE_RESAMPLE : BALANCE_OFF;
+}
+
 /* When the run's clips start. */
 static inline struct clip_times conf_clip_times(const struct conf *c)
 {

@@ -33,8 +33,6 @@ static void check_depth(const struct across *x, const char *key, int64_t depth)
 static void check_harvest(const struct across *x)
 {
     const struct conf *c = x->conf;
-    bool apart =
-        c->train.balance == BALANCE_RESAMPLE || (c->train.balance == BALANCE_AUTO && c->method == METHOD_SDC);
     if (!c->train.harvest)
         return;
     if (c->method == METHOD_SUPERVISED)
@@ -42,7 +40,7 @@ static void check_harvest(const struct across *x)
     else if (c->method == METHOD_SAME_MODALITY)
         conflict(x, "train.harvest", "method",
                  "train.harvest: of same-modality each encoder sees a clip in a way of its own");
-    else if (apart)
+    else if (conf_balance(c) == BALANCE_RESAMPLE)
         conflict(
             x, "train.harvest", "train.balance",
             "train.harvest: with train.balance resample each encoder has an order of its own, so that no "

@@ -1,4 +1,4 @@
-/* memory: how much of it there is. Used by trainer/memory_need and clusterer/row_store, to refuse or spill
+/* memory: how much of it there is. Used by trainer/memory_check and clusterer/row_store, to refuse or spill
  * what cannot fit. Any thread; owns nothing; cannot fail. */
 #pragma once
 

@@ -38,3 +38,30 @@ int run_set_fill(struct clip_set *set, const struct manifest *m, enum conf_split
     clip_set_finish(set);
     return set->members ? 0 : err_set(e, XDC_ECONF, "no video%s", names[split]);
 }
+
+int run_set_subset(struct clip_set *set, const struct conf *c, struct err *e)
+{
+    uint64_t n = (uint64_t)c->data.subset.n, all = set->members;
+    if (n == 0)
+        return 0;
+    if (n > all)
+        return err_set(e, XDC_ECONF, "data.subset.n is %llu, and there are %llu videos to draw them among",
+                       (unsigned long long)n, (unsigned long long)all);
+    return clip_set_draw(set, (uint64_t)c->data.subset.seed, n, e);
+}
+
+int run_set_held(const struct clip_set *set, const struct conf *c, struct clip_set *held, struct err *e)
+{
+    struct clip_holdout h;
+    clip_holdout_init(&h, (uint64_t)c->run.seed, c->train.holdout, (uint64_t)c->train.holdout_min_clips,
+                      set->videos, set->clips_per_video);
+    int rc = clip_set_init(held, set->videos, set->clips_per_video, e);
+    for (uint64_t i = 0; rc == 0 && i < h.held; i++) {
+        uint64_t video = clip_order_at(&h.order, i);
+        if (clip_set_has(set, video))
+            clip_set_add(held, video);
+    }
+    if (rc == 0)
+        clip_set_finish(held);
+    return rc;
+}

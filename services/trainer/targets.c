@@ -22,6 +22,7 @@ void targets_method(const struct conf *c, struct targets_method *out)
     conf_print_value(c, conf_find("method"), out->name, sizeof out->name);
     out->clusters = c->method != METHOD_SUPERVISED && !c->labels.from[0];
     out->keeps_heads = c->heads.between_rounds == HEADS_KEEP;
+    out->mlp = c->heads.kind == NET_HEAD_MLP;
     out->pair = conf_pair(c);
     if (out->pair != NET_PAIR_BOTH) { /* each learns the other's */
         out->source[NET_VIDEO][0] = net_encoder_name(out->pair, NET_AUDIO);
@@ -33,6 +34,7 @@ void targets_method(const struct conf *c, struct targets_method *out)
             out->source[NET_VIDEO][h] = out->source[NET_AUDIO][h] = label_head_source(h);
         out->groups = (uint32_t)c->selavi.groups;
         out->keeps_heads = c->heads.between_rounds != HEADS_FRESH;
+        out->mlp = c->heads.kind != NET_HEAD_LINEAR;
     }
 }
 

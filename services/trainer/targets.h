@@ -16,6 +16,7 @@ struct targets_method {
     char name[32];
     enum net_pair pair; /* what the encoders see */
     bool clusters;      /* labels are made by the clusterer round by round, not given beforehand */
+    bool mlp;           /* heads are SeLaVi's MLP */
     bool keeps_heads;   /* heads go on from round to round, and are there before the first labels */
     uint32_t groups; /* passes of an extraction, each with an augmentation of its own; 0: one without any */
     uint32_t heads[NET_ENCODERS];

@@ -6,16 +6,9 @@
 #include "lib/log.h"
 #include "lib/rng.h"
 #include "services/trainer/schedule.h"
+#include "services/trainer/slice.h"
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
-
-/* An epoch's place in its order of clips, and in the schedule of the learning rate. */
-struct slice {
-    uint32_t order;             /* which order */
-    uint64_t offset, positions; /* of it */
-    uint64_t step, epoch_steps; /* the first one, and those of an epoch, for the schedule */
-    double epochs;              /* that the schedule covers */
-};
 
 struct epoch {
     struct train_loop *l;
@@ -58,32 +51,6 @@ static uint32_t check_clip(void *arg, uint32_t stream, uint64_t clip)
     return quarantine_reason(&x->l->t->quarantine, clip) ? LEDGER_QUARANTINED : 0;
 }
 
-static int64_t balance_of(const struct conf *c)
-{
-    if (c->train.balance != BALANCE_AUTO)
-        return c->train.balance;
-    return c->method == METHOD_SDC ? BALANCE_RESAMPLE : BALANCE_OFF;
-}
-
-/* Rounds of some epochs have an order and a schedule each. Where the rounds divide one training, the only
- * "epoch" of a round goes on in the one order and schedule where the round before ended. */
-static struct slice slice_of(const struct train_loop *l)
-{
-    const struct conf *c = &l->t->conf;
-    const struct train_state *s = &l->state;
-    uint64_t set = clip_set_size(&l->t->set), batch = (uint64_t)c->train.batch;
-    uint64_t n = c->train.epoch_clips ? (uint64_t)c->train.epoch_clips : set;
-    uint64_t steps = schedule_batches(n, (uint32_t)batch);
-    if (!train_divides(l))
-        return (struct slice){s->round, s->epoch * n, n, s->epoch * steps, steps, train_epochs(l)};
-    uint32_t rounds = (uint32_t)c->train.rounds;
-    uint64_t all = rounds * (uint64_t)c->train.epochs * steps;
-    uint64_t from = schedule_relabel(all, rounds, c->selavi.relabel_power, s->round);
-    uint64_t to = schedule_relabel(all, rounds, c->selavi.relabel_power, s->round + 1);
-    return (struct slice){0,    from * batch, (to - from) * batch,
-                          from, steps,        (double)rounds * (double)c->train.epochs};
-}
-
 /* One order for both encoders, or one each when each draws uniformly over the clusters it learns. Encoders
  * that see the same have streams of one order, each with an augmentation of its own. An encoder that has
  * stopped needs nothing. */
@@ -92,7 +59,7 @@ static int make_streams(struct epoch *x, struct err *e)
     struct train_loop *l = x->l;
     struct clip_set *set = &l->t->set;
     uint64_t seed = (uint64_t)l->t->conf.run.seed, offset = x->slice.offset;
-    bool resample = balance_of(&l->t->conf) == BALANCE_RESAMPLE;
+    bool resample = conf_balance(&l->t->conf) == BALANCE_RESAMPLE;
     if (!x->apart) {
         x->plan.streams = 1;
         x->plan.stream[0] = train_stream(l, train_learns(l, NET_VIDEO), train_learns(l, NET_AUDIO), x->draw);
@@ -125,9 +92,9 @@ static int make_plan(struct epoch *x, struct err *e)
     struct train_loop *l = x->l;
     struct trainer *t = l->t;
     const struct conf *c = &t->conf;
-    x->slice = slice_of(l);
-    x->apart = balance_of(c) == BALANCE_RESAMPLE || l->method->pair != NET_PAIR_BOTH;
-    x->weigh = balance_of(c) == BALANCE_WEIGHT;
+    x->slice = slice_of(c, clip_set_size(&t->set), l->state.round, l->state.epoch);
+    x->apart = conf_balance(c) == BALANCE_RESAMPLE || l->method->pair != NET_PAIR_BOTH;
+    x->weigh = conf_balance(c) == BALANCE_WEIGHT;
     /* selavi's loss is half of each modality's mean over heads (algorithms.md 4.1), others' are sums. */
     for (uint32_t h = 0; h < NET_HEADS_MAX; h++)
         x->head_weights[h] = c->method == METHOD_SELAVI ? 0.5f / (float)c->selavi.heads : 1;

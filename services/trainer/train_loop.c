@@ -7,7 +7,9 @@
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/rng.h"
-#include "services/trainer/memory_need.h"
+#include "lib/net_cost.h"
+#include "services/trainer/memory_check.h"
+#include "services/trainer/slice.h"
 #include "services/trainer/trainer.h"
 
 void train_show_phase(struct train_loop *l, uint64_t done, uint64_t total)
@@ -88,12 +90,6 @@ uint32_t train_compact(const struct trainer *t, struct batch_stream *s, uint32_t
     return kept;
 }
 
-bool train_divides(const struct train_loop *l)
-{
-    const struct conf *c = &l->t->conf;
-    return c->method == METHOD_SELAVI && l->method->clusters && c->selavi.relabel_power > 0;
-}
-
 const char *train_encoder(const struct train_loop *l, enum net_encoder enc)
 {
     return net_encoder_name(l->method->pair, enc);
@@ -119,11 +115,7 @@ struct plan_stream train_stream(const struct train_loop *l, bool first, bool sec
 
 uint32_t train_epochs(const struct train_loop *l)
 {
-    const struct conf *c = &l->t->conf;
-    if (train_divides(l))
-        return 1;
-    bool last = l->state.round + 1 >= c->train.rounds && c->train.last_round_epochs > 0;
-    return (uint32_t)(last ? c->train.last_round_epochs : c->train.epochs);
+    return slice_epochs(&l->t->conf, l->state.round);
 }
 
 /* New heads for an encoder, each a function of (seed, round, encoder, target). */
@@ -131,11 +123,10 @@ static int make_heads(struct train_loop *l, enum net_encoder enc, const uint32_t
 {
     const struct conf *c = &l->t->conf;
     uint64_t seeds[TARGETS_MAX];
-    bool mlp = c->heads.kind == NET_HEAD_MLP || (c->heads.kind != NET_HEAD_LINEAR && l->method->groups > 0);
     for (uint32_t h = 0; h < l->method->heads[enc]; h++)
         seeds[h] = rng_key((uint64_t)c->run.seed, "head", l->state.round, enc, h);
-    return net_reset_heads(l->net, enc, mlp ? NET_HEAD_MLP : NET_HEAD_LINEAR, l->method->heads[enc], classes,
-                           seeds, e);
+    return net_reset_heads(l->net, enc, l->method->mlp ? NET_HEAD_MLP : NET_HEAD_LINEAR,
+                           l->method->heads[enc], classes, seeds, e);
 }
 
 /* True when the encoder's heads, kept from the round before, fit the labels of this one. */
@@ -474,50 +465,26 @@ static int resume(struct train_loop *l, struct err *e)
     return rc == 0 ? train_open_ledger(l, e) : rc;
 }
 
-/* The encoder that the run is not of is there, as small as one can be. */
-static void leave_out(const struct conf *c, struct net_spec *spec)
-{
-    if (c->net.encoders == ENCODERS_VIDEO) {
-        spec->audio_stem = NET_STEM_TORCHVISION;
-        spec->audio_depth = 10;
-        spec->audio_width = 4;
-    } else if (c->net.encoders == ENCODERS_AUDIO) {
-        spec->video = NET_R2PLUS1D;
-        spec->video_depth = 10;
-        spec->video_width = 4;
-        spec->frames = 1;
-        spec->crop = 16;
-    }
-}
-
 static int open_net(struct train_loop *l, struct err *e)
 {
     const struct conf *c = &l->t->conf;
-    struct net_spec spec = {.pair = l->method->pair,
-                            .video = (enum net_video)c->net.video,
-                            .flavour = (enum net_flavour)c->net.flavour,
-                            .video_depth = (uint32_t)c->net.video_depth,
-                            .video_width = (uint32_t)c->net.video_width,
-                            .audio_stem = (enum net_stem)c->net.audio_stem,
-                            .audio_depth = (uint32_t)c->net.audio_depth,
-                            .audio_width = (uint32_t)c->net.audio_width,
-                            .frames = (uint32_t)c->video.frames,
-                            .crop = (uint32_t)c->video.crop,
-                            .seed = (uint64_t)c->run.seed,
-                            .threads = (int)c->train.threads,
-                            .device = (enum net_device)c->train.device,
-                            .gpu = l->t->meet.local,
-                            .amp = (enum net_amp)c->train.amp,
-                            .pad_channels = (enum net_switch)c->train.pad_channels,
-                            .self_test = (enum net_switch)c->train.self_test};
-    leave_out(c, &spec);
+    struct net_spec spec;
+    net_cost_spec(c, &spec);
+    spec.seed = (uint64_t)c->run.seed;
+    spec.threads = (int)c->train.threads;
+    spec.device = (enum net_device)c->train.device;
+    spec.gpu = l->t->meet.local;
+    spec.amp = (enum net_amp)c->train.amp;
+    spec.pad_channels = (enum net_switch)c->train.pad_channels;
+    spec.self_test = (enum net_switch)c->train.self_test;
     int rc = c->train.rounds > 0 ? memory_check(c, &spec, e) : 0; /* of a step */
     if (rc == 0)
         rc = net_create(&spec, &l->net, e);
     if (rc == 0)
         rc = net_set_ema(l->net, c->train.ema, e);
     for (unsigned enc = 0; rc == 0 && enc < NET_ENCODERS; enc++)
-        rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
+        if (trainer_wants(l->t, (enum net_encoder)enc))
+            rc = net_flop_per_clip(l->net, (enum net_encoder)enc, &l->flop[enc], e);
     return rc;
 }
 

@@ -77,9 +77,6 @@ int train_open_ledger(struct train_loop *l, struct err *e) WARN_UNUSED;
 
 /* Epochs of the round that the state stands in. */
 uint32_t train_epochs(const struct train_loop *l);
-/* True where the rounds divide one training, of train.rounds x train.epochs epochs, into stretches of unequal
- * length (selavi.relabel_power); each is then the only epoch of its round. */
-bool train_divides(const struct train_loop *l);
 /* "video", "audio", or what the method calls its encoders. */
 const char *train_encoder(const struct train_loop *l, enum net_encoder enc);
 /* The rows of a stream that the encoder sees. */

@@ -133,29 +133,19 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .keep_silent = c->data.no_audio == NO_AUDIO_KEEP};
 }
 
-/* Of the videos of the run so many, by the seed. */
-static int take_subset(struct trainer *t, struct err *e)
-{
-    uint64_t n = (uint64_t)t->conf.data.subset.n, all = t->set.members;
-    if (n == 0)
-        return 0;
-    if (n > all)
-        return err_set(e, XDC_ECONF, "data.subset.n is %llu, and there are %llu videos to draw them among",
-                       (unsigned long long)n, (unsigned long long)all);
-    log_info("%llu of %llu videos are used, by data.subset", (unsigned long long)n, (unsigned long long)all);
-    return clip_set_draw(&t->set, (uint64_t)t->conf.data.subset.seed, n, e);
-}
-
 /* The clips of the run. */
 static int fill_set(struct trainer *t, struct err *e)
 {
     int rc = clip_set_init(&t->set, manifest_count(t->manifest), (uint32_t)t->conf.data.clips_per_video, e);
     if (rc == 0)
         rc = run_set_fill(&t->set, t->manifest, (enum conf_split)t->conf.data.split, e);
+    unsigned long long all = t->set.members;
     if (rc == 0)
-        rc = take_subset(t, e);
+        rc = run_set_subset(&t->set, &t->conf, e);
     if (rc < 0)
         return err_wrap(e, "%s", t->conf.data.manifest);
+    if (t->conf.data.subset.n)
+        log_info("%llu of %llu videos are used, by data.subset", (unsigned long long)t->set.members, all);
     if (clip_set_size(&t->set) < t->meet.world)
         return err_set(e, XDC_ECONF, "%s has %llu clips for the run, fewer than run.ranks = %u",
                        t->conf.data.manifest, (unsigned long long)clip_set_size(&t->set), t->meet.world);
@@ -171,18 +161,9 @@ bool trainer_held_out(const struct trainer *t, uint64_t clip)
 static int fill_held(struct trainer *t, struct err *e)
 {
     const struct conf *c = &t->conf;
-    struct clip_holdout h;
-    clip_holdout_init(&h, (uint64_t)c->run.seed, c->train.holdout, (uint64_t)c->train.holdout_min_clips,
-                      t->set.videos, t->set.clips_per_video);
-    int rc = clip_set_init(&t->held, t->set.videos, t->set.clips_per_video, e);
-    for (uint64_t i = 0; rc == 0 && i < h.held; i++) {
-        uint64_t video = clip_order_at(&h.order, i);
-        if (clip_set_has(&t->set, video))
-            clip_set_add(&t->held, video);
-    }
+    int rc = run_set_held(&t->set, c, &t->held, e);
     if (rc < 0)
         return rc;
-    clip_set_finish(&t->held);
     unsigned long long held = clip_set_size(&t->held), all = clip_set_size(&t->set);
     if (held == all)
         return err_set(e, XDC_ECONF, "all %llu clips are held out: nothing to train on; set train.holdout: 0",

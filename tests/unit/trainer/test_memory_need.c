@@ -1,5 +1,5 @@
-/* memory_need: the networks are counted as lib/torch has them, and what a step is said to take is what real
- * steps take. */
+/* memory_need: what a step is said to take is what real steps take. How networks are counted:
+ * tests/unit/torch/test_net_cost.c. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "lib/memory.h"
+#include "services/trainer/memory_check.h"
 #include "services/trainer/memory_need.h"
 
 #define SPEC(kind, flavour_, depth, width, stem, a_depth, a_width, t, p)                                    \
@@ -21,53 +22,6 @@
         .video = kind, .flavour = flavour_, .video_depth = depth, .video_width = width, .audio_stem = stem, \
         .audio_depth = a_depth, .audio_width = a_width, .frames = t, .crop = p, .seed = 1, .threads = 1     \
     }
-
-static const struct net_spec specs[] = {
-    SPEC(NET_R2PLUS1D, NET_XDC, 10, 4, NET_STEM_TORCHVISION, 10, 4, 4, 32),
-    SPEC(NET_R2PLUS1D, NET_TORCHVISION, 18, 8, NET_STEM_VMZ, 18, 16, 8, 56),
-    SPEC(NET_R2PLUS1D, NET_XDC, 34, 5, NET_STEM_VMZ, 10, 7, 5, 45),
-    SPEC(NET_R3D, NET_XDC, 18, 9, NET_STEM_TORCHVISION, 34, 6, 8, 33),
-    SPEC(NET_MC3, NET_XDC, 18, 8, NET_STEM_TORCHVISION, 18, 8, 6, 40),
-    SPEC(NET_S3D, NET_XDC, 18, 16, NET_STEM_VMZ, 34, 9, 8, 64),
-    SPEC(NET_S3D, NET_XDC, 18, 7, NET_STEM_VMZ, 18, 4, 33, 47)};
-
-/* Parameters and operations of both encoders are exactly lib/torch's: so are the shapes they follow from. */
-static void networks_are_counted_exactly(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
-        struct net *net;
-        struct err e;
-        assert_int_equal(net_create(&specs[i], &net, &e), 0);
-        for (unsigned enc = 0; enc < NET_ENCODERS; enc++) {
-            struct memory_count n;
-            double flop;
-            assert_int_equal(net_flop_per_clip(net, (enum net_encoder)enc, &flop, &e), 0);
-            memory_count(&specs[i], (enum net_encoder)enc, &n);
-            if (n.parameters != (double)net_parameters(net, (enum net_encoder)enc) ||
-                2 * n.multiply_adds != flop)
-                fail_msg("spec %zu encoder %u: %.0f parameters for %llu, %.0f operations for %.0f", i, enc,
-                         n.parameters, (unsigned long long)net_parameters(net, (enum net_encoder)enc),
-                         2 * n.multiply_adds, flop);
-            assert_true(n.largest <= n.block + n.between && n.largest < n.elements);
-        }
-        net_destroy(net);
-    }
-}
-
-/* algorithms.md 1.3: 31.7 M outputs of convolutions for a clip of 8 x 112 x 112, four times that for 224. */
-static void published_network_has_its_elements(void **state)
-{
-    (void)state;
-    struct net_spec s = SPEC(NET_R2PLUS1D, NET_XDC, 18, 64, NET_STEM_TORCHVISION, 18, 64, 8, 112);
-    struct memory_count n;
-    memory_count(&s, NET_VIDEO, &n);
-    assert_true(n.parameters == 33165639);
-    assert_true(fabs(n.elements / 31.7e6 - 1) < 0.005);
-    s.crop = 224;
-    memory_count(&s, NET_VIDEO, &n);
-    assert_true(fabs(n.elements / 126.8e6 - 1) < 0.005);
-}
 
 static const struct measured {
     struct net_spec spec;
@@ -165,6 +119,23 @@ static void steps_take_what_is_said(void **state)
     }
 }
 
+/* A rank takes its share of a batch: as much as a run of one rank takes with a batch of that size. */
+static void a_rank_needs_its_share(void **state)
+{
+    (void)state;
+    struct net_spec s = SPEC(NET_R2PLUS1D, NET_XDC, 18, 64, NET_STEM_TORCHVISION, 18, 64, 8, 224);
+    for (int64_t micro = 0; micro <= 64; micro += 16) {
+        struct conf ranks = {.run.ranks = 8, .train = {.batch = 256, .micro_batch = micro}};
+        struct conf alone = {.run.ranks = 1, .train = {.batch = 32, .micro_batch = micro}};
+        ranks.video.frames = alone.video.frames = s.frames;
+        ranks.video.crop = alone.video.crop = s.crop;
+        struct memory_need a, b;
+        memory_need(&ranks, &s, &a);
+        memory_need(&alone, &s, &b);
+        assert_memory_equal(&a, &b, sizeof a);
+    }
+}
+
 /* What does not fit is refused with the figures and the keys to change; what fits is not. */
 static void what_cannot_fit_is_refused(void **state)
 {
@@ -193,9 +164,8 @@ int main(int argc, char **argv)
     if (argc > 1)
         return measure(&cases[strtoul(argv[1], NULL, 10) % CASES]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(networks_are_counted_exactly),
-        cmocka_unit_test(published_network_has_its_elements),
         cmocka_unit_test(steps_take_what_is_said),
+        cmocka_unit_test(a_rank_needs_its_share),
         cmocka_unit_test(what_cannot_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
