@@ -18,8 +18,8 @@ struct sweep {
     /* [{"row", "pretrain", "grid": {key: value}, "slug", "parts": [{"set": {key: value}, "video": encoder,
      * "audio": encoder}]}]: one pretraining a part and seed; of an encoder that a part does not give, null */
     json_t *cells;
-    /* [{"name", "eval", "figure", "target", "manifests": [path], "clips", "of": ["video", "audio"],
-     * "options": [flag, value, ...], "grid": bool, "normalize"}] */
+    /* [{"name", "key", "eval", "figure", "target", "manifests": [path], "clips", "of": ["video", "audio"],
+     * "options": [flag, value, ...]}]; key: of the files of results */
     json_t *columns;
     json_t *order; /* [row]: what is expected to come first; may be empty */
 };

@@ -45,7 +45,7 @@ int sweep_result_path(const struct sweep *s, const json_t *cell, const json_t *c
 {
     char dir[PATH_MAX];
     int rc = seed_dir(s, cell, seed, dir, e);
-    return rc == 0 ? fs_path(out, e, "%s/%s-%s-%zu.json", dir, text_of(column, "name"), modality, manifest)
+    return rc == 0 ? fs_path(out, e, "%s/%s-%s-%zu.json", dir, text_of(column, "key"), modality, manifest)
                    : rc;
 }
 
@@ -168,8 +168,7 @@ static int seconds_of(const char *run_dir, double *out, struct err *e)
     return rc;
 }
 
-static int run_part(struct job *x, const char *dir, const char *run_dir, const struct settings *sets,
-                    const char *done)
+static int run_part(struct job *x, const char *run_dir, const struct settings *sets, const char *done)
 {
     const char *args[2 * SETTINGS_MAX + 4] = {"run", "-c", x->s->base};
     char text[64];
@@ -179,9 +178,7 @@ static int run_part(struct job *x, const char *dir, const char *run_dir, const s
         args[n++] = "--set";
         args[n++] = sets->texts[i];
     }
-    int rc = check_settings(x, dir, sets);
-    if (rc == 0)
-        rc = command(x, args, NULL);
+    int rc = command(x, args, NULL);
     if (rc == 0)
         rc = seconds_of(run_dir, &seconds, x->e);
     int size = snprintf(text, sizeof text, "{\"seconds\": %.1f}\n", seconds);
@@ -204,15 +201,17 @@ static int pretrain(struct job *x, size_t i, bool *out_there)
         rc = fs_mkdirs(dir, x->e);
     if (rc < 0)
         return rc;
-    *out_there = access(done, F_OK) == 0;
+    rc = part_settings(x, part, run_dir, &sets);
+    if (rc == 0)
+        rc = check_settings(x, dir, &sets);
+    *out_there = rc == 0 && access(done, F_OK) == 0;
+    if (rc == 0 && !*out_there)
+        rc = run_part(x, run_dir, &sets, done);
+    settings_close(&sets);
     if (*out_there) {
         x->n->done++;
         return 0;
     }
-    rc = part_settings(x, part, run_dir, &sets);
-    if (rc == 0)
-        rc = run_part(x, dir, run_dir, &sets, done);
-    settings_close(&sets);
     if (rc < 0)
         return note_failure(x, done, "pretraining", progress_now_s() - start);
     *out_there = true;
@@ -277,7 +276,7 @@ static int finetune(struct job *x, const json_t *column, const char *modality, s
 {
     char dir[PATH_MAX], file[PATH_MAX], seed[16], rate[32];
     const char *path = json_string_value(json_array_get(json_object_get(column, "manifests"), manifest));
-    int rc = fs_path(dir, x->e, "%s/%s-%s-%zu", x->dir, text_of(column, "name"), modality, manifest);
+    int rc = fs_path(dir, x->e, "%s/%s-%s-%zu", x->dir, text_of(column, "key"), modality, manifest);
     if (rc == 0)
         rc = fs_path(file, x->e, "%s/run/export/%s.safetensors", part_dir, encoder);
     snprintf(seed, sizeof seed, "%u", x->seed);

@@ -9,6 +9,7 @@
 #include "cli/sweep.h"
 #include "cli/yaml_tree.h"
 #include "lib/fsutil.h"
+#include "lib/rng.h"
 
 struct spec {
     const char *path;
@@ -330,6 +331,18 @@ static int read_manifests(const struct spec *x, const json_t *target, json_t *ou
     return 0;
 }
 
+/* A name for results: the same for columns that differ in their figure alone, another one when anything of
+ * what they are computed from is. */
+static void make_key(const char *what, const char *clips, const json_t *flags, const json_t *manifests,
+                     char out[32])
+{
+    json_t *all = json_pack("{s:s, s:O, s:O}", "clips", clips, "options", flags, "manifests", manifests);
+    char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
+    snprintf(out, 32, "%s-%08x", what, (unsigned)rng_key(0, text ? text : "", 0, 0, 0));
+    free(text);
+    json_decref(all);
+}
+
 static int read_column(const struct spec *x, json_t *column, size_t i)
 {
     int rc = check_keys(x, column, "evaluate", "name|eval|target|figure|of|options|set");
@@ -349,12 +362,14 @@ static int read_column(const struct spec *x, json_t *column, size_t i)
         rc = read_manifests(x, target, manifests);
     if (rc == 0)
         rc = read_flags(x, column, flags);
+    char key[32];
+    make_key(what, text_of(target, "clips", "10"), flags, manifests, key);
     for (int m = 0; m < 2; m++)
         if (strcmp(of, m ? "video" : "audio") != 0)
             json_array_append_new(modalities, json_string(m ? "audio" : "video"));
     json_array_append_new(x->out->columns,
-                          json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "name",
-                                    text_of(column, "name", ""), "eval", what, "figure",
+                          json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "name",
+                                    text_of(column, "name", ""), "key", key, "eval", what, "figure",
                                     text_of(column, "figure", ""), "target", text_of(target, "name", ""),
                                     "clips", text_of(target, "clips", "10"), "manifests", manifests, "of",
                                     modalities, "options", flags));
