@@ -30,7 +30,8 @@ ROOT = os.path.dirname(HERE)
 AVMNIST = os.path.join(ROOT, "..", "shared", "data", "avmnist")
 WHOLE, CLASSES = 250, 8
 # Per set: the yaml, the bar, and the peer's switches that were the fastest on two cores.
-SETS = {"avmnist": ("avmnist.yaml", 1.5, "--threads 2 --workers 2 --compile"), "gop250": ("quickstart.yaml", 2.0, "--threads 2 --workers 2"),
+SETS = {"avmnist": ("avmnist.yaml", 1.5, "--threads 2 --workers 2 --compile"),
+        "gop250": ("quickstart.yaml", 2.0, "--threads 2 --workers 2"),
         "quickstart": ("quickstart.yaml", None, "--threads 2 --workers 2")}
 OURS = {"train.threads": 2, "cluster.threads": 2, "decoder.workers": 2}
 QUALITY = 0.05
@@ -63,7 +64,8 @@ def data_of(name, o):
     if name == "quickstart":
         return small
     os.makedirs(os.path.join(large, "videos"), exist_ok=True)
-    files = [(os.path.join(small, "videos", f), os.path.join(large, "videos", f)) for f in sorted(os.listdir(os.path.join(small, "videos")))]
+    names = sorted(os.listdir(os.path.join(small, "videos")))
+    files = [(os.path.join(small, "videos", f), os.path.join(large, "videos", f)) for f in names]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(stretch, files))
     shutil.copy(os.path.join(small, "labels.csv"), large)
@@ -84,7 +86,7 @@ class Case:
         os.makedirs(o.work, exist_ok=True)
         labels = os.path.join(data_of(o.set, o), "labels.csv")
         if not os.path.exists(self.videos):
-            call(self.xdc(), "index", os.path.dirname(labels), "--labels", labels, "--out", self.manifest)
+            call(self.xdc(), "index", os.path.dirname(labels), "--labels", labels, "--out", self.manifest, "--force")
             call(o.python, self.peer(), "index", labels, self.videos + ".part")
             os.rename(self.videos + ".part", self.videos)
 
@@ -97,7 +99,8 @@ class Case:
     def command(self, side, seed):
         if side == "peer":
             schedule = [f"--{k}={v}" for k, v in self.schedule.items()]
-            return [self.o.python, self.peer(), "run", self.conf, self.videos, self.folder, f"--seed={seed}", *schedule, *shlex.split(self.tuned)]
+            return [self.o.python, self.peer(), "run", self.conf, self.videos, self.folder, f"--seed={seed}", *schedule,
+                    *shlex.split(self.tuned)]
         values = {"data.manifest": self.manifest, "run.dir": self.folder, "run.seed": seed, **OURS,
                   **{"train." + k: v for k, v in self.schedule.items()}}
         return [self.xdc(), "run", "-c", self.conf, *(a for k, v in values.items() for a in ("--set", f"{k}={v}"))]
