@@ -62,12 +62,11 @@ class Encoder:
     """One of the two networks, the head and the optimiser of its round."""
 
     def __init__(self, net, k, conf, compiled):
-        self.net, self.k, self.conf, self.compiled = net, k, conf, compiled
-        self.head, self.step_of = nn.Linear(net.dim, k), None
+        self.net, self.conf = net, conf
+        self.head = nn.Linear(net.dim, k)
+        self.forward = nn.Sequential(net, self.head)
         if compiled:
-            self.forward = torch.compile(nn.Sequential(self.net, self.head))
-        else:
-            self.forward = nn.Sequential(self.net, self.head)
+            self.forward = torch.compile(self.forward)
 
     def begin_round(self):
         """A fresh head and fresh momentum; weight decay on the weights of convolutions and of the head alone."""
@@ -95,7 +94,8 @@ class Run:
         net, k = conf["net"], conf["cluster"]["k"]
         torch.manual_seed(options.seed)
         self.rng = np.random.default_rng([options.seed, 2])
-        self.loader = data.Loader(data.Clips(videos, conf, options.seed), options.workers, options.prefetch)
+        clips = data.Clips(videos, conf, options.seed, options.every_packet)
+        self.loader = data.Loader(clips, options.workers, options.prefetch)
         self.video = Encoder(nets.video_encoder(net["video_depth"], net["video_width"]), k, self.train, options.compile)
         self.audio = Encoder(nets.audio_encoder(net["audio_depth"], net["audio_width"]), k, self.train, False)
         self.mean, self.deviation = 0.0, 1.0
@@ -222,6 +222,7 @@ def options():
     p.add_argument("--workers", type=int, default=2, help="processes of the DataLoader")
     p.add_argument("--prefetch", type=int, default=4, help="batches that a worker is ahead")
     p.add_argument("--compile", action="store_true", help="torch.compile of the video encoder's training")
+    p.add_argument("--every-packet", action="store_true", help="decode all from the key frame on, as most loaders do")
     return p.parse_args(sys.argv[2:])
 
 

@@ -35,8 +35,8 @@ def index(labels, out):
 class Clips:
     """One clip a video, at a time that is drawn once."""
 
-    def __init__(self, videos, conf, seed):
-        self.videos, self.video, self.augment = videos, conf["video"], conf["augment"]
+    def __init__(self, videos, conf, seed, every_packet):
+        self.videos, self.video, self.augment, self.every_packet = videos, conf["video"], conf["augment"], every_packet
         u = np.random.default_rng([seed, 1]).random(len(videos))
         self.fps = [self.video["fps"] or v["fps"] for v in videos]
         self.start = [max(0.0, v["seconds"] - self.video["frames"] / f) * x for v, f, x in zip(videos, self.fps, u)]
@@ -93,7 +93,7 @@ class Decoder:
             last = frame
 
         for packet in box.demux(s):
-            early = packet.pts is not None and packet.pts * base < times[0] - margin
+            early = not self.clips.every_packet and packet.pts is not None and packet.pts * base < times[0] - margin
             codec.skip_frame = "NONREF" if early else "DEFAULT"
             for frame in packet.decode():
                 while len(out) < self.length and before is not None and frame.time > times[len(out)]:
