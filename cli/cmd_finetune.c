@@ -37,7 +37,7 @@ static const char help[] =
     "  --preset P     published schedule: ucf101, hmdb51, esc50, dcase, ucf101-32, hmdb51-32 (32 frames)\n"
     "  --update U     all (default), or fc: only a linear layer on the frozen encoder\n"
     "  --lr R[,R...]  learning rates (all: 0.0005,0.001,0.0025,0.005,0.01,0.02; fc: ten times these)\n"
-    "  --holdout H    share of train's videos on which rates are compared (0.2)\n"
+    "  --holdout H    share of the videos on which rates are compared (0.2); 10,000 clips at most\n"
     "  --clips N      of a test video, evenly spaced (10); their softmax is averaged\n"
     "  --seed S       of the classifier and all draws (0)\n"
     "  --allow-unseen test videos whose class train lacks count as wrong; without this they are refused\n"
