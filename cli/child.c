@@ -93,7 +93,7 @@ static int judge(const struct child *c, int status, struct err *e)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     if (stopped)
-        return err_set(e, XDC_ESTOPPED, "stopped during `xdc %s`", c->args[0]);
+        return err_set(e, XDC_ESTOPPED, "stopped during `xdc %s`; the same command goes on", c->args[0]);
     last_line(c->log, line);
     if (WIFSIGNALED(status))
         return err_set(e, -ECHILD, "`xdc %s` died of signal %d: %s; its log is %s", c->args[0],

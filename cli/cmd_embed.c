@@ -167,16 +167,6 @@ static int write_out(const struct request *r, const struct conf *c, struct err *
     return rc;
 }
 
-/* The run's directory, and that of its sockets. */
-static int remove_run(const char *dir, struct err *e)
-{
-    char sockets[PATH_MAX];
-    int rc = fs_runtime_dir(dir, sockets, e);
-    if (rc == 0)
-        rc = fs_remove_tree(sockets, e);
-    return rc == 0 ? fs_remove_tree(dir, e) : rc;
-}
-
 static int check_manifest(const struct embed_conf *c, struct err *e)
 {
     struct manifest *m = NULL;
@@ -201,7 +191,7 @@ static int embed(const struct request *r, struct embed_conf *c)
     if (rc == 0 && !end.reason[0])
         rc = write_out(r, &c->conf, &e);
     if (rc == 0 && !end.reason[0])
-        rc = remove_run(c->conf.run.dir, &e);
+        rc = run_live_remove(c->conf.run.dir, &e);
     if (lock >= 0)
         close(lock);
     if (rc < 0)

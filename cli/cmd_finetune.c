@@ -37,7 +37,7 @@ static const char help[] =
     "  --preset P     published schedule: ucf101, hmdb51, esc50, dcase, ucf101-32, hmdb51-32 (32 frames)\n"
     "  --update U     all (default), or fc: only a linear layer on the frozen encoder\n"
     "  --lr R[,R...]  learning rates (all: 0.0005,0.001,0.0025,0.005,0.01,0.02; fc: ten times these)\n"
-    "  --holdout H    share of train's videos on which rates are compared (0.2)\n"
+    "  --holdout H    share of the videos on which rates are compared (0.2); 10,000 clips at most\n"
     "  --clips N      of a test video, evenly spaced (10); their softmax is averaged\n"
     "  --seed S       of the classifier and all draws (0)\n"
     "  --allow-unseen test videos whose class train lacks count as wrong; without this they are refused\n"
@@ -50,6 +50,7 @@ struct request {
     struct finetune_request q;
     struct encoder_file encoder;
     const char *manifests[MANIFESTS_MAX];
+    struct finetune_classes classes[MANIFESTS_MAX]; /* owned, [n] */
     uint32_t n;
     const char *dir;
     bool json, allow_unseen;
@@ -161,23 +162,21 @@ static json_t *published(const struct finetune_request *q)
 static int run_split(struct request *r, uint32_t i, json_t *splits, struct err *e)
 {
     char dir[PATH_MAX], name[64];
-    struct finetune_classes classes;
+    const struct finetune_classes *classes = &r->classes[i];
     json_t *one = NULL;
     snprintf(name, sizeof name, "split %u of %u", i + 1, r->n);
-    int rc = finetune_classes(r->manifests[i], r->allow_unseen, &classes, e);
-    if (rc == 0)
-        rc = fs_path(dir, e, "%s/%u", r->dir, i + 1);
+    int rc = fs_path(dir, e, "%s/%u", r->dir, i + 1);
     if (rc == 0)
         rc = finetune_split(&r->q, &r->encoder, r->manifests[i], dir, name, &one, e);
     if (rc == 0) {
-        json_t *videos = counts(&classes);
+        json_t *videos = counts(classes);
         json_object_set_new(
             videos, "lost",
-            json_integer((json_int_t)classes.test - json_integer_value(json_object_get(one, "videos"))));
+            json_integer((json_int_t)classes->test - json_integer_value(json_object_get(one, "videos"))));
         json_object_set_new(one, "classes", videos);
         json_array_append_new(splits, one);
-    }
-    finetune_classes_close(&classes);
+    } else
+        json_decref(one);
     return rc;
 }
 
@@ -204,7 +203,8 @@ static double figure(const json_t *j, const char *part, const char *name)
 static void print_split(const json_t *s)
 {
     const json_t *c = json_object_get(s, "classes");
-    long long lost = (long long)json_integer_value(json_object_get(c, "lost"));
+    long long lost = (long long)json_integer_value(json_object_get(c, "lost")),
+              faulty = (long long)json_integer_value(json_object_get(s, "train_failed_clips"));
     printf(
         "%s: lr %g, %lld test videos: %.4f right, %.4f among the first five; %.4f by averaged logits; %.4f "
         "of the clips\n",
@@ -214,6 +214,8 @@ static void print_split(const json_t *s)
         figure(s, "figures", "clip_top1"));
     if (lost)
         printf("  %lld test videos could not be decoded and do not count; embed.json names them\n", lost);
+    if (faulty)
+        printf("  %lld clips of train could not be decoded; final/run/logs says why\n", faulty);
     print_names(json_object_get(c, "without_train"), "of test that train lacks, all wrong");
     print_names(json_object_get(c, "without_test"), "of train without test videos");
     print_names(json_object_get(c, "unused"), "that no video has");
@@ -260,14 +262,30 @@ static int conclude(const struct request *r, json_t *splits, const char *differs
     return rc;
 }
 
+/* All that can be refused before anything is done or written: hours may lie between the first split and the
+ * last. */
+static int check_all(struct request *r, struct err *e)
+{
+    int rc = encoder_file_read(r->q.encoder, &r->encoder, e);
+    if (rc == 0)
+        rc = finetune_check(&r->q, &r->encoder, e);
+    for (uint32_t i = 0; rc == 0 && i < r->n; i++)
+        rc = finetune_classes(r->manifests[i], r->allow_unseen, &r->classes[i], e);
+    for (int last = 0; rc == 0 && last < 2; last++) { /* a run of the grid, and the last one */
+        struct settings unused;
+        const struct finetune_run run = {r->manifests[0], r->dir, r->q.rates[0], last ? 0 : r->q.holdout};
+        rc = finetune_conf_make(&r->q, &r->encoder, &run, &unused, e);
+        settings_close(&unused);
+    }
+    return rc;
+}
+
 static int finetune(struct request *r, struct err *e)
 {
     char differs[512];
     int lock = -1;
     json_t *splits = json_array();
-    int rc = encoder_file_read(r->q.encoder, &r->encoder, e);
-    if (rc == 0)
-        rc = finetune_check(&r->q, &r->encoder, e);
+    int rc = check_all(r, e);
     if (rc == 0)
         rc = enter_dir(r, &lock, e);
     if (rc == 0) {
@@ -331,6 +349,8 @@ int cli_eval_finetune(int argc, char **argv)
         status = check(r, rates, preset, argc, argv);
     if (status < 0)
         status = finetune(r, &e) < 0 ? cli_fail("eval finetune", &e) : 0;
+    for (uint32_t i = 0; i < r->n; i++)
+        finetune_classes_close(&r->classes[i]);
     free(r);
     return status;
 }

@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/child.h"
 #include "cli/finetune_score.h"
 #include "cli/run_events.h"
+#include "cli/run_live.h"
 #include "lib/fsutil.h"
 #include "lib/progress.h"
 
@@ -38,20 +40,34 @@ static int train(const struct finetune_request *q, const struct encoder_file *f,
     return rc;
 }
 
-/* What the last epoch of a run made of its hold-out. */
-static int read_held_out(const char *run_dir, const char *encoder, double *out, struct err *e)
+/* What a run records of its last epoch; *out is the caller's. XDC_EFORMAT where it learnt nothing. */
+static int read_epoch(const char *run_dir, const char *encoder, json_t **out, struct err *e)
 {
     struct run_events events;
     int rc = run_events_read(run_dir, &events, e);
-    const json_t *epoch = rc == 0 && events.n ? events.round[0].epoch : NULL;
-    const json_t *accuracy = json_object_get(json_object_get(epoch, "holdout"), "accuracy");
-    const json_t *found = json_object_get(accuracy, encoder);
-    if (rc == 0 && !json_is_number(found))
+    json_t *last = rc == 0 && events.n ? events.round[0].epoch : NULL;
+    if (rc == 0 && !json_is_number(json_object_get(json_object_get(last, "loss"), encoder)))
         rc = err_set(e, XDC_EFORMAT,
-                     "%s: nothing of train could be held out to choose the rate by: give one --lr", run_dir);
-    *out = json_number_value(found);
+                     "no clip of train could be learnt: %s/logs has the reasons (%lld clips were faulty)",
+                     run_dir, (long long)json_integer_value(json_object_get(last, "quarantined")));
+    if (rc == 0)
+        *out = json_incref(last);
     run_events_close(&events);
     return rc;
+}
+
+/* Whether a run was given up because its loss did not stay finite: another try would end alike. */
+static bool diverged(const char *run_dir, int rc)
+{
+    char path[PATH_MAX];
+    struct err unsaid;
+    return rc == XDC_EFORMAT && fs_path(path, &unsaid, "%s/unstable.jsonl", run_dir) == 0 &&
+           access(path, F_OK) == 0;
+}
+
+static const char *name_of(const struct encoder_file *f)
+{
+    return f->sees == NET_VIDEO ? "video" : "audio";
 }
 
 /* What a step has left; NULL when it has not been finished. */
@@ -73,29 +89,55 @@ static int write_result(const char *dir, const json_t *j, struct err *e)
     return rc;
 }
 
-/* One rate of the grid: {"lr", "accuracy", "seconds"}. Its weights are of no use afterwards. */
+/* One rate of the grid: {"lr", "accuracy", "seconds"}; accuracy null: its loss did not stay finite, or there
+ * is no hold-out. Its weights are of no use afterwards. */
 static int try_rate(const struct finetune_request *q, const struct encoder_file *f, const char *manifest,
                     const char *dir, double rate, json_t **out, struct err *e)
 {
     char run_dir[PATH_MAX];
-    double accuracy = 0, start = progress_now_s();
-    *out = read_result(dir);
-    if (*out)
-        return 0;
+    double start = progress_now_s();
+    json_t *epoch = NULL;
     int rc = fs_mkdirs(dir, e);
     if (rc == 0)
         rc = fs_path(run_dir, e, "%s/run", dir);
     const struct finetune_run r = {manifest, run_dir, rate, q->holdout};
-    if (rc == 0)
+    *out = rc == 0 ? read_result(dir) : NULL;
+    if (rc == 0 && !*out) {
         rc = train(q, f, dir, &r, e);
-    if (rc == 0)
-        rc = read_held_out(run_dir, f->sees == NET_VIDEO ? "video" : "audio", &accuracy, e);
-    if (rc == 0) {
-        *out = json_pack("{s:f, s:f, s:f}", "lr", rate, "accuracy", accuracy, "seconds",
-                         progress_now_s() - start);
-        rc = write_result(dir, *out, e);
+        if (diverged(run_dir, rc))
+            rc = 0;
+        else if (rc == 0)
+            rc = read_epoch(run_dir, name_of(f), &epoch, e);
+        json_t *held = json_object_get(json_object_get(epoch, "holdout"), "accuracy");
+        if (rc == 0) {
+            *out = json_pack("{s:f, s:O?, s:f}", "lr", rate, "accuracy", json_object_get(held, name_of(f)),
+                             "seconds", progress_now_s() - start);
+            rc = write_result(dir, *out, e);
+        }
+        json_decref(epoch);
     }
-    return rc == 0 ? fs_remove_tree(run_dir, e) : rc;
+    return rc == 0 ? run_live_remove(run_dir, e) : rc;
+}
+
+/* "lr-0.01"; of rates that print alike each has a name of its own. */
+static int name_rate(const char *dir, double rate, char out[PATH_MAX], struct err *e)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%g", rate);
+    if (strtod(text, NULL) != rate)
+        snprintf(text, sizeof text, "%.17g", rate);
+    return fs_path(out, e, "%s/lr-%s", dir, text);
+}
+
+static void tell_rate(const struct finetune_request *q, const char *name, uint32_t i, const json_t *one)
+{
+    const json_t *accuracy = json_object_get(one, "accuracy");
+    fprintf(stderr, "%s: lr %g (%u of %u): ", name, q->rates[i], i + 1, q->n_rates);
+    if (json_is_number(accuracy))
+        fprintf(stderr, "%.4f of the held-out clips right, ", json_number_value(accuracy));
+    else
+        fprintf(stderr, "nothing on held-out clips (its loss did not stay finite, or there are none), ");
+    fprintf(stderr, "%.0f s\n", json_number_value(json_object_get(one, "seconds")));
 }
 
 /* The rate with the most held-out clips right, the lowest of equal ones. */
@@ -108,20 +150,26 @@ static int choose_rate(const struct finetune_request *q, const struct encoder_fi
     for (uint32_t i = 0; rc == 0 && q->n_rates > 1 && i < q->n_rates; i++) {
         char sub[PATH_MAX];
         json_t *one = NULL;
-        rc = fs_path(sub, e, "%s/lr-%g", dir, q->rates[i]);
+        rc = name_rate(dir, q->rates[i], sub, e);
         if (rc == 0)
             rc = try_rate(q, f, manifest, sub, q->rates[i], &one, e);
-        if (rc < 0)
+        if (rc < 0) {
+            json_decref(one);
             return rc;
-        double accuracy = json_number_value(json_object_get(one, "accuracy"));
-        fprintf(stderr, "%s: lr %g (%u of %u): %.4f of the held-out clips right, %.0f s\n", name, q->rates[i],
-                i + 1, q->n_rates, accuracy, json_number_value(json_object_get(one, "seconds")));
-        if (accuracy > best) {
-            best = accuracy;
+        }
+        const json_t *accuracy = json_object_get(one, "accuracy");
+        tell_rate(q, name, i, one);
+        if (json_is_number(accuracy) && json_number_value(accuracy) > best) {
+            best = json_number_value(accuracy);
             *rate = q->rates[i];
         }
         json_array_append_new(grid, one);
     }
+    if (rc == 0 && q->n_rates > 1 && best < 0)
+        rc = err_set(e, XDC_EFORMAT,
+                     "%s: no rate has a figure on held-out clips: nothing of train could be held out, or no "
+                     "loss stayed finite; give one --lr and another --dir",
+                     dir);
     return rc;
 }
 
@@ -150,7 +198,8 @@ static int embed_test(const struct finetune_request *q, const char *manifest, co
 static int finish(const struct finetune_request *q, const struct encoder_file *f, const char *manifest,
                   const char *dir, double rate, json_t **out, struct err *e)
 {
-    const char *sees = f->sees == NET_VIDEO ? "video" : "audio";
+    const char *sees = name_of(f);
+    json_t *epoch = NULL;
     char run_dir[PATH_MAX], encoder[PATH_MAX], npy[PATH_MAX], said[PATH_MAX];
     double start = progress_now_s();
     int rc = fs_mkdirs(dir, e);
@@ -161,6 +210,8 @@ static int finish(const struct finetune_request *q, const struct encoder_file *f
     const struct finetune_run r = {manifest, run_dir, rate, 0};
     if (rc == 0)
         rc = train(q, f, dir, &r, e);
+    if (rc == 0)
+        rc = read_epoch(run_dir, sees, &epoch, e);
     const char *const take[] = {"export", run_dir, "--encoder", sees, "--head", "fc", "--out", encoder, NULL};
     if (rc == 0)
         rc = step(dir, take, NULL, e);
@@ -168,14 +219,18 @@ static int finish(const struct finetune_request *q, const struct encoder_file *f
         rc = embed_test(q, manifest, dir, encoder, npy, said, e);
     if (rc == 0)
         rc = finetune_score(encoder, manifest, npy, out, e);
-    if (rc < 0)
+    if (rc < 0) {
+        json_decref(epoch);
         return rc;
+    }
     json_t *embedded = json_load_file(said, 0, NULL);
     json_object_set_new(*out, "encoder", json_string(encoder));
+    json_object_set(*out, "train_failed_clips", json_object_get(epoch, "quarantined"));
     json_object_set(*out, "failed_clips", json_object_get(embedded, "failed_clips"));
     json_object_set(*out, "failed", json_object_get(embedded, "failed"));
     json_object_set_new(*out, "seconds", json_real(progress_now_s() - start));
     json_decref(embedded);
+    json_decref(epoch);
     return 0;
 }
 

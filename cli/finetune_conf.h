@@ -48,8 +48,8 @@ void finetune_rates(bool fc, double rates[FINETUNE_RATES_MAX], uint32_t *n);
  * gives: XDC_ECONF, XDC_EFORMAT. */
 int finetune_check(const struct finetune_request *q, const struct encoder_file *f, struct err *e) WARN_UNUSED;
 
-/* The settings of a run, checked as a configuration: faults are printed, XDC_ECONF. finetune_conf_close in
- * any case. */
+/* The settings of a run, checked as a configuration: faults are printed, XDC_ECONF. settings_close in any
+ * case. */
 int finetune_conf_make(const struct finetune_request *q, const struct encoder_file *f,
                        const struct finetune_run *r, struct settings *out, struct err *e) WARN_UNUSED;
 /* What of the encoder's input is not as it was trained: "video.frames 32 (the encoder's: 8)", comma

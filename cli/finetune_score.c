@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cli/eval_rows.h"
@@ -24,6 +25,7 @@ struct scoring {
     struct manifest *m;   /* owned */
     struct eval_rows r;   /* owned */
     uint32_t *output;     /* owned, [r.n_classes]: the classifier's output of each class */
+    bool *learnt;         /* owned, [classes]: train has a video of it */
     double *sums, *means; /* owned, [classes]: of the softmax and of the logits over a video's clips */
     double *logits;       /* owned, [classes] */
     struct eval_score score, by_logits;
@@ -47,7 +49,24 @@ static int open_classifier(const char *path, struct classifier *c, struct err *e
     c->bias = b->data;
     c->classes = (uint32_t)w->shape[0];
     c->d = tensor_count(w) / w->shape[0];
+    for (uint64_t i = 0; i < tensor_count(w); i++)
+        if (!isfinite(c->weight[i]) || !isfinite(c->bias[i / c->d]))
+            return err_set(e, XDC_EFORMAT, "%s: the classifier has numbers that are not finite", path);
     return 0;
+}
+
+static int find_learnt(struct scoring *s, struct err *e)
+{
+    struct manifest_video *v = malloc(sizeof *v);
+    s->learnt = calloc(s->fc.classes + 1u, sizeof *s->learnt);
+    int rc = v && s->learnt ? 0 : err_sys(e, ENOMEM, "%u classes", s->fc.classes);
+    for (uint64_t i = 0; rc == 0 && i < manifest_count(s->m); i++) {
+        rc = manifest_get(s->m, i, v, e);
+        if (rc == 0 && v->truth >= 0 && v->split == MANIFEST_SPLIT_TRAIN)
+            s->learnt[v->truth] = true;
+    }
+    free(v);
+    return rc;
 }
 
 /* Which output each class of the features has. */
@@ -97,23 +116,29 @@ static void add_clip(struct scoring *s, const float *x)
     }
 }
 
+/* As eval_rank; of a class that was not learnt no answer is right, whatever its weights were drawn as. */
+static uint32_t rank_of(const struct scoring *s, const double *scores, uint32_t label)
+{
+    return s->learnt[label] ? eval_rank(scores, s->fc.classes, label) : UINT32_MAX;
+}
+
 static void score_video(struct scoring *s, const struct eval_video *v)
 {
     uint32_t n = s->fc.classes, label = s->output[v->label];
     memset(s->sums, 0, 2 * (size_t)n * sizeof *s->sums);
     for (uint32_t i = 0; i < v->clips; i++) {
         add_clip(s, s->r.x + s->r.order[v->first + i] * s->fc.d);
-        uint32_t rank = eval_rank(s->logits, n, label);
+        uint32_t rank = rank_of(s, s->logits, label);
         s->score.clips++;
         s->score.clip_top1 += rank == 0;
         s->score.clip_top5 += rank < 5;
     }
-    uint32_t rank = eval_rank(s->sums, n, label);
+    uint32_t rank = rank_of(s, s->sums, label);
     s->score.videos++;
     s->score.video_top1 += rank == 0;
     s->score.video_top5 += rank < 5;
     s->score.right[label] += rank == 0;
-    s->by_logits.video_top1 += eval_rank(s->means, n, label) == 0;
+    s->by_logits.video_top1 += rank_of(s, s->means, label) == 0;
 }
 
 static json_t *per_class(const struct scoring *s, const uint64_t *test)
@@ -126,6 +151,14 @@ static json_t *per_class(const struct scoring *s, const uint64_t *test)
                                         (json_int_t)test[c], "right", (json_int_t)right, "accuracy",
                                         test[c] ? json_real((double)right / (double)test[c]) : json_null()));
     }
+    return list;
+}
+
+static json_t *outputs(const struct scoring *s)
+{
+    json_t *list = json_array();
+    for (uint32_t c = 0; c < s->fc.classes; c++)
+        json_array_append_new(list, json_string(manifest_class_name(s->m, (int32_t)c)));
     return list;
 }
 
@@ -144,8 +177,9 @@ static int count_test(struct scoring *s, json_t **out, struct err *e)
             "{s:f, s:f, s:f, s:f, s:f}", "video_top1", (double)s->score.video_top1 / v, "video_top5",
             (double)s->score.video_top5 / v, "clip_top1", (double)s->score.clip_top1 / c, "clip_top5",
             (double)s->score.clip_top5 / c, "video_top1_logits", (double)s->by_logits.video_top1 / v);
-        *out = json_pack("{s:o, s:I, s:I, s:o}", "figures", figures, "videos", (json_int_t)s->score.videos,
-                         "clips", (json_int_t)s->score.clips, "per_class", per_class(s, test));
+        *out = json_pack("{s:o, s:I, s:I, s:o, s:o}", "figures", figures, "videos",
+                         (json_int_t)s->score.videos, "clips", (json_int_t)s->score.clips, "per_class",
+                         per_class(s, test), "outputs", outputs(s));
         rc = *out ? 0 : err_sys(e, ENOMEM, "figures");
     }
     free(videos);
@@ -166,11 +200,14 @@ int finetune_score(const char *encoder, const char *manifest, const char *featur
     if (rc == 0)
         rc = match_classes(&s, e);
     if (rc == 0)
+        rc = find_learnt(&s, e);
+    if (rc == 0)
         rc = eval_score_init(&s.score, s.fc.classes, e);
     if (rc == 0)
         rc = count_test(&s, out, e);
     eval_score_close(&s.score);
     free(s.output);
+    free(s.learnt);
     free(s.sums);
     eval_rows_close(&s.r);
     manifest_close(s.m);

@@ -1,9 +1,11 @@
 #include "cli/run_live.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "cli/run_view.h"
 #include "cli/supervisor.h"
 #include "lib/fsutil.h"
@@ -102,4 +104,16 @@ int run_live_lock(const char *owner, const char *dir, int *out_fd, struct err *e
         rc = err_set(e, XDC_ELOCKED, "a live %s (pid %d) owns %s; xdc status %s shows it", owner, (int)pid,
                      dir, dir);
     return rc;
+}
+
+int run_live_remove(const char *dir, struct err *e)
+{
+    char sockets[PATH_MAX];
+    const char *given = getenv("RUNTIME_DIRECTORY"); /* of a service, and of all its runs */
+    if (access(dir, F_OK) < 0 && errno == ENOENT)
+        return 0;
+    int rc = given && *given ? 0 : fs_runtime_dir(dir, sockets, e);
+    if (rc == 0 && !(given && *given))
+        rc = fs_remove_tree(sockets, e);
+    return rc == 0 ? fs_remove_tree(dir, e) : rc;
 }

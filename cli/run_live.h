@@ -1,4 +1,5 @@
-/* run_live: the daemons of a configuration, started, shown and ended: what `xdc run` and `xdc embed` share.
+/* run_live: the daemons of a configuration, started, shown and ended: what `xdc run`, `xdc embed` and
+ * eval finetune share.
  * Blocking: a loop of its own until the run ends or is stopped. Fails with the sentence of what could not be
  * started; what a daemon gave up for is in run_end. */
 #pragma once
@@ -16,3 +17,6 @@ int run_live_lock(const char *owner, const char *dir, int *out_fd, struct err *e
 /* Runs the daemons of d->conf, with `args` (-c and --set, NULL behind them) for all of them. d: its
  * configuration is loaded; SIGTERM and SIGINT stop. */
 int run_live(struct daemon *d, char **args, struct run_end *out, struct err *e) WARN_UNUSED;
+
+/* Removes the directory of a run that nobody runs, and that of its sockets; 0 too where there is none. */
+int run_live_remove(const char *dir, struct err *e) WARN_UNUSED;

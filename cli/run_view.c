@@ -63,10 +63,21 @@ const json_t *run_view_member(const json_t *object, unsigned i)
     return json_object_iter_value(at);
 }
 
+/* Of the encoders that the run is of. */
+static int format_loss(const json_t *loss, char *out, size_t size)
+{
+    int n = snprintf(out, size, "  loss");
+    for (unsigned i = 0; i < 2; i++) {
+        const json_t *one = run_view_member(loss, i);
+        if (json_is_number(one))
+            n += snprintf(out + n, size - (size_t)n, " %.3f", json_number_value(one));
+    }
+    return n;
+}
+
 static void format_line(const json_t *t, char *out, size_t size)
 {
     char left[24];
-    const json_t *loss = json_object_get(t, "loss");
     const char *phase = text(t, "phase");
     format_time(number(t, "left_s"), left);
     int n = snprintf(out, size, "%-8s round %.0f/%.0f", phase, number(t, "round"), number(t, "rounds"));
@@ -77,9 +88,7 @@ static void format_line(const json_t *t, char *out, size_t size)
         n += snprintf(out + n, size - (size_t)n, "  %.0f/%.0f clips  %.1f/s  left %s", number(t, "done"),
                       number(t, "total"), number(t, "clips_per_s"), left);
     if (strcmp(phase, "train") == 0)
-        n += snprintf(out + n, size - (size_t)n, "  loss %.3f %.3f",
-                      json_number_value(run_view_member(loss, 0)),
-                      json_number_value(run_view_member(loss, 1)));
+        n += format_loss(json_object_get(t, "loss"), out + n, size - (size_t)n);
     if (strcmp(phase, "train") == 0)
         n += format_labels(json_object_get(t, "quality"), out + n, size - (size_t)n);
     if (number(t, "quarantined") > 0)

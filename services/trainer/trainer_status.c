@@ -48,6 +48,17 @@ static json_t *holdout_json(const char *const names[NET_ENCODERS],
     return j;
 }
 
+/* A number of each encoder; null of one that the run is not of. */
+static json_t *figures_json(const struct trainer *t, const char *const names[NET_ENCODERS],
+                            const double value[NET_ENCODERS])
+{
+    json_t *j = json_object();
+    for (unsigned i = 0; i < NET_ENCODERS; i++)
+        json_object_set_new(j, names[i],
+                            trainer_wants(t, (enum net_encoder)i) ? json_real(value[i]) : json_null());
+    return j;
+}
+
 static json_t *phase_json(struct trainer *t)
 {
     struct trainer_shared *s = &t->shared;
@@ -57,16 +68,16 @@ static json_t *phase_json(struct trainer *t)
     double seconds = progress_now_s() - s->phase_start_s;
     double rate = seconds > 0 ? (double)(s->done - s->phase_first) / seconds : 0;
     double left = rate > 0 ? (double)(s->total - s->done) / rate : -1;
-    json_t *j = json_pack(
-        "{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:O?, "
-        "s:o, s:o, s:o}",
-        "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round", (int)s->round,
-        "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs", (int)t->conf.train.epochs,
-        "step", (json_int_t)s->step, "done", (json_int_t)s->done, "total", (json_int_t)s->total,
-        "clips_per_s", rate, "left_s", left, "loss", names[0], s->loss[0], names[1], s->loss[1], "accuracy",
-        names[0], s->accuracy[0], names[1], s->accuracy[1], "quality", s->quality, "warnings",
-        s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout", holdout_json(names, s->early),
-        "paused", *s->paused ? json_string(s->paused) : json_null());
+    json_t *j =
+        json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:o, s:o, s:O?, "
+                  "s:o, s:o, s:o}",
+                  "phase", phase_name(s->phase), "phase_ends_when", phase_ends(s->phase), "round",
+                  (int)s->round, "rounds", (int)t->conf.train.rounds, "epoch", (int)s->epoch, "epochs",
+                  (int)t->conf.train.epochs, "step", (json_int_t)s->step, "done", (json_int_t)s->done,
+                  "total", (json_int_t)s->total, "clips_per_s", rate, "left_s", left, "loss",
+                  figures_json(t, names, s->loss), "accuracy", figures_json(t, names, s->accuracy), "quality",
+                  s->quality, "warnings", s->warnings ? json_deep_copy(s->warnings) : json_array(), "holdout",
+                  holdout_json(names, s->early), "paused", *s->paused ? json_string(s->paused) : json_null());
     pthread_mutex_unlock(&s->lock);
     return j;
 }

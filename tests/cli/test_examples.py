@@ -113,6 +113,26 @@ class Examples(unittest.TestCase):
                     if key in v:
                         self.assertIn("/".join(v[key].split("/")[:2]), runs)
 
+    def test_finetuning(self):
+        """Fine-tuning is of one encoder, and its head has the command that chooses the rate: of that encoder and manifest, with --set
+        options that the file has too."""
+        files = [row for row in ROWS if row[0].name.startswith("finetune-")]
+        self.assertGreater(len(files), 9)
+        for path, lines, v in files:
+            with self.subTest(file=path.name):
+                sees = v["net.encoders"]
+                self.assertIn(f"net.init_{sees}", v)
+                text = re.sub(r" \\\n#", "", "\n".join(lines))
+                command = re.findall(r"(?m)^#   xdc eval finetune (\S+) (\S+) (.*)$", text)
+                self.assertEqual([c[:2] for c in command], [(v[f"net.init_{sees}"], v["data.manifest"])])
+                self.assertEqual("--update fc" in command[0][2], v.get("train.update") == "fc")
+                for key, value in re.findall(r"--set ([a-z_.]+)=(\S+)", command[0][2]):
+                    self.assertEqual(v[key], value)
+                preset = re.search(r"--preset (\S+)", command[0][2])
+                if preset:
+                    self.assertTrue(path.stem[9:].startswith(preset[1].removesuffix("-32")), preset[1])
+                    self.assertEqual(preset[1].endswith("-32"), v.get("video.frames") == "32")
+
     def test_rates(self):
         """Each of several ranks has its share of the batch and of the rate, and the warm-up begins with one rank's rate."""
         for path, _, v in ROWS:

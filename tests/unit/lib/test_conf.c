@@ -123,14 +123,18 @@ static void choices_match_enums(void **state)
         {"train.balance=off", offsetof(struct conf, train.balance), BALANCE_OFF},
         {"train.balance=weight", offsetof(struct conf, train.balance), BALANCE_WEIGHT},
         {"train.balance=resample", offsetof(struct conf, train.balance), BALANCE_RESAMPLE},
+        {"net.encoders=both", offsetof(struct conf, net.encoders), ENCODERS_BOTH},
+        {"net.encoders=video", offsetof(struct conf, net.encoders), ENCODERS_VIDEO},
+        {"net.encoders=audio", offsetof(struct conf, net.encoders), ENCODERS_AUDIO},
         {"features.dtype=f32", offsetof(struct conf, features.dtype), CONF_DTYPE_F32},
         {"features.dtype=f16", offsetof(struct conf, features.dtype), CONF_DTYPE_F16},
         {"features.dtype=bf16", offsetof(struct conf, features.dtype), CONF_DTYPE_BF16},
     };
     static struct conf c;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const char *sets[] = {"run.dir=/r", "data.manifest=/m", cases[i].set};
-        assert_int_equal(load(NULL, sets, 3, &c), 0);
+        /* Without rounds every choice is a good one. */
+        const char *sets[] = {"run.dir=/r", "data.manifest=/m", "train.rounds=0", cases[i].set};
+        assert_int_equal(load(NULL, sets, 4, &c), 0);
         int64_t got;
         memcpy(&got, (const char *)&c + cases[i].offset, sizeof got);
         assert_int_equal(got, cases[i].want);
@@ -286,6 +290,17 @@ static void keys_that_contradict(void **state)
          "xdc.yaml:4:16: init.features: with labels.from nothing is clustered; leave one of them out\n"},
         {"train.batch: 32\nrun.ranks: 3\n",
          "xdc.yaml:3:14: train.batch: 32 clips cannot be dealt evenly to run.ranks 3\n"},
+        {"net.encoders: video\n",
+         "xdc.yaml:3:15: net.encoders: labels are clustered from both encoders; one can be left out with "
+         "method supervised, with labels.from, or with train.rounds 0\n"},
+        {"train.rounds: 0\nmethod: same-modality\nnet.encoders: audio\n",
+         "xdc.yaml:5:15: net.encoders: both encoders of same-modality see the same\n"},
+        {"method: supervised\nnet.encoders: audio\ntrain.probe: 5\n",
+         "xdc.yaml:4:15: net.encoders: train.probe needs both encoders; set it to 0\n"},
+        {"method: supervised\nnet.encoders: audio\nnet.init_video: /v.safetensors\n",
+         "xdc.yaml:4:15: net.encoders: net.init_video is for the encoder that is left out\n"},
+        {"labels.from: /r\nnet.encoders: video\nnet.init_audio: /a.safetensors\n",
+         "xdc.yaml:4:15: net.encoders: net.init_audio is for the encoder that is left out\n"},
         {"net.audio_depth: 12\n", "xdc.yaml:3:18: net.audio_depth: 12 is not 10, 18 or 34\n"},
         {"video.crop: 500\nvideo.resize: x\n", "xdc.yaml:4:15: video.resize: 'x' is not a whole number\n"},
     };
@@ -309,7 +324,12 @@ static void keys_that_agree(void **state)
                                        "method: sdc\ntrain.balance: weight\ntrain.harvest: true\n",
                                        "train.balance: resample\ntrain.harvest: false\n",
                                        "method: selavi\ntrain.balance: weight\n",
-                                       "labels.from: /r\n"};
+                                       "labels.from: /r\n",
+                                       "labels.from: /r\nnet.encoders: video\n",
+                                       "train.rounds: 0\nnet.encoders: audio\n",
+                                       "method: supervised\nnet.encoders: video\n"
+                                       "net.init_video: /v.safetensors\n",
+                                       "method: same-modality\nnet.encoders: both\n"};
     static struct conf c;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         char text[512];
