@@ -31,6 +31,8 @@ int cli_usage(const char *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A whole number in [lo, hi], or a number in [lo, hi]; false for anything else, out then untouched. */
 bool cli_parse_count(const char *text, uint64_t lo, uint64_t hi, uint64_t *out);
 bool cli_parse_real(const char *text, double lo, double hi, double *out);
+/* "1e-3,1": one to `most` numbers in [lo, hi] with commas between them, into out, rising and each once. */
+bool cli_parse_reals(const char *text, double lo, double hi, double *out, uint32_t most, uint32_t *out_n);
 /* JSON is UTF-8, names of files need not be: then bytes beyond ASCII as question marks. NULL without memory.
  */
 json_t *cli_json_uri(const char *uri);

@@ -49,6 +49,29 @@ bool cli_parse_real(const char *text, double lo, double hi, double *out)
     return true;
 }
 
+static int compare_reals(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+bool cli_parse_reals(const char *text, double lo, double hi, double *out, uint32_t most, uint32_t *out_n)
+{
+    char copy[1024], *rest = NULL;
+    uint32_t n = 0, kept = 0;
+    if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
+        return false;
+    for (char *one = strtok_r(copy, ",", &rest); one; one = strtok_r(NULL, ",", &rest))
+        if (n == most || !cli_parse_real(one, lo, hi, &out[n++]))
+            return false;
+    qsort(out, n, sizeof *out, compare_reals);
+    for (uint32_t i = 0; i < n; i++)
+        if (kept == 0 || out[i] != out[kept - 1])
+            out[kept++] = out[i];
+    *out_n = kept;
+    return kept > 0;
+}
+
 json_t *cli_json_uri(const char *uri)
 {
     json_t *j = json_string(uri);

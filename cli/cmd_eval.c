@@ -135,31 +135,6 @@ static void own_options(struct eval_options *o, struct cli_option *to)
         memcpy(to, &unseen, sizeof unseen);
 }
 
-static int compare_reals(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* "1e-3,1" into the grid, rising and each once. */
-static bool parse_grid(const char *text, struct eval_probe_options *o)
-{
-    char copy[1024], *rest = NULL;
-    if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
-        return false;
-    o->n_c = 0;
-    for (char *one = strtok_r(copy, ",", &rest); one; one = strtok_r(NULL, ",", &rest))
-        if (o->n_c == EVAL_C_MAX || !cli_parse_real(one, 1e-9, 1e9, &o->c[o->n_c++]))
-            return false;
-    qsort(o->c, o->n_c, sizeof o->c[0], compare_reals);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < o->n_c; i++)
-        if (i == 0 || o->c[i] != o->c[kept - 1])
-            o->c[kept++] = o->c[i];
-    o->n_c = kept;
-    return kept > 0;
-}
-
 /* -1 to go on, else the exit status. */
 static int check_options(const char *command, struct eval_options *o, int argc, char **argv)
 {
@@ -172,7 +147,7 @@ static int check_options(const char *command, struct eval_options *o, int argc, 
         return cli_usage(command, "--labels and --rows both say what the rows are");
     if (o->sources.labels && o->what != CLUSTER && (!o->sources.train || !o->sources.test))
         return cli_usage(command, "--labels needs --train and --test");
-    if (!parse_grid(o->c, &o->probe))
+    if (!cli_parse_reals(o->c, 1e-9, 1e9, o->probe.c, EVAL_C_MAX, &o->probe.n_c))
         return cli_usage(command, "--c %s: must be 1 to %d numbers from 1e-9 to 1e9", o->c, EVAL_C_MAX);
     if (o->shots == 1 && o->probe.n_c > 1)
         return cli_usage(command, "--shots 1 leaves nothing to hold out: give one --c");

@@ -56,30 +56,6 @@ struct request {
     bool json, allow_unseen;
 };
 
-static int compare_reals(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* "0.01,0.1" into the grid, rising and each once. */
-static bool parse_rates(const char *text, struct finetune_request *q)
-{
-    char copy[512], *rest = NULL;
-    uint32_t n = 0;
-    if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
-        return false;
-    for (char *one = strtok_r(copy, ",", &rest); one; one = strtok_r(NULL, ",", &rest))
-        if (n == FINETUNE_RATES_MAX || !cli_parse_real(one, 1e-9, 100, &q->rates[n++]))
-            return false;
-    qsort(q->rates, n, sizeof q->rates[0], compare_reals);
-    q->n_rates = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (q->n_rates == 0 || q->rates[i] != q->rates[q->n_rates - 1])
-            q->rates[q->n_rates++] = q->rates[i];
-    return q->n_rates > 0;
-}
-
 /* What makes the directory the one of this request: all that the result depends on. */
 static int describe(const struct request *r, char **out, struct err *e)
 {
@@ -316,7 +292,7 @@ static int check(struct request *r, const char *rates, const char *preset, int a
     if (preset && !(r->q.preset = finetune_preset(preset)))
         return cli_usage("eval finetune", "--preset %s: is one of %s", preset, finetune_preset_names());
     finetune_rates(r->q.fc, r->q.rates, &r->q.n_rates);
-    if (rates && !parse_rates(rates, &r->q))
+    if (rates && !cli_parse_reals(rates, 1e-9, 100, r->q.rates, FINETUNE_RATES_MAX, &r->q.n_rates))
         return cli_usage("eval finetune", "--lr %s: must be 1 to %d numbers from 1e-9 to 100", rates,
                          FINETUNE_RATES_MAX);
     return -1;
