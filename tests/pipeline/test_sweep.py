@@ -179,6 +179,10 @@ def refuses(place):
                  "{name: DCASE, manifests: [m.lmdb]}]\n"
         open(place.path("preset.yaml"), "w").write(f"preset: {name}\ndir: p\nbase: base.yaml\npretrain: [{{name: K, manifest: m.lmdb}}]\n" + target)
         assert "K-XDC: " in place.xdc("sweep", place.path("preset.yaml"), "-n").stdout, name
+    examples = glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "examples", "sweeps", "*.yaml"))
+    assert len(examples) >= 4, examples
+    for path in examples:
+        assert "XDC" in place.xdc("sweep", path, "-n").stdout, path
     place.xdc("sweep", "--show", "t9", expect=64)
     place.xdc("sweep", place.path("none.yaml"), expect=66)
     place.xdc("sweep", expect=64)
