@@ -509,7 +509,8 @@ static int open_net(struct train_loop *l, struct err *e)
                             .gpu = l->t->meet.local,
                             .amp = (enum net_amp)c->train.amp,
                             .pad_channels = (enum net_switch)c->train.pad_channels,
-                            .self_test = (enum net_switch)c->train.self_test};
+                            .self_test = (enum net_switch)c->train.self_test,
+                            .maps = c->features.kind == FEATURES_MAPS};
     leave_out(c, &spec);
     int rc = c->train.rounds > 0 ? memory_check(c, &spec, e) : 0; /* of a step */
     if (rc == 0)
