@@ -4,7 +4,6 @@ scikit-learn out of the exported files; features of the last stage's maps and re
 fit together is refused by name. usage: test_eval_selavi.py BIN_DIR"""
 import json
 import os
-import shutil
 import sys
 
 import numpy as np
@@ -127,7 +126,7 @@ def labels(place, run, manifest):
     assert (np.load(place.path("labels.npy")) == mine).all() and j["unmatched"] == {"features": 0, "with": 0}
     print("heads:", json.dumps(j["figures"]), flush=True)
 
-    # The other order, other numbers of threads: the same. The record of the finished run names heads by cost too, of its own augmentation.
+    # The other order, other numbers of threads: the same.
     swapped = by_heads(place, audio, video, heads, "--threads", 1)
     assert swapped["by_head"] == j["by_head"] == by_heads(place, video, audio, heads, "--threads", 3)["by_head"]
     part = by_heads(place, video, audio, heads, "--split", "test", "--out", place.path("labels.npy"))
@@ -160,7 +159,7 @@ def refusals(place, run, manifest, heads, video, audio, encoders):
     place.xdc("export", other, "--heads", "--out", foreign)
     refused(65, "the heads in " + foreign + " were trained with", video, "--with", audio, "--heads", foreign)
     refused(65, "both of the video encoder", video, "--with", video, "--heads", heads)
-    refused(65, "lacks xdc.weights", video, "--with", audio, "--heads", encoders_like(place, encoders[0]))
+    refused(65, "lacks xdc.weights", video, "--with", audio, "--heads", drawn(place))
     embed(place, "once", encoders[1], manifest, "--clips", 1)
     refused(65, "the same --clips", video, "--with", once, "--heads", heads)
     moved = without(audio, "moved", set())
@@ -182,8 +181,8 @@ def refusals(place, run, manifest, heads, video, audio, encoders):
     assert not os.path.exists(place.path("x"))
 
 
-def encoders_like(place, encoder):
-    """An encoder that records no checkpoint: drawn anew."""
+def drawn(place):
+    """An encoder drawn anew: it records no checkpoint."""
     out = place.path("drawn.safetensors")
     place.xdc("export", "--init", "r3d_10", "--width", 4, "--out", out)
     return out
@@ -249,7 +248,6 @@ def main():
     maps(place, manifest, encoders, heads, video, audio)
     degraded(place, manifest, heads, video, audio, encoders)
     assert not place.processes(), place.processes()
-    shutil.rmtree(place.path("run"))
     place.close()
 
 
