@@ -21,9 +21,10 @@ static const char help[] =
     "examples:\n"
     "  xdc embed video.safetensors clips.lmdb --out clips.npy                     10 clips of every video\n"
     "  xdc embed audio.safetensors esc50.lmdb --clips 1 --out esc50.npy           sound files do for audio\n"
-    "  xdc embed video.safetensors clips.lmdb --window 2 --stride 0.5 --out dense.npy\n\n"
+    "  xdc embed video.safetensors clips.lmdb --window 2 --stride 0.5 --out dense.npy\n"
+    "  xdc embed video.safetensors ucf101-1.lmdb --maps --set video.frames=32 --out maps.npy\n\n"
     "usage: xdc embed ENCODER.safetensors MANIFEST [--clips N | --window S --stride S] [--split SPLIT]\n"
-    "                 [--set KEY=VALUE] [--json] --out F.npy|F.jsonl\n\n"
+    "                 [--maps] [--set KEY=VALUE] [--json] --out F.npy|F.jsonl\n\n"
     "ENCODER is what `xdc export` has written of a run, which records how its input is made; MANIFEST is\n"
     "what `xdc index` makes. F.npy is f32 [rows, dim]; F.jsonl beside it says of each row which video and\n"
     "seconds it is: docs/formats.md. With --out F.jsonl alone the features are in its objects. What could "
@@ -38,6 +39,11 @@ static const char help[] =
     "  --stride S     from one window's start to the next; the window's length if not given. Free room is\n"
     "                 asked for on the disk as if every video had as many windows as the longest\n"
     "  --split SPLIT  train, val, test or all of the manifest's videos; all if not given\n"
+    "  --maps         not the mean over the last stage's maps but these, max-pooled by 2 in time, height "
+    "and\n"
+    "                 width: 512 x 2 x 3 x 3 numbers of 32 frames of 112 x 112. For xdc eval retrieval. "
+    "--set\n"
+    "                 video.frames, video.crop, ... may then be other than what ENCODER records\n"
     "  --set K=V      of the run that does it: decoder.workers, train.batch, train.device, ...\n"
     "                 (xdc run --help-config), or what ENCODER does not record\n"
     "  --json         a summary for programs on stdout\n\n"
@@ -154,11 +160,12 @@ static void print_json(const struct request *r, const struct embed_summary *s)
     json_decref(j);
 }
 
-static int write_out(const struct request *r, const struct conf *c, struct err *e)
+static int write_out(const struct request *r, const struct embed_conf *c, struct err *e)
 {
     struct embed_summary s = {0};
-    const struct embed_out out = {.jsonl = r->jsonl, .npy = r->npy ? r->out : NULL};
-    int rc = embed_rows_write(c, &out, &s, e);
+    const struct embed_out out = {
+        .jsonl = r->jsonl, .npy = r->npy ? r->out : NULL, .weights = c->encoder.weights};
+    int rc = embed_rows_write(&c->conf, &out, &s, e);
     if (r->json && rc == 0)
         print_json(r, &s);
     else
@@ -189,7 +196,7 @@ static int embed(const struct request *r, struct embed_conf *c)
     if (rc == 0)
         rc = extract(c, &end, &e);
     if (rc == 0 && !end.reason[0])
-        rc = write_out(r, &c->conf, &e);
+        rc = write_out(r, c, &e);
     if (rc == 0 && !end.reason[0])
         rc = run_live_remove(c->conf.run.dir, &e);
     if (lock >= 0)
@@ -220,6 +227,7 @@ int cli_embed(int argc, char **argv)
         {"window", .real = &r->q.window_s, .max = 86400, .seen = &windows},
         {"stride", .real = &r->q.stride_s, .min = 0.001, .max = 86400, .seen = &windows},
         {"split", .word = &split, .words = "train|val|test|all"},
+        {"maps", .on = &r->q.maps},
         {"set", .texts = r->q.sets, .n_texts = &r->q.n_sets, .most = EMBED_SETS_MAX},
         {"json", .on = &r->json},
         {"out", 'o', .text = &r->out},

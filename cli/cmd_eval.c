@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/cli_options.h"
 #include "cli/cluster_figures.h"
+#include "cli/eval_heads.h"
 #include "cli/eval_report.h"
 #include "lib/progress.h"
 #include "lib/tensor.h"
@@ -22,6 +23,7 @@ static const char help[] =
     "  xdc eval knn f.npy --k 20\n"
     "  xdc eval retrieval f.npy --json\n"
     "  xdc eval cluster f.npy --split test\n"
+    "  xdc eval cluster video.npy --with audio.npy --heads heads.safetensors   a selavi run's own labels\n"
     "  xdc eval finetune video.safetensors ucf101-1.lmdb --preset ucf101 --dir ucf   trains the encoder on; "
     "--help\n"
     "  xdc eval svm g.npy --labels y.npy --train i.npy --test j.npy   features of others\n\n"
@@ -62,7 +64,13 @@ static const char help[] =
     "  --split S          all (default), train, val or test\n"
     "  --by B             clip (default) or video: the means of videos\n"
     "  --normalize N      none (default) or l2\n"
-    "  --restarts R       (5); --iterations N (100); --seed S (0)\n\n"
+    "  --restarts R       (5); --iterations N (100); --seed S (0)\n"
+    "of cluster, instead of k-means\n"
+    "  --heads H          labels by the heads of a selavi run: H is of `xdc export RUN --heads`, F.npy and\n"
+    "  --with G.npy       G.npy of `xdc embed`, by that run's video and audio encoder, of the same clips. "
+    "The\n"
+    "                     figures of every head; `figures` are of the one with the highest NMI, as SeLaVi\n"
+    "                     publishes them\n\n"
     "A video's answer is made of the mean of its clips' decision values (svm) or probabilities (linear), or "
     "of\n"
     "the mean of its L2-normalised rows (knn, retrieval). Exits 0, 64 for wrong arguments, 65 for files that "
@@ -80,6 +88,7 @@ struct eval_options {
     struct eval_sources sources;
     bool allow_unseen, json;
     const char *out, *c, *temperature_given;
+    const char *heads, *with, *kmeans_given; /* kmeans_given: an option of it */
     uint64_t threads, shots;
     int normalize, metric, vote, by, split;
     struct eval_probe_options probe;
@@ -118,13 +127,17 @@ static void own_options(struct eval_options *o, struct cli_option *to)
         {"vote", .word = &o->vote, .words = "plain|weighted"},
         {"temperature", .real = &o->knn.temperature, .min = 0.01, .max = 100, .seen = &o->temperature_given},
         unseen};
-    const struct cli_option cluster[] = {{"k", .count = &o->cluster.k, .lo = 1, .hi = 1000000},
-                                         {"split", .word = &o->split, .words = "all|train|val|test"},
-                                         {"by", .word = &o->by, .words = "clip|video"},
-                                         {"normalize", .word = &o->normalize, .words = "l2|none"},
-                                         {"restarts", .count32 = &o->cluster.restarts, .lo = 1, .hi = 1000},
-                                         {"iterations", .count32 = &o->cluster.iterations, .hi = 1000000},
-                                         {"seed", .count = &o->cluster.seed, .hi = INT64_MAX}};
+    const char **seen = &o->kmeans_given;
+    const struct cli_option cluster[] = {
+        {"heads", .text = &o->heads},
+        {"with", .text = &o->with},
+        {"k", .count = &o->cluster.k, .lo = 1, .hi = 1000000, .seen = seen},
+        {"split", .word = &o->split, .words = "all|train|val|test"},
+        {"by", .word = &o->by, .words = "clip|video", .seen = seen},
+        {"normalize", .word = &o->normalize, .words = "l2|none", .seen = seen},
+        {"restarts", .count32 = &o->cluster.restarts, .lo = 1, .hi = 1000, .seen = seen},
+        {"iterations", .count32 = &o->cluster.iterations, .hi = 1000000, .seen = seen},
+        {"seed", .count = &o->cluster.seed, .hi = INT64_MAX, .seen = seen}};
     if (o->what == SVM || o->what == LINEAR)
         memcpy(to, probe, sizeof probe);
     else if (o->what == KNN)
@@ -155,6 +168,12 @@ static int check_options(const char *command, struct eval_options *o, int argc, 
         return cli_usage(command, "--vote weighted is of --metric cosine");
     if (o->temperature_given && o->vote == EVAL_PLAIN)
         return cli_usage(command, "--temperature is of --vote weighted");
+    if (!o->heads != !o->with)
+        return cli_usage(command, "--heads and --with go together");
+    if (o->heads && o->sources.labels)
+        return cli_usage(command, "--heads needs rows that xdc embed describes, not --labels");
+    if (o->heads && o->kmeans_given)
+        return cli_usage(command, "--%s is of k-means, not of --heads", o->kmeans_given);
     if (o->out && o->probe.repeats > 1)
         return cli_usage(command, "--out is of one repeat");
     o->sources.features = argv[optind];
@@ -268,6 +287,29 @@ static int run_cluster(const struct eval_options *o, const struct eval_rows *r, 
     return rc;
 }
 
+static int run_heads(const struct eval_options *o, const struct eval_rows *r, json_t *j, struct err *e)
+{
+    const struct eval_sources sources = {.features = o->with};
+    const struct eval_heads_options options = {
+        .heads = o->heads, .part = o->split, .threads = o->cluster.threads};
+    struct eval_rows with;
+    struct eval_heads h = {0};
+    int rc = eval_rows_read(&sources, options.threads, &with, e);
+    if (rc < 0)
+        return rc;
+    rc = eval_heads(r, &with, &options, &h, e);
+    if (rc == 0)
+        rc = write_answers(o->out, r, h.labels, e);
+    if (rc == 0) {
+        json_object_set_new(j, "with", json_string(o->with));
+        json_object_set_new(j, "heads", json_string(o->heads));
+        eval_report_heads(j, &h);
+    }
+    eval_heads_close(&h);
+    eval_rows_close(&with);
+    return rc;
+}
+
 static int evaluate(const struct eval_options *o, struct eval_rows *r, struct err *e)
 {
     double at = progress_now_s(), start = at;
@@ -284,6 +326,7 @@ static int evaluate(const struct eval_options *o, struct eval_rows *r, struct er
     if (rc == 0)
         rc = o->what == KNN         ? run_knn(o, r, j, e)
              : o->what == RETRIEVAL ? run_retrieval(o, r, j, e)
+             : o->heads             ? run_heads(o, r, j, e)
              : o->what == CLUSTER   ? run_cluster(o, r, j, e)
                                     : run_probe(o, r, j, seconds, e);
     json_object_set_new(seconds, "total", json_real(progress_now_s() - start));

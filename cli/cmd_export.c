@@ -1,4 +1,4 @@
-/* xdc export: an encoder of a run, or a network drawn anew, for stock PyTorch. */
+/* xdc export: an encoder of a run, its heads, or a network drawn anew, for stock PyTorch. */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -15,9 +15,11 @@ static const char help[] =
     "examples:\n"
     "  xdc export run --encoder video --out video.safetensors\n"
     "  xdc export run --encoder audio --head fc --out audio.safetensors\n"
+    "  xdc export run --heads --out heads.safetensors                       for xdc eval cluster --heads\n"
     "  xdc export --init r2plus1d_18 --flavour torchvision --classes 400 --out net.safetensors\n\n"
     "usage: xdc export RUN --encoder video|audio [--head none|fc] [--ema] [--flavour xdc|torchvision] --out "
     "F\n"
+    "       xdc export RUN --heads --out F\n"
     "       xdc export --init NET [--flavour xdc|torchvision] [--classes N] [--width W] [--seed S] --out "
     "F\n\n"
     "RUN is a run directory (run.dir), finished or not: the newest whole checkpoint counts. The file is\n"
@@ -25,6 +27,7 @@ static const char help[] =
     "recipe is in\n"
     "its metadata.\n\n"
     "  --head fc      with the head that the encoder was trained with, as fc.weight and fc.bias\n"
+    "  --heads        instead of an encoder: all heads of both encoders, of a run of method selavi\n"
     "  --ema          the average of the weights over steps, of a run with train.ema\n"
     "  --flavour F    of a run: refuse if its network is of another flavour; with --init: which one to make\n"
     "  --init NET     r2plus1d_10|18|34, r3d_10|18|34, mc3_10|18|34, s3d (video), resnet10|18|34, "
@@ -37,7 +40,7 @@ struct request {
     const char *run, *encoder, *head, *flavour, *init, *out;
     uint64_t classes, width, seed;
     int head_kind; /* none, fc */
-    bool ema;
+    bool ema, heads;
 };
 
 static int export_run(const struct request *r)
@@ -46,13 +49,17 @@ static int export_run(const struct request *r)
     const char *flavour;
     unsigned what = r->head_kind ? EXPORT_CLASSIFIER : 0;
     what |= r->ema ? EXPORT_EMA : 0;
-    int rc = r->flavour ? export_flavour(r->run, r->encoder, &flavour, &e) : 0;
+    int rc = 0;
+    if (r->heads)
+        rc = export_heads(r->run, r->out, &e);
+    else if (r->flavour)
+        rc = export_flavour(r->run, r->encoder, &flavour, &e);
     if (rc == 0 && r->flavour && strcmp(flavour, r->flavour) != 0)
         rc =
             err_set(&e, XDC_EMISMATCH,
                     "the %s encoder of %s is of flavour %s, whose tensors have other shapes than those of %s",
                     r->encoder, r->run, flavour, r->flavour);
-    if (rc == 0)
+    if (rc == 0 && !r->heads)
         rc = export_encoder(r->run, r->encoder, what, r->out, &e);
     if (rc < 0)
         return cli_fail("export", &e);
@@ -82,8 +89,10 @@ static int check(const struct request *r)
 {
     if (r->init && (r->run || r->encoder || r->head || r->ema))
         return cli_usage("export", "--init takes neither RUN nor --encoder nor --head nor --ema");
-    if (!r->out || (!r->init && (!r->run || !r->encoder)))
-        return cli_usage("export", "needs RUN and --encoder, or --init, and --out");
+    if (r->heads && (r->init || r->encoder || r->head || r->ema || r->flavour))
+        return cli_usage("export", "--heads takes RUN and --out alone");
+    if (!r->out || (!r->init && (!r->run || (!r->encoder && !r->heads))))
+        return cli_usage("export", "needs RUN and --encoder or --heads, or --init, and --out");
     return 0;
 }
 
@@ -101,6 +110,7 @@ int cli_export(int argc, char **argv)
         {"seed", .count = &r.seed, .hi = UINT32_MAX},
         {"out", 'o', .text = &r.out},
         {"ema", .on = &r.ema},
+        {"heads", .on = &r.heads},
         {0}};
     int status = cli_options("export", help, options, argc, argv);
     if (status >= 0)

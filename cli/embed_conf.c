@@ -19,7 +19,7 @@ static const char *const for_both[] = {
 static const char *const taken[] = {
     "run.dir",       "run.clusterer",        "data.manifest",  "data.split",     "data.window_s",
     "data.stride_s", "data.clips_per_video", "net.init_video", "net.init_audio", "method",
-    "train.rounds",  "net.encoders",         "features.dtype"};
+    "train.rounds",  "net.encoders",         "features.dtype", "features.kind"};
 
 static int check_set(const struct embed_request *q, const struct embed_conf *c, const char *set,
                      struct err *e)
@@ -32,7 +32,8 @@ static int check_set(const struct embed_request *q, const struct embed_conf *c, 
     for (size_t i = 0; i < c->encoder.n; i++) {
         const struct encoder_setting *s = &c->encoder.settings[i];
         const char *value = settings_value(set, s->key);
-        if (value && !settings_same(value, s->value))
+        bool of_clips = q->maps && strncmp(s->key, "video.", 6) == 0;
+        if (value && !of_clips && !settings_same(value, s->value))
             return err_set(e, XDC_ECONF, "--set %s: the encoder in %s has %s %s", set, q->encoder, s->key,
                            s->value);
     }
@@ -76,6 +77,8 @@ static int add_request(const struct embed_request *q, struct embed_conf *c, stru
     static const char *const splits[] = {"auto", "train", "val", "test", "all"};
     if (rc == 0)
         rc = settings_add(&c->sets, e, "data.split=%s", splits[q->split]);
+    if (rc == 0)
+        rc = settings_add(&c->sets, e, "features.kind=%s", q->maps ? "maps" : "pooled");
     if (rc == 0)
         rc = settings_add(&c->sets, e, "data.clip_times=%s", q->windows ? "windows" : "uniform");
     if (rc == 0 && q->windows)

@@ -14,6 +14,7 @@ struct embed_request {
     uint64_t clips;
     bool windows;
     double window_s, stride_s;        /* 0: a clip's span; the window */
+    bool maps;                        /* features.kind; clips may be other than the encoder's */
     const char *sets[EMBED_SETS_MAX]; /* of the command line */
     uint32_t n_sets;
 };

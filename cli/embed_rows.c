@@ -139,10 +139,15 @@ static uint32_t reason_of(const struct rows *r, uint64_t clip)
     return found ? found->reason : fault ? fault->code : MEDIA_OK;
 }
 
+static const char *encoder_name(const struct rows *r)
+{
+    return r->c->net.encoders == ENCODERS_VIDEO ? "video" : "audio";
+}
+
 static int open_rows(struct rows *r, struct err *e)
 {
     char dir[PATH_MAX];
-    const char *name = r->c->net.encoders == ENCODERS_VIDEO ? "video" : "audio";
+    const char *name = encoder_name(r);
     int rc = manifest_open(r->c->data.manifest, &r->m, e);
     if (rc == 0 && !(r->v = malloc(sizeof *r->v)))
         rc = err_sys(e, ENOMEM, "a video");
@@ -283,11 +288,12 @@ static json_t *row_json(const struct rows *r, uint64_t row, uint64_t group)
     double stride = r->times.stride_s > 0 ? r->times.stride_s : window;
     double start = windows ? (double)group * stride
                            : clip_times_start_s(&r->times, first_clip(r, group), r->v->duration_s, r->span_s);
-    return json_pack("{sI sI so sI sf sf ss? ss?}", "row", (json_int_t)row, "video", (json_int_t)r->video,
-                     "uri", cli_json_uri(r->v->uri), "clip", (json_int_t)group, "start_s", start, "seconds",
-                     windows ? window : r->span_s, "label",
+    return json_pack("{sI sI so sI sf sf ss? ss? ss ss?}", "row", (json_int_t)row, "video",
+                     (json_int_t)r->video, "uri", cli_json_uri(r->v->uri), "clip", (json_int_t)group,
+                     "start_s", start, "seconds", windows ? window : r->span_s, "label",
                      r->v->truth < 0 ? NULL : manifest_class_name(r->m, r->v->truth), "split",
-                     splits[r->v->split]);
+                     splits[r->v->split], "encoder", encoder_name(r), "weights",
+                     *r->out->weights ? r->out->weights : NULL);
 }
 
 static int write_row(struct rows *r, uint64_t row, uint64_t group, struct err *e)

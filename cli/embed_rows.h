@@ -6,8 +6,9 @@
 #include "lib/conf.h"
 
 struct embed_out {
-    const char *jsonl; /* path */
-    const char *npy;   /* path, or NULL: the features go into the objects */
+    const char *jsonl;   /* path */
+    const char *npy;     /* path, or NULL: the features go into the objects */
+    const char *weights; /* of the encoder's file, for the objects; "": not known */
 };
 
 struct embed_summary {

@@ -1,9 +1,11 @@
 /* What files say of the rows of features: JSON lines, or arrays of whole numbers. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "cli/cluster_input.h"
 #include "cli/eval_rows.h"
 
@@ -51,8 +53,42 @@ static int read_split(const char *path, const json_t *j, struct eval_note *note,
                    note->row, word ? word : "no text");
 }
 
+/* A number of the line, or NAN. */
+static double read_real(const json_t *j, const char *key)
+{
+    const json_t *value = json_object_get(j, key);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
+}
+
+static struct eval_moment read_moment(const json_t *j)
+{
+    const json_t *clip = json_object_get(j, "clip"), *uri = json_object_get(j, "uri");
+    bool numbered = json_is_integer(clip) && json_integer_value(clip) >= 0;
+    return (struct eval_moment){
+        .clip = numbered ? (uint64_t)json_integer_value(clip) : UINT64_MAX,
+        .uri = json_is_string(uri) ? XXH3_64bits(json_string_value(uri), json_string_length(uri)) : 0,
+        .start_s = read_real(j, "start_s"),
+        .seconds = read_real(j, "seconds")};
+}
+
+/* The first row says it for all. */
+static int read_maker(const char *path, const json_t *j, uint64_t row, struct eval_maker *maker,
+                      struct err *e)
+{
+    const char *encoder = json_string_value(json_object_get(j, "encoder"));
+    const char *weights = json_string_value(json_object_get(j, "weights"));
+    struct eval_maker is = {0};
+    snprintf(is.encoder, sizeof is.encoder, "%s", encoder ? encoder : "");
+    snprintf(is.weights, sizeof is.weights, "%s", weights ? weights : "");
+    if (row == 0)
+        *maker = is;
+    if (strcmp(is.encoder, maker->encoder) == 0 && strcmp(is.weights, maker->weights) == 0)
+        return 0;
+    return err_set(e, XDC_EFORMAT, "%s: rows 0 and %" PRIu64 " are of different encoders", path, row);
+}
+
 static int read_line(const char *path, const char *line, size_t size, struct eval_note *note, json_t *names,
-                     struct err *e)
+                     struct eval_maker *maker, struct err *e)
 {
     json_error_t fault;
     json_t *j = json_loadb(line, size, 0, &fault);
@@ -72,11 +108,15 @@ static int read_line(const char *path, const char *line, size_t size, struct eva
         rc = read_label(path, j, note, names, e);
     if (rc == 0)
         rc = read_split(path, j, note, e);
+    if (rc == 0)
+        rc = read_maker(path, j, note->row, maker, e);
+    note->moment = read_moment(j);
     json_decref(j);
     return rc;
 }
 
-int eval_notes_read_lines(const char *path, uint64_t n, struct eval_note *notes, json_t *names, struct err *e)
+int eval_notes_read_lines(const char *path, uint64_t n, struct eval_note *notes, json_t *names,
+                          struct eval_maker *maker, struct err *e)
 {
     char *line = NULL;
     size_t room = 0;
@@ -93,7 +133,7 @@ int eval_notes_read_lines(const char *path, uint64_t n, struct eval_note *notes,
         else
             notes[row].row = row;
         if (rc == 0)
-            rc = read_line(path, line, (size_t)size, &notes[row], names, e);
+            rc = read_line(path, line, (size_t)size, &notes[row], names, maker, e);
     }
     if (rc == 0 && ferror(f))
         rc = err_sys(e, errno, "read %s", path);
@@ -141,7 +181,8 @@ static int read_labels(const char *path, uint64_t n, struct eval_note *notes, js
         rc = err_set(e, XDC_EFORMAT, "%s has %" PRIu64 " labels, the features have %" PRIu64 " rows", path,
                      count, n);
     for (uint64_t i = 0; rc == 0 && i < n; i++) {
-        notes[i] = (struct eval_note){.video = i, .row = i, .label = LABEL_NONE};
+        notes[i] =
+            (struct eval_note){.video = i, .row = i, .label = LABEL_NONE, .moment = {.clip = UINT64_MAX}};
         snprintf(text, sizeof text, "%" PRId64, labels[i]);
         if (labels[i] >= 0)
             rc = number_of(names, text, &notes[i].label, e);

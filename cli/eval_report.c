@@ -165,6 +165,18 @@ void eval_report_retrieval(json_t *j, const struct eval_rows *r, const struct ev
     per_class(j, r, s->right, 1);
 }
 
+static json_t *sizes(const struct quality_sizes *s)
+{
+    return json_pack("{s:I, s:f, s:I, s:I}", "min", (json_int_t)s->min, "median", s->median, "max",
+                     (json_int_t)s->max, "empty", (json_int_t)s->empty);
+}
+
+static json_t *agreement(const struct quality_agreement *a, const struct quality_truth *t)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "nmi", a->nmi, "ami", a->ami, "ari", t->ari,
+                     "accuracy", t->accuracy, "entropy", t->entropy, "purity", t->purity);
+}
+
 void eval_report_cluster(json_t *j, const struct eval_clusters *c)
 {
     const struct quality_truth *t = &c->truth;
@@ -174,12 +186,46 @@ void eval_report_cluster(json_t *j, const struct eval_clusters *c)
     json_object_set_new(j, "compared_classes", json_integer((json_int_t)c->classes));
     json_object_set_new(j, "objective", json_real(c->objective));
     json_object_set_new(j, "iterations", json_integer((json_int_t)c->iterations));
-    json_object_set_new(j, "sizes",
-                        json_pack("{s:I, s:f, s:I, s:I}", "min", (json_int_t)c->sizes.min, "median",
-                                  c->sizes.median, "max", (json_int_t)c->sizes.max, "empty",
-                                  (json_int_t)c->sizes.empty));
-    json_object_set_new(j, "figures",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "nmi", c->agreement.nmi, "ami",
-                                  c->agreement.ami, "ari", t->ari, "accuracy", t->accuracy, "entropy",
-                                  t->entropy, "purity", t->purity));
+    json_object_set_new(j, "sizes", sizes(&c->sizes));
+    json_object_set_new(j, "figures", agreement(&c->agreement, t));
+}
+
+static json_t *mean_over_heads(const struct eval_heads *h)
+{
+    struct quality_agreement a = {0};
+    struct quality_truth t = {0};
+    for (uint32_t i = 0; i < h->heads; i++) {
+        a.nmi += h->head[i].agreement.nmi / h->heads;
+        a.ami += h->head[i].agreement.ami / h->heads;
+        t.ari += h->head[i].truth.ari / h->heads;
+        t.accuracy += h->head[i].truth.accuracy / h->heads;
+        t.entropy += h->head[i].truth.entropy / h->heads;
+        t.purity += h->head[i].truth.purity / h->heads;
+    }
+    return agreement(&a, &t);
+}
+
+void eval_report_heads(json_t *j, const struct eval_heads *h)
+{
+    const struct eval_head *best = &h->head[h->by_nmi], *blind = &h->head[h->by_cost];
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < h->heads; i++) {
+        const struct eval_head *one = &h->head[i];
+        json_array_append_new(list, json_pack("{s:i, s:f, s:o, s:o}", "head", (int)i, "cost", one->cost,
+                                              "sizes", sizes(&one->sizes), "figures",
+                                              agreement(&one->agreement, &one->truth)));
+    }
+    json_object_set_new(
+        j, "unmatched",
+        json_pack("{s:I, s:I}", "features", (json_int_t)h->only[0], "with", (json_int_t)h->only[1]));
+    json_object_set_new(j, "k", json_integer((json_int_t)h->k));
+    json_object_set_new(j, "clustered", json_integer((json_int_t)h->n));
+    json_object_set_new(j, "compared", json_integer((json_int_t)best->truth.both));
+    json_object_set_new(j, "compared_classes", json_integer((json_int_t)h->classes));
+    json_object_set_new(j, "by_head", list);
+    json_object_set_new(j, "highest_nmi", json_integer((json_int_t)h->by_nmi));
+    json_object_set_new(j, "lowest_cost", json_integer((json_int_t)h->by_cost));
+    json_object_set_new(j, "figures", agreement(&best->agreement, &best->truth));
+    json_object_set_new(j, "figures_label_free", agreement(&blind->agreement, &blind->truth));
+    json_object_set_new(j, "figures_mean", mean_over_heads(h));
 }

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include "cli/eval_cluster.h"
+#include "cli/eval_heads.h"
 #include "cli/eval_neighbours.h"
 #include "cli/eval_probe.h"
 #include "cli/eval_rows.h"
@@ -18,6 +19,8 @@ void eval_report_probe(json_t *j, const struct eval_rows *r, const struct eval_p
 void eval_report_knn(json_t *j, const struct eval_rows *r, const struct eval_score *s);
 void eval_report_retrieval(json_t *j, const struct eval_rows *r, const struct eval_retrieval *s);
 void eval_report_cluster(json_t *j, const struct eval_clusters *c);
+/* Besides "by_head", and "figures_label_free" and "figures_mean". */
+void eval_report_heads(json_t *j, const struct eval_heads *h);
 
 /* Adds "figures", the means of those of the repeats, and "deviations", of their sample, null of one. */
 void eval_report_summarise(json_t *j, const json_t *repeats);

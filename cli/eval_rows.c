@@ -78,12 +78,14 @@ static int group(const char *path, struct eval_note *notes, struct eval_rows *ou
     qsort(notes, out->n, sizeof *notes, compare_notes);
     out->order = malloc(out->n * sizeof *out->order);
     out->videos = malloc(out->n * sizeof *out->videos);
-    if (!out->order || !out->videos)
+    out->moments = malloc(out->n * sizeof *out->moments);
+    if (!out->order || !out->videos || !out->moments)
         return err_sys(e, ENOMEM, "%" PRIu64 " rows", out->n);
     struct eval_video *v = out->videos;
     for (uint64_t i = 0; i < out->n; i++) {
         const struct eval_note *note = &notes[i];
         out->order[i] = note->row;
+        out->moments[note->row] = note->moment;
         if (i == 0 || note->video != v->id) {
             v = &out->videos[out->n_videos++];
             *v = (struct eval_video){
@@ -125,7 +127,7 @@ static int read_notes(const struct eval_sources *s, struct eval_rows *out, struc
         path = beside;
     if (rc == 0)
         rc = s->labels ? eval_notes_read_arrays(s, out->n, notes, names, e)
-                       : eval_notes_read_lines(path, out->n, notes, names, e);
+                       : eval_notes_read_lines(path, out->n, notes, names, &out->maker, e);
     if (rc == -ENOENT && path == beside)
         err_wrap(e, "what the rows of %s are: xdc embed writes it, or give --labels", s->features);
     if (rc == 0)
@@ -155,6 +157,7 @@ void eval_rows_close(struct eval_rows *r)
     for (uint32_t c = 0; c < r->n_classes; c++)
         free(r->classes[c]);
     free(r->classes);
+    free(r->moments);
     free(r->videos);
     free(r->order);
     free(r->x);

@@ -18,6 +18,19 @@ struct eval_video {
     enum eval_split split;
 };
 
+/* Which moment of which file a row is, as far as its line says. */
+struct eval_moment {
+    uint64_t clip;           /* UINT64_MAX: not said */
+    uint64_t uri;            /* hash of the text; 0: not said */
+    double start_s, seconds; /* of it the first; NAN: not said */
+};
+
+/* What made the rows, as far as their lines say; "" where they do not. */
+struct eval_maker {
+    char encoder[8];  /* "video" or "audio" */
+    char weights[20]; /* the checkpoint's hash, as in the encoder's metadata */
+};
+
 struct eval_rows {
     const char *path; /* of the features; a loan */
     float *x;         /* owned, [n, d], finite */
@@ -26,6 +39,8 @@ struct eval_rows {
     uint64_t *order;           /* owned, [n]: rows by video, rising within one */
     struct eval_video *videos; /* owned, by rising id */
     uint64_t n_videos;
+    struct eval_moment *moments; /* owned, [n] */
+    struct eval_maker maker;
     char **classes; /* owned, names by rising number, then by bytes */
     uint32_t n_classes;
 };
@@ -35,6 +50,7 @@ struct eval_note {
     uint64_t video, row;
     uint32_t label; /* LABEL_NONE, or a number that the map of names has */
     enum eval_split split;
+    struct eval_moment moment;
 };
 
 /* Where the rows' notes are. */
@@ -74,9 +90,9 @@ void eval_rows_means(const struct eval_rows *r, const uint64_t *videos, uint64_t
 /* eval_notes.c */
 
 /* notes [n] of a file of JSON lines as xdc embed writes it (docs/evaluation.md); names: object, name ->
- * number, gets the classes. */
+ * number, gets the classes. All rows must be of one maker. */
 int eval_notes_read_lines(const char *path, uint64_t n, struct eval_note *notes, json_t *names,
-                          struct err *e) WARN_UNUSED;
+                          struct eval_maker *maker, struct err *e) WARN_UNUSED;
 /* The same of .npy files: labels [n], negative for unknown; numbers of rows of train and test. */
 int eval_notes_read_arrays(const struct eval_sources *s, uint64_t n, struct eval_note *notes, json_t *names,
                            struct err *e) WARN_UNUSED;

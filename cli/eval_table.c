@@ -1,4 +1,5 @@
 /* What xdc eval says to people: a table out of the JSON object that programs get. */
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include "cli/eval_report.h"
@@ -72,6 +73,48 @@ static void print_figures(const json_t *j)
     }
 }
 
+/* One line of figures. */
+static void print_row(const char *what, const json_t *cost, const json_t *figures)
+{
+    const char *name;
+    json_t *value;
+    printf("  %-22s", what);
+    if (cost)
+        printf(" %9.4f", json_real_value(cost));
+    else
+        printf(" %9s", "");
+    json_object_foreach((json_t *)(uintptr_t)figures, name, value) printf(" %8.4f", json_real_value(value));
+    putchar('\n');
+}
+
+/* The figures of every head, and those of the head that is taken for all, by two rules. */
+static void print_heads(const json_t *j)
+{
+    size_t i;
+    char what[64];
+    json_t *one;
+    const char *name;
+    json_t *value;
+    if (number(j, "unmatched", "features") + number(j, "unmatched", "with"))
+        printf("left out: %lld rows of %s and %lld of %s, whose clips the other file has not\n",
+               number(j, "unmatched", "features"), json_string_value(json_object_get(j, "features")),
+               number(j, "unmatched", "with"), json_string_value(json_object_get(j, "with")));
+    printf("  %-22s %9s", "labels by", "cost");
+    json_object_foreach(json_object_get(j, "figures"), name, value) printf(" %8s", name);
+    putchar('\n');
+    json_array_foreach(json_object_get(j, "by_head"), i, one)
+    {
+        snprintf(what, sizeof what, "head %zu", i);
+        print_row(what, json_object_get(one, "cost"), json_object_get(one, "figures"));
+    }
+    print_row("mean over heads", NULL, json_object_get(j, "figures_mean"));
+    printf(
+        "head %lld has the lowest cost, a choice without classes; head %lld the highest NMI, a choice by the "
+        "classes, as SeLaVi's:\n",
+        (long long)json_integer_value(json_object_get(j, "lowest_cost")),
+        (long long)json_integer_value(json_object_get(j, "highest_nmi")));
+}
+
 void eval_report_print(const json_t *j, bool json)
 {
     if (json) {
@@ -93,6 +136,8 @@ void eval_report_print(const json_t *j, bool json)
                (long long)json_integer_value(json_object_get(j, "k")),
                (long long)json_integer_value(json_object_get(j, "clustered")),
                (long long)json_integer_value(json_object_get(j, "compared")));
+        if (json_object_get(j, "by_head"))
+            print_heads(j);
     } else {
         print_left_out(j, "no_label", "without a label");
         print_left_out(j, "no_split", "with a label but of no split");

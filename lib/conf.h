@@ -34,6 +34,7 @@ enum conf_no_audio { NO_AUDIO_DROP, NO_AUDIO_KEEP };
 enum conf_heads { HEADS_FRESH, HEADS_KEEP, HEADS_AUTO };
 enum conf_update { UPDATE_ALL, UPDATE_FC };
 enum conf_schedule { SCHEDULE_COSINE, SCHEDULE_STEP };
+enum conf_features { FEATURES_POOLED, FEATURES_MAPS };
 enum conf_dtype { CONF_DTYPE_F32, CONF_DTYPE_F16, CONF_DTYPE_BF16 };
 
 /* Every value of the file; the schema table gives key, range, default, unit and meaning. Choices are the
@@ -110,7 +111,7 @@ struct conf {
         int64_t clips, batches;
     } stats;
     struct {
-        int64_t dtype, keep_rounds;
+        int64_t dtype, kind, keep_rounds; /* kind: enum conf_features */
     } features;
     struct {
         int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox;

@@ -114,6 +114,10 @@ static void check_extraction(const struct across *x)
     if (c->data.clip_times == CLIP_WINDOWS && c->train.rounds > 0)
         conflict(x, "data.clip_times", "train.rounds",
                  "data.clip_times: a short video has fewer windows than others; only with train.rounds 0");
+    if (c->features.kind == FEATURES_MAPS && c->train.rounds > 0)
+        conflict(
+            x, "features.kind", "train.rounds",
+            "features.kind: labels and heads are made of pooled features; maps only with train.rounds 0");
 }
 
 void conf_across(const struct conf *c, conf_on_conflict on_conflict, void *arg)

@@ -264,6 +264,10 @@ const struct conf_key conf_schema[] = {
     INT("stats.batches", stats.batches, 1, 10000, "20", "batches", CONF_IDENTITY,
         "batches that fill batch-norm statistics before the first extraction"),
     CHOICE("features.dtype", features.dtype, "f32|f16|bf16", "f32", CONF_IDENTITY, "how features are stored"),
+    CHOICE("features.kind", features.kind, "pooled|maps", "pooled", CONF_IDENTITY,
+           "pooled: one number a channel; maps: the last stage's maps, max-pooled by 2, for retrieval; only "
+           "with "
+           "train.rounds 0"),
     INT("features.keep_rounds", features.keep_rounds, 0, 1e6, "2", "rounds", 0,
         "newest dumps kept, beside those that are not clustered yet or that a kept checkpoint stands in; 0: "
         "all"),

@@ -101,6 +101,13 @@ static int put_audio(struct encoder_file *f, const struct safetensors *s, const 
     return rc == 0 ? check_stats(s, e) : rc;
 }
 
+static void read_weights(struct encoder_file *f, const struct safetensors *s)
+{
+    const char *text = safetensors_metadata(s, "xdc.weights");
+    if (text && strlen(text) == 16 && strspn(text, "0123456789abcdef") == 16)
+        memcpy(f->weights, text, sizeof f->weights);
+}
+
 static int read_settings(struct encoder_file *f, const struct safetensors *s, struct err *e)
 {
     const char *encoder = safetensors_metadata(s, "xdc.encoder");
@@ -135,6 +142,7 @@ int encoder_file_read(const char *path, struct encoder_file *out, struct err *e)
     if (rc < 0)
         return rc;
     rc = read_settings(out, s, e);
+    read_weights(out, s);
     safetensors_close(s);
     if (rc == 0)
         rc = hash_file(path, &out->hash, e);

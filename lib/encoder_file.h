@@ -14,6 +14,7 @@ struct encoder_setting {
 struct encoder_file {
     enum net_encoder sees; /* NET_VIDEO or NET_AUDIO */
     uint64_t hash;         /* XXH3 of the file */
+    char weights[17];      /* hash of the checkpoint's weights, 16 hexadecimal digits, or "": not recorded */
     struct encoder_setting settings[12];
     size_t n;
     const char *missing[12]; /* keys that it should record and does not */

@@ -32,6 +32,12 @@ static void meta_add(struct meta *m, const char *key, char *value)
     m->n++;
 }
 
+static void meta_close(struct meta *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        free(m->owned[i]);
+}
+
 static char *text_of(const json_t *j)
 {
     if (json_is_string(j))
@@ -245,11 +251,22 @@ static int write_encoder(const struct safetensors *s, const char *encoder, unsig
     fill_meta(&meta, encoder, record, state, stats);
     if (what & EXPORT_EMA)
         meta_add(&meta, "xdc.ema", strdup(config(record, "train.ema", "0")));
+    else /* the checkpoint: heads of the same one fit */
+        meta_add(&meta, "xdc.weights", text_of(json_object_get(state, "weights_xxh3")));
     int rc = write_tensors(s, encoder, name, what & EXPORT_EMA, (const char *const(*)[2])meta.pairs, meta.n,
                            out, e);
-    for (size_t i = 0; i < meta.n; i++)
-        free(meta.owned[i]);
+    meta_close(&meta);
     return rc;
+}
+
+/* The newest checkpoint's state and weights; the caller's, on failure too. */
+static int open_newest(const char *run_dir, json_t **state, struct safetensors **s, struct err *e)
+{
+    char dir[PATH_MAX], path[PATH_MAX];
+    int rc = checkpoint_dir_latest(run_dir, dir, state, NULL, NULL, e);
+    if (rc == 0)
+        rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);
+    return rc == 0 ? safetensors_open(path, s, e) : rc;
 }
 
 static int check_encoder(const char *encoder, struct err *e)
@@ -279,7 +296,6 @@ int export_flavour(const char *run_dir, const char *encoder, const char **out, s
 
 int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out, struct err *e)
 {
-    char dir[PATH_MAX], path[PATH_MAX];
     json_t *state = NULL, *record = NULL;
     struct safetensors *s = NULL;
     int rc = check_encoder(encoder, e);
@@ -288,15 +304,65 @@ int export_encoder(const char *run_dir, const char *encoder, unsigned what, cons
     if (rc == 0)
         rc = check_part(record, encoder, e);
     if (rc == 0)
-        rc = checkpoint_dir_latest(run_dir, dir, &state, NULL, NULL, e);
-    if (rc == 0)
-        rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);
-    if (rc == 0)
-        rc = safetensors_open(path, &s, e);
+        rc = open_newest(run_dir, &state, &s, e);
     if (rc == 0)
         rc = write_encoder(s, encoder, what, record, state, out, e);
     safetensors_close(s);
     json_decref(state);
     json_decref(record);
     return rc < 0 ? err_wrap(e, "export the %s encoder of %s", encoder, run_dir) : 0;
+}
+
+static int check_method(const json_t *record, struct err *e)
+{
+    const char *method = config(record, "method", "xdc");
+    return strcmp(method, "selavi") == 0
+               ? 0
+               : err_set(
+                     e, XDC_EMISMATCH,
+                     "its method is %s: only of selavi do the heads of both encoders answer the same labels",
+                     method);
+}
+
+static int write_heads(const struct safetensors *s, const json_t *record, const json_t *state,
+                       const char *out, struct err *e)
+{
+    struct meta meta = {0};
+    size_t n = 0;
+    struct tensor *list = malloc((safetensors_count(s) + 1) * sizeof *list);
+    if (!list)
+        return err_sys(e, ENOMEM, "heads");
+    for (size_t i = 0; i < safetensors_count(s); i++) {
+        const struct tensor *t = safetensors_at(s, i);
+        if (strncmp(t->name, "video.heads.", 12) == 0 || strncmp(t->name, "audio.heads.", 12) == 0)
+            list[n++] = *t;
+    }
+    meta_add(&meta, "format", strdup("pt"));
+    meta_add(&meta, "xdc.heads", text_of(json_object_get(json_object_get(record, "config"), "selavi.heads")));
+    meta_add(&meta, "xdc.run", text_of(json_object_get(record, "run")));
+    meta_add(&meta, "xdc.manifest", text_of(json_object_get(record, "manifest")));
+    meta_add(&meta, "xdc.round", text_of(json_object_get(state, "round")));
+    meta_add(&meta, "xdc.weights", text_of(json_object_get(state, "weights_xxh3")));
+    int rc = n ? safetensors_write(out, list, n, (const char *const(*)[2])meta.pairs, meta.n, e)
+               : err_set(e, XDC_EFORMAT, "the weights have no heads");
+    meta_close(&meta);
+    free(list);
+    return rc;
+}
+
+int export_heads(const char *run_dir, const char *out, struct err *e)
+{
+    json_t *state = NULL, *record = NULL;
+    struct safetensors *s = NULL;
+    int rc = run_json_read(run_dir, &record, e);
+    if (rc == 0)
+        rc = check_method(record, e);
+    if (rc == 0)
+        rc = open_newest(run_dir, &state, &s, e);
+    if (rc == 0)
+        rc = write_heads(s, record, state, out, e);
+    safetensors_close(s);
+    json_decref(state);
+    json_decref(record);
+    return rc < 0 ? err_wrap(e, "export the heads of %s", run_dir) : 0;
 }

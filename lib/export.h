@@ -1,6 +1,6 @@
 /* export: an encoder out of a run's newest checkpoint, as safetensors with torchvision's key names and the
- * recipe in the metadata. Used by the trainer at the end of a run and by `xdc export`. Needs no libtorch.
- * Blocking; writes atomically. */
+ * recipe in the metadata; and the heads out of it. Used by the trainer at the end of a run and by `xdc
+ * export`. Needs no libtorch. Blocking; writes atomically. */
 #pragma once
 #include <stddef.h>
 #include "lib/err.h"
@@ -17,8 +17,14 @@ enum export_what {
 int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out,
                    struct err *e) WARN_UNUSED;
 
-/* The same out of one weights file (lib/torch's net_save) without the classifier, with n pairs {key, value}
- * of metadata. XDC_EFORMAT when the file has no such encoder. */
+/* The heads of a run of method selavi out of the same checkpoint, by the names that a dump's
+ * heads.safetensors has them under (docs/formats.md). The metadata's xdc.weights is that of the encoders of
+ * this checkpoint, but of averages, and of no others. -ENOENT when the run has no checkpoint yet,
+ * XDC_EMISMATCH for a run of another method: the heads of its encoders do not answer one question. */
+int export_heads(const char *run_dir, const char *out, struct err *e) WARN_UNUSED;
+
+/* The same as export_encoder out of one weights file (lib/torch's net_save) without the classifier, with n
+ * pairs {key, value} of metadata. XDC_EFORMAT when the file has no such encoder. */
 int export_weights(const char *weights, const char *encoder, const char *const (*metadata)[2], size_t n,
                    const char *out, struct err *e) WARN_UNUSED;
 

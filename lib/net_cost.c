@@ -210,6 +210,12 @@ static void walk_s3d(struct walk *w, double width)
     w->n->between = w->n->elements;
 }
 
+/* Of an extent after max-pooling by 2, which one alone is spared. */
+static double halved(double n)
+{
+    return n < 2 ? n : floor(n / 2);
+}
+
 void net_cost(const struct net_spec *spec, enum net_encoder enc, struct net_cost *out)
 {
     *out = (struct net_cost){0};
@@ -223,7 +229,7 @@ void net_cost(const struct net_spec *spec, enum net_encoder enc, struct net_cost
         walk_s3d(&w, spec->video_width);
     else
         walk_resnet_video(&w, spec);
-    out->dim = w.m.channels;
+    out->dim = w.m.channels * (spec->maps ? halved(w.m.t) * halved(w.m.y) * halved(w.m.x) : 1);
 }
 
 void net_cost_head(bool mlp, double dim, double classes, struct net_cost *out)
@@ -264,6 +270,7 @@ void net_cost_spec(const struct conf *c, struct net_spec *out)
                              .audio_depth = (uint32_t)c->net.audio_depth,
                              .audio_width = (uint32_t)c->net.audio_width,
                              .frames = (uint32_t)c->video.frames,
-                             .crop = (uint32_t)c->video.crop};
+                             .crop = (uint32_t)c->video.crop,
+                             .maps = c->features.kind == FEATURES_MAPS};
     leave_out(c, out);
 }

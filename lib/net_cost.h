@@ -17,7 +17,7 @@ struct net_cost {
     double pooled;     /* outputs of max-pools */
     double between;    /* of what recomputation keeps: stem and blocks' outputs */
     double block;      /* of all outputs of the largest block */
-    double dim;        /* features */
+    double dim;        /* features; of spec.maps those */
 };
 
 /* Of an encoder, as net_parameters and net_flop_per_clip have it. */

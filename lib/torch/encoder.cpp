@@ -6,6 +6,22 @@
 namespace xdc
 {
 
+at::Tensor body::pool(const maps &last) const
+{
+    return last.data.view({last.n, -1, last.data.size(3)}).to(at::kFloat).mean(1);
+}
+
+at::Tensor flat_maps(const maps &last)
+{
+    const at::Tensor &d = last.data;
+    at::Tensor x = d.view({last.n, last.t, d.size(1), d.size(2), d.size(3)}).to(at::kFloat);
+    x = x.permute({0, 4, 1, 2, 3}).contiguous(); /* [N, C, T, H, W] */
+    std::vector<int64_t> window;
+    for (int64_t axis = 2; axis < 5; axis++)
+        window.push_back(x.size(axis) < 2 ? 1 : 2);
+    return at::max_pool3d(x, window, window).flatten(1);
+}
+
 encoder encoder_create(const struct net_spec &spec, enum net_encoder which, uint64_t seed,
                        const at::Device &device)
 {

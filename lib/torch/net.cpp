@@ -65,6 +65,15 @@ void check_spec(const struct net_spec &s)
         throw refusal{-EINVAL, "threads must be in 0..1024"};
 }
 
+/* The last maps of a clip of zeros. */
+xdc::maps maps_of_zeros(const struct net &net, int enc)
+{
+    at::NoGradGuard no_grad;
+    std::vector<float> zeros(std::max<size_t>(
+        4000, size_t(3) * net.spec.frames * net.spec.crop * net.spec.crop / sizeof(float) + 1));
+    return net.encoder[enc].layers->last(xdc::input(net, enc, {1, zeros.data()}), {});
+}
+
 } // namespace
 
 extern "C" {
@@ -86,6 +95,8 @@ int net_create(const struct net_spec *spec, struct net **out, struct err *e)
         for (int i = 0; i < NET_ENCODERS; i++)
             net->encoder[i] =
                 xdc::encoder_create(*spec, static_cast<enum net_encoder>(i), seed[i], net->device);
+        for (int i = 0; spec->maps && i < NET_ENCODERS; i++)
+            net->map_dim[i] = xdc::flat_maps(maps_of_zeros(*net, i)).size(1);
         enum net_switch test = spec->self_test;
         if (test == NET_ON || (test == NET_AUTO && !net->device.is_cpu()))
             xdc::self_test(*net, 0);
@@ -110,7 +121,7 @@ void net_destroy(struct net *net)
 
 uint32_t net_feature_dim(const struct net *net, enum net_encoder enc)
 {
-    return static_cast<uint32_t>(net->encoder[enc].dim);
+    return static_cast<uint32_t>(net->spec.maps ? net->map_dim[enc] : net->encoder[enc].dim);
 }
 
 uint64_t net_parameters(const struct net *net, enum net_encoder enc)
@@ -125,11 +136,8 @@ int net_flop_per_clip(struct net *net, enum net_encoder enc, double *out, struct
 {
     return guard(e, "count operations", [&] {
         xdc::use_threads(*net);
-        at::NoGradGuard no_grad;
-        std::vector<float> zeros(std::max<size_t>(
-            4000, size_t(3) * net->spec.frames * net->spec.crop * net->spec.crop / sizeof(float) + 1));
         xdc::conv_count_reset();
-        net->encoder[enc].layers->forward(xdc::input(*net, enc, {1, zeros.data()}), {});
+        maps_of_zeros(*net, enc);
         *out = 2 * xdc::conv_count_reset();
         return 0;
     });
@@ -259,7 +267,9 @@ int net_features(struct net *net, enum net_encoder enc, const struct net_batch *
     return guard(e, what.c_str(), [&] {
         xdc::use_threads(*net);
         at::NoGradGuard no_grad;
-        at::Tensor f = net->encoder[enc].layers->forward(xdc::input(*net, enc, *b), {}).cpu().contiguous();
+        const xdc::body &layers = *net->encoder[enc].layers;
+        xdc::maps last = layers.last(xdc::input(*net, enc, *b), {});
+        at::Tensor f = (net->spec.maps ? xdc::flat_maps(last) : layers.pool(last)).cpu().contiguous();
         std::memcpy(out, f.data_ptr<float>(), static_cast<size_t>(f.numel()) * sizeof(float));
         return 0;
     });

@@ -44,6 +44,8 @@ struct net_spec {
      * tensor cores want. Parameters, files and, but for rounding, results stay. */
     enum net_switch pad_channels;
     enum net_switch self_test; /* net_create ends with net_self_test */
+    /* net_features gives the maps of the last stage; training is on pooled features all the same. */
+    bool maps;
 };
 
 /* A mini-batch of one encoder. By what it sees, video: u8 [n, T, P, P, 3]; audio: f32 [n, 40, 100] log-mel,
@@ -65,7 +67,8 @@ void net_destroy(struct net *net);
  * convolution and what to try. Leaves the net as it is. */
 int net_self_test(struct net *net, double tolerance, struct err *e) WARN_UNUSED;
 
-/* Features per clip: 8 x width; S3D 16 x width. */
+/* What net_features gives of a clip. Pooled: 8 x width; S3D 16 x width. Maps: by the input's size too, 9216
+ * at width 64 of 32 x 112 x 112. */
 uint32_t net_feature_dim(const struct net *net, enum net_encoder enc);
 /* Parameters of an encoder without heads. */
 uint64_t net_parameters(const struct net *net, enum net_encoder enc);
@@ -143,8 +146,9 @@ struct net_score {
 int net_evaluate(struct net *net, enum net_encoder enc, const struct net_batch *b,
                  const int64_t *const *labels, struct net_score *sums, struct err *e) WARN_UNUSED;
 
-/* Pooled features in eval mode without gradient: f32 [n, dim]. A clip's features do not depend on the others'
- * contents. */
+/* Features in eval mode without gradient: f32 [n, dim]. Pooled: the mean over the last maps (VMZ's audio
+ * network: the maximum). With spec.maps these maps, max-pooled by 2 and flattened as [channel, time, height,
+ * width] (algorithms.md 2.5). A clip's features do not depend on the others' contents. */
 int net_features(struct net *net, enum net_encoder enc, const struct net_batch *b, float *out,
                  struct err *e) WARN_UNUSED;
 

@@ -36,6 +36,7 @@ struct net {
     struct net_spec spec;
     at::Device device = at::kCPU;
     xdc::encoder encoder[NET_ENCODERS];
+    int64_t map_dim[NET_ENCODERS] = {0, 0}; /* with spec.maps: what net_features gives of a clip */
     std::vector<xdc::head> heads[NET_ENCODERS];
     xdc::ema average[NET_ENCODERS];
     xdc::recorded_step recorded[NET_ENCODERS];

@@ -49,7 +49,7 @@ struct resnet : body {
     bool largest = false;     /* features are the maximum of the last maps, not the mean: VMZ's audio net */
     std::vector<block> blocks;
 
-    at::Tensor forward(const maps &input, const norm_mode &mode) const override
+    maps last(const maps &input, const norm_mode &mode) const override
     {
         maps x = run(input, stem, {}, mode);
         if (pooled_stem)
@@ -58,8 +58,14 @@ struct resnet : body {
             auto apply = [&b](const maps &y, const norm_mode &m) { return block_apply(y, b, m); };
             x = mode.recompute ? recompute(x, parameters_of(b), apply, mode) : apply(x, mode);
         }
-        at::Tensor last = x.data.view({x.n, -1, x.data.size(3)}).to(at::kFloat);
-        return largest ? last.amax(1) : last.mean(1);
+        return x;
+    }
+
+    at::Tensor pool(const maps &last) const override
+    {
+        if (!largest)
+            return body::pool(last);
+        return last.data.view({last.n, -1, last.data.size(3)}).to(at::kFloat).amax(1);
     }
 
     void each(const std::function<void(const layer &)> &visit) const override

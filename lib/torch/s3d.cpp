@@ -45,7 +45,7 @@ struct s3d : body {
     layers first, middle, third; /* the stem: separable 7, 1x1, separable 3 */
     std::vector<inception> mixed;
 
-    at::Tensor forward(const maps &input, const norm_mode &mode) const override
+    maps last(const maps &input, const norm_mode &mode) const override
     {
         maps x = max_pool(run(input, first, mode), {1, 3}, {1, 2}, {0, 1});
         x = max_pool(run(run(x, middle, mode), third, mode), {1, 3}, {1, 2}, {0, 1});
@@ -56,7 +56,7 @@ struct s3d : body {
                 x = x.t > 1 ? max_pool(x, {2, 2}, {2, 2}, {0, 0}) : max_pool(x, {1, 2}, {1, 2}, {0, 0});
             x = inception_apply(x, mixed[i], mode);
         }
-        return x.data.view({x.n, -1, x.data.size(3)}).to(at::kFloat).mean(1);
+        return x;
     }
 
     void each(const std::function<void(const layer &)> &visit) const override

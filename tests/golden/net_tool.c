@@ -1,9 +1,9 @@
 /* net_tool: one network of ours on one batch, for test_networks.py. Usage:
- *   net_tool KIND FLAVOUR DEPTH WIDTH STEM FRAMES CROP ENCODER WEIGHTS INPUT.npy OUT_DIR [step]
+ *   net_tool KIND FLAVOUR DEPTH WIDTH STEM FRAMES CROP ENCODER WEIGHTS INPUT.npy OUT_DIR [step|maps]
  * reads an encoder's weights and a batch (video u8 [n, T, P, P, 3], audio f32 [n, 40, 100]); writes
  * features.npy, and with `step` of one training step from there (labels i mod 3 but -1 for the second clip,
  * rate 1, momentum 0.9 with Nesterov, decay 0.01) loss.npy and after.safetensors with the head as written
- * before the step in head.safetensors. */
+ * before the step in head.safetensors. With `maps` the features are the maps of the last stage. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,7 +92,9 @@ int main(int argc, char **argv)
         return 64;
     const char *encoder = argv[8], *dir = argv[11];
     enum net_encoder enc = strcmp(encoder, "video") == 0 ? NET_VIDEO : NET_AUDIO;
+    const char *what = argc == 13 ? argv[12] : "";
     struct net_spec spec = spec_of(argv + 1);
+    spec.maps = strcmp(what, "maps") == 0;
     struct net *net;
     struct tensor input;
     void *data;
@@ -112,7 +114,7 @@ int main(int argc, char **argv)
     double flop;
     check(net_flop_per_clip(net, enc, &flop, &e));
     printf("%llu parameters, %.4f GMAC\n", (unsigned long long)net_parameters(net, enc), flop / 2e9);
-    if (argc == 13)
+    if (strcmp(what, "step") == 0)
         train(net, enc, encoder, &b, dir);
     free(features);
     free(data);

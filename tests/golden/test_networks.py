@@ -46,6 +46,15 @@ SMALL = [("r2plus1d_10", "r2plus1d", "xdc", 10, 16, "torchvision", 8, 48, "video
          ("resnet18_vmz", "r2plus1d", "torchvision", 18, 16, "vmz", 8, 48, "audio")]
 
 
+# The same columns, of which the maps of the last stage are compared: each extent pools, stays alone, or leaves a rest.
+MAPS = [("r2plus1d_10", "r2plus1d", "xdc", 10, 16, "torchvision", 16, 80, "video"),
+        ("r3d_10", "r3d", "torchvision", 10, 16, "torchvision", 8, 64, "video"),
+        ("mc3_10", "mc3", "torchvision", 10, 16, "torchvision", 6, 32, "video"),
+        ("s3d", "s3d", "torchvision", 18, 16, "torchvision", 32, 96, "video"),
+        ("resnet10", "r2plus1d", "torchvision", 10, 16, "torchvision", 8, 48, "audio"),
+        ("resnet18_vmz", "r2plus1d", "torchvision", 18, 16, "vmz", 8, 48, "audio")]
+
+
 def make(bin_dir, folder, net, flavour, *more):
     path = folder / f"{net}-{flavour}.safetensors"
     subprocess.run([bin_dir / "xdc", "export", "--init", net, "--flavour", flavour, "--out", path, *more], check=True,
@@ -208,6 +217,28 @@ def check_step(bin_dir, tool, folder, row):
           f"{theirs:.2g}), gradient norm {norm:.3g}", flush=True)
 
 
+def check_maps(bin_dir, tool, folder, row):
+    """The last stage's maps, max-pooled by 2 where an extent allows it, flattened; of stock PyTorch by a hook on that stage."""
+    name, kind, flavour, width = row[0], row[1], row[2], row[4]
+    path = make(bin_dir, folder, name, flavour, "--width", str(width))
+    net = load_xdc.load(path)
+    disturb(net)
+    write(path, net.state_dict())
+    x, normalised = batch_of(row, 3)
+    ours, _ = run_ours(tool, folder, row, path, x, "maps")
+    kept = []
+    (net.features[-1] if kind == "s3d" else net.layer4).register_forward_hook(lambda *a: kept.append(a[2]))
+    with torch.no_grad():
+        net(normalised)
+    maps, = kept
+    window = tuple(min(n, 2) for n in maps.shape[2:])
+    expected = (F.max_pool2d if row[8] == "audio" else F.max_pool3d)(maps, window, window).flatten(1)
+    assert ours.shape == expected.shape and expected.shape[1] > maps.shape[1], (name, ours.shape, expected.shape)
+    scale = max(1.0, float(expected.abs().max()))
+    apart = compare(name + " maps", ours / scale, expected / scale, 1e-4)
+    print(f"{name}: maps {tuple(maps.shape[1:])} as {ours.shape[1]} numbers, {apart:.2g} apart", flush=True)
+
+
 def main():
     bin_dir, tool = pathlib.Path(sys.argv[1]), sys.argv[2]
     torch.manual_seed(0)
@@ -216,6 +247,8 @@ def main():
         check_published(bin_dir, tool, folder)
         for row in SMALL:
             check_step(bin_dir, tool, folder, row)
+        for row in MAPS:
+            check_maps(bin_dir, tool, folder, row)
         if torchvision:
             check_torchvision(bin_dir, tool, folder)
         else:

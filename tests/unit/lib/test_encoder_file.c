@@ -103,6 +103,26 @@ static void an_export_is_settings(void **state)
     assert_null(encoder_file_value(&f, "net.video_depth"));
 }
 
+/* The checkpoint's hash, where there is one that can be such. */
+static void the_checkpoint_is_known(void **state)
+{
+    (void)state;
+    static const char *const weights[][2] = {{"xdc.encoder", "audio"},
+                                             {"xdc.network", "resnet18"},
+                                             {"xdc.width", "64"},
+                                             {"xdc.front_end", LOGMEL},
+                                             {"xdc.log_mel", "{\"mean\": -5.5, \"deviation\": 2}"},
+                                             {"xdc.weights", "0123456789abcdef"}};
+    struct encoder_file f;
+    struct err e;
+    assert_int_equal(READ(weights, NULL, NULL, &f, &e), 0);
+    assert_string_equal(f.weights, "0123456789abcdef");
+    assert_int_equal(READ(weights, "xdc.weights", NULL, &f, &e), 0);
+    assert_string_equal(f.weights, "");
+    assert_int_equal(READ(weights, "xdc.weights", "0123456789abcdef\"}", &f, &e), 0);
+    assert_string_equal(f.weights, "");
+}
+
 /* A key of the input that is not recorded is listed; the caller may have it from elsewhere. */
 static void what_is_missing_is_listed(void **state)
 {
@@ -156,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_export_is_settings),
+        cmocka_unit_test(the_checkpoint_is_known),
         cmocka_unit_test(what_is_missing_is_listed),
         cmocka_unit_test(others_are_refused),
     };

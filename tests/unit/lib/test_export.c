@@ -1,5 +1,6 @@
 /* export: an encoder's file has the checkpoint's tensors of that encoder under their bare names, bit for bit,
- * nothing of its training, and the recipe that its user needs. */
+ * nothing of its training, and the recipe that its user needs; the heads' file all heads, under the names
+ * that they have. Both name the checkpoint. */
 #include <errno.h>
 #include <jansson.h>
 #include <setjmp.h>
@@ -216,6 +217,7 @@ static void the_average_on_demand(void **state)
     t = safetensors_find(s, "stem.1.running_mean");
     assert_memory_equal(t->data, want, tensor_count(t) * sizeof *want);
     assert_string_equal(safetensors_metadata(s, "xdc.ema"), "0.99");
+    assert_null(safetensors_metadata(s, "xdc.weights")); /* the heads are not of averages */
     safetensors_close(s);
     assert_int_equal(export_encoder(dir, "audio", EXPORT_EMA, out, &e), XDC_EMISMATCH);
     assert_non_null(strstr(e.msg, "no average"));
@@ -267,6 +269,42 @@ static void the_log_mel_figures_are_exact(void **state)
     assert_true(json_real_value(json_object_get(j, "deviation")) == audio_stats[1]);
     json_decref(j);
     safetensors_close(s);
+}
+
+/* Heads of both encoders, without momentum, and the same checkpoint's hash as in the encoders' files. */
+static void the_heads_and_their_checkpoint(void **state)
+{
+    (void)state;
+    static const char record[] = "{\"run\": \"00000000000000aa\", \"config\": {\"method\": \"selavi\", "
+                                 "\"selavi.heads\": \"1\"}}";
+    static const size_t heads[] = {3, 4, 9}; /* of `weights` */
+    struct safetensors *s = export_and_open(0), *h;
+    struct err e = {0};
+    uint64_t hash;
+    char out[96], text[24];
+    snprintf(out, sizeof out, "%s/heads.safetensors", dir);
+    assert_int_equal(checkpoint_dir_hash(at("checkpoints/step-000000000004/" CHECKPOINT_WEIGHTS), &hash, &e),
+                     0);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    assert_string_equal(safetensors_metadata(s, "xdc.weights"), text);
+    safetensors_close(s);
+    assert_int_equal(export_heads(dir, out, &e), XDC_EMISMATCH);
+    assert_non_null(strstr(e.msg, "its method is xdc"));
+    assert_int_equal(fs_write_atomic(at("run.json"), record, strlen(record), &e), 0);
+    assert_int_equal(export_heads(dir, out, &e), 0);
+    assert_int_equal(safetensors_open(out, &h, &e), 0);
+    assert_int_equal(safetensors_count(h), 3);
+    for (size_t i = 0; i < 3; i++) {
+        float values[16];
+        values_of(heads[i], 4, values);
+        const struct tensor *t = safetensors_find(h, weights[heads[i]].name);
+        assert_non_null(t);
+        assert_memory_equal(t->data, values, tensor_count(t) * sizeof *values);
+    }
+    assert_string_equal(safetensors_metadata(h, "xdc.weights"), text);
+    assert_string_equal(safetensors_metadata(h, "xdc.heads"), "1");
+    assert_string_equal(safetensors_metadata(h, "xdc.round"), "4");
+    safetensors_close(h);
 }
 
 /* A torn newest checkpoint is not exported; the one before is, with its round. */
@@ -321,6 +359,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_average_on_demand, setup_average, teardown),
         cmocka_unit_test_setup_teardown(the_metadata_is_the_recipe, setup, teardown),
         cmocka_unit_test_setup_teardown(the_log_mel_figures_are_exact, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_heads_and_their_checkpoint, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torn_checkpoint_is_not_exported, setup, teardown),
         cmocka_unit_test_setup_teardown(failures_leave_the_old_file, setup, teardown),
     };

@@ -70,6 +70,8 @@ static void every_network_is_counted(void **state)
                                          .seed = 1,
                                          .threads = 1};
                     compare_both(&s);
+                    s.maps = true;
+                    compare_both(&s);
                 }
 }
 
