@@ -203,7 +203,8 @@ int index_shards_read(struct index_files *f, bool labels, int split, struct err 
         progress_set(&s->progress, f->shards.archives);
         progress_print(&s->progress, stderr, false);
     }
-    progress_print(&s->progress, stderr, true);
+    if (s->progress.last_print_s > s->progress.start_s) /* short work has shown nothing */
+        progress_print(&s->progress, stderr, true);
     shard_labels_clear(&s->found);
     free(s);
     drop_archives(f);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "cli/index_shards.h"
@@ -46,7 +47,7 @@ static size_t walk(const char *path, size_t size)
     return n;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void read_shard(const uint8_t *data, size_t size)
 {
     const char *path = real_file(data, size);
     struct index_files files = {0};
@@ -67,5 +68,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     index_files_close(&files);
     unlink(path);
+}
+
+/* Gives every block with the mark of a header its right checksum. */
+static void mend(uint8_t *data, size_t size)
+{
+    for (size_t at = 0; size - at >= TAR_BLOCK; at += TAR_BLOCK) {
+        uint8_t *h = data + at;
+        char text[9] = "";
+        unsigned sum = 8 * ' ';
+        if (memcmp(h + 257, "ustar", 5) != 0)
+            continue;
+        for (int i = 0; i < TAR_BLOCK; i++)
+            sum += i < 148 || i >= 156 ? h[i] : 0u;
+        snprintf(text, sizeof text, "%06o", sum);
+        memcpy(h + 148, text, 8);
+    }
+}
+
+/* As it is, and once more past the checksums, which changes at random would never get by. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t *copy = malloc(size + 1);
+    require(copy != NULL);
+    memcpy(copy, data, size);
+    read_shard(data, size);
+    mend(copy, size);
+    if (memcmp(copy, data, size) != 0)
+        read_shard(copy, size);
+    free(copy);
     return 0;
 }
