@@ -186,7 +186,8 @@ static double run_floor(void)
         struct input in;
         struct err e = {0};
         int fd = open_clip(c);
-        if (input_open(&in, fd, -1, -1, INPUT_LOOK_LITTLE, &e) || input_find_origin(&in, &e))
+        if (input_open(&in, fd, &(struct media_window){0}, -1, -1, INPUT_LOOK_LITTLE, &e) ||
+            input_find_origin(&in, &e))
             die(c->path, e.msg);
         in.codecs = &cache;
         choose(&m, &in, &plan, c, &e);

@@ -110,13 +110,12 @@ static void bench_file(struct bench *b, const char *path, int rounds)
     struct cost sum[2] = {{0}};
     double cpu[ROUNDS_MAX], wall[ROUNDS_MAX];
     struct err e = {0};
-    int file;
-    uint64_t size;
-    if (media_open_uri(NULL, path, &file, &size, &e) < 0)
+    struct media_file file;
+    if (media_file_open(NULL, path, &file, &e) < 0)
         die("open", &e);
     for (int i = -2; i < rounds; i++) {
         struct cost now[2] = {{0}};
-        compare(b, file, i + 2, now);
+        compare(b, file.fd, i + 2, now);
         if (i < 0)
             continue; /* warming up */
         for (int k = 0; k < 2; k++) {
@@ -126,7 +125,7 @@ static void bench_file(struct bench *b, const char *path, int rounds)
         cpu[i] = now[1].cpu_s / now[0].cpu_s;
         wall[i] = now[1].wall_s / now[0].wall_s;
     }
-    close(file);
+    close(file.fd);
     double ms = 1e3 / (rounds * CLIPS);
     printf("%-40s %8.3f %8.3f %6.3f   %8.3f %8.3f %6.3f\n", path, sum[0].cpu_s * ms, sum[1].cpu_s * ms,
            median(cpu, rounds), sum[0].wall_s * ms, sum[1].wall_s * ms, median(wall, rounds));

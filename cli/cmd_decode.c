@@ -28,6 +28,8 @@ static const char help[] =
     "  xdc decode song.mp3 --start 10 --audio-out a.npy                    the log-mel spectrogram alone\n"
     "\n"
     "usage: xdc decode FILE [options]\n"
+    "  FILE              a file, or a member of an archive as manifests name it: "
+    "shard.tar#000000001536/cat.mp4\n"
     "  --start S         seconds from the first frame (default 0); up to 16 times: the arrays gain a first "
     "axis\n"
     "  --frames T        frames of the clip (default 8)\n"
@@ -125,22 +127,19 @@ static int decode_once(const struct decode_options *o, bool video, bool audio, s
     for (uint32_t i = 0; i < o->starts; i++)
         job.clip[i] = (struct media_clip){.start_s = o->start_s[i], .key_pos = -1};
     struct media_child_limits own = limits;
-    char full[PATH_MAX];
-    uint64_t size = 0;
-    int fd = -1;
-    if (!realpath(o->file, full))
-        return err_sys(e, errno, "%s", o->file);
+    struct media_file file;
     own.slot_bytes = media_slot_bytes(&job.recipe) * o->starts;
     own.cpu_s *= o->starts;
     memset(out, 0, o->starts * sizeof *out);
-    int rc = media_open_uri("/", full, &fd, &size, e);
+    int rc = media_file_open(NULL, o->file, &file, e);
     if (rc)
         return rc;
+    job.window = file.window;
     media_child_stop(child);
     rc = media_child_start(child, &own, e);
     if (!rc)
-        rc = media_child_run(child, &job, fd, out, e);
-    close(fd);
+        rc = media_child_run(child, &job, file.fd, out, e);
+    close(file.fd);
     return out->reason ? 0 : rc; /* a dead worker is a reason too */
 }
 

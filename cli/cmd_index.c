@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -16,6 +17,7 @@
 #include "cli/index_probe.h"
 #include "cli/index_report.h"
 #include "cli/index_resolve.h"
+#include "cli/index_shards.h"
 #include "cli/index_write.h"
 #include "cli/worker_pool.h"
 #include "lib/fsutil.h"
@@ -31,11 +33,14 @@ static const char help[] =
     "  xdc index esc50.csv --fold 1 --media audio --out fold1.lmdb     fold 1 is the test split\n"
     "  xdc index train.csv val.csv --media kinetics --only-classes sound.txt --out sound.lmdb\n"
     "  xdc index files.txt --out manifest.lmdb --jobs 16               the files that a list names\n"
+    "  xdc index shard-{000000..000099}.tar --out manifest.lmdb        media in tar archives, read in place\n"
     "  xdc index clips/ --out manifest.lmdb --update                   what is new or has changed since\n"
     "\n"
     "usage: xdc index PATH... --out MANIFEST [options]\n"
-    "  PATH            a folder (walked, links followed), one media file, or lists of one form: what they "
-    "name is taken\n"
+    "  PATH            a folder (walked, links followed), one media file, tar archives (WebDataset shards, "
+    "in "
+    "folders too),\n"
+    "                  or lists of one form: what they name is taken\n"
     "  --out FILE      the manifest to write; it appears whole or not at all\n"
     "  --labels FILE   a list of any form gives the files of PATH their classes and splits; all of them "
     "stay\n"
@@ -45,11 +50,12 @@ static const char help[] =
     "  --media DIR     where the media of lists lie (default: the folder of the first list)\n"
     "  --classes WHAT  folders: CLASS/file or train|val|test/CLASS/file; none: not even the latter, which is "
     "found\n"
-    "                  by itself\n"
+    "                  by itself, nor the classes that archives hold\n"
     "  --only-classes FILE   only the classes that it names, one a line\n"
     "  --fold N        of a list with folds: N is the test split, the others are train\n"
     "  --split NAME    train, val, test or none: of rows without a split of their own (default: as their "
-    "list is named)\n"
+    "list or archive\n"
+    "                  is named)\n"
     "  --jobs N        media workers at one time (default: one per CPU)\n"
     "  --update        keep an existing manifest's videos by their numbers: new files come behind them, "
     "changed ones are\n"
@@ -86,6 +92,7 @@ struct indexing {
     struct index_rows rows;
     struct index_match match;
     enum index_folders folders;
+    bool shards; /* classes and splits are those that archives hold */
 };
 
 static volatile sig_atomic_t stop;
@@ -139,19 +146,21 @@ static int parse(int argc, char **argv, struct index_options *o)
 /* Whether the files' classes and splits are those of the manifest, in place of older ones. */
 static bool has_labels(const struct index_options *o, const struct indexing *x)
 {
-    return x->folders || (x->rows.form && (!x->rows.form->unlabelled || o->split_index > 0));
+    return x->folders || x->shards || (x->rows.form && (!x->rows.form->unlabelled || o->split_index > 0));
 }
 
 static void print(const struct index_options *o, const struct indexing *x, const struct index_summary *s)
 {
     const struct index_form *form = x->rows.form;
     struct index_report report = {.out = o->out,
-                                  .form = x->folders ? "folders"
-                                          : form     ? form->name
-                                                     : NULL,
+                                  .form = x->folders  ? "folders"
+                                          : x->shards ? "webdataset"
+                                          : form      ? form->name
+                                                      : NULL,
                                   .what = x->folders == INDEX_FOLDERS_SPLITS
                                               ? "classes below train, val, test"
                                           : x->folders ? "each folder is a class"
+                                          : x->shards  ? "members .cls and .json of tar archives"
                                           : form       ? form->what
                                                        : NULL,
                                   .update = o->update,
@@ -171,16 +180,24 @@ static void on_record(void *arg, uint64_t at, const char *uri, const struct inde
 {
     struct index_files *files = arg;
     struct index_file *f = index_files_by_uri(files, uri);
-    struct stat st;
-    if (f && f->at != INDEX_UNCHANGED && index_files_stat(files, uri, &st) == 0 &&
-        (uint64_t)st.st_size == found->size_bytes && index_files_mtime(&st) == found->mtime_ns)
+    if (f && f->at != INDEX_UNCHANGED && index_files_same(files, uri, found->size_bytes, found->mtime_ns))
         f->at = at;
 }
 
 static bool is_list(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && !S_ISDIR(st.st_mode) && !index_files_is_media(path);
+    return stat(path, &st) == 0 && !S_ISDIR(st.st_mode) && !index_files_is_media(path) &&
+           !index_files_is_archive(path);
+}
+
+/* Whether PATH is a folder, a media file or archives, and no list. */
+static bool holds_media(const struct index_options *o)
+{
+    for (size_t i = 0; o->n_paths > 1 && i < o->n_paths; i++)
+        if (!index_files_is_archive(o->path[i]))
+            return false;
+    return o->n_paths > 1 || !is_list(o->path[0]);
 }
 
 /* The lists of PATH. */
@@ -192,8 +209,8 @@ static int find_lists(const struct index_options *o, const struct index_form_opt
             return access(o->path[i], F_OK) < 0
                        ? err_sys(e, errno, "%s", o->path[i])
                        : err_set(e, XDC_EUSAGE,
-                                 "%s is no list: several PATHs are lists, and --media DIR says where "
-                                 "their media lie",
+                                 "%s is no list: several PATHs are lists, whose media lie where --media DIR "
+                                 "says, or tar archives",
                                  o->path[i]);
     if (o->classes == CLASSES_FOLDERS)
         return err_set(e, XDC_EUSAGE, "--classes folders is for a folder, %s is a list", o->path[0]);
@@ -201,6 +218,35 @@ static int find_lists(const struct index_options *o, const struct index_form_opt
     if (rc == 0 && o->only && x->rows.form->unlabelled)
         rc = err_set(e, XDC_EUSAGE, "--only-classes: %s has no labels", o->path[0]);
     return rc == 0 ? index_resolve_lists(&x->rows, o->media, &x->files, &x->match, e) : rc;
+}
+
+/* The media of a folder, a file or archives, with the classes that archives hold if they are not given
+ * otherwise. */
+static int find_media(const struct index_options *o, struct indexing *x, struct err *e)
+{
+    const struct index_files *f = &x->files;
+    int rc = index_files_find(&x->files, o->path, o->n_paths, e);
+    if (rc == 0)
+        rc = index_shards_read(&x->files, !o->labels && o->classes == CLASSES_FOUND, o->split_index, e);
+    if (rc < 0)
+        return rc;
+    if (f->unreadable)
+        fprintf(stderr, "xdc index: warning: %zu folders below %s could not be read\n", f->unreadable,
+                o->path[0]);
+    if (f->compressed && f->count)
+        fprintf(stderr,
+                "xdc index: warning: %zu compressed tar archives below %s are passed over: gunzip them\n",
+                f->compressed, o->path[0]);
+    for (size_t i = 0; i < f->shards.broken.count && i < INDEX_NAMED; i++)
+        fprintf(stderr, "xdc index: warning: %s\n", f->shards.broken.first[i]);
+    if (f->count)
+        return 0;
+    if (f->compressed)
+        return err_set(e, -ENOENT,
+                       "%s: no media files, but %zu compressed tar archives: gunzip them and index that",
+                       o->path[0], f->compressed);
+    return err_set(e, -ENOENT, "%s: no media files%s", o->path[0],
+                   f->shards.archives ? " in the archives" : "");
 }
 
 /* The files of a folder and their classes, if there are some. */
@@ -213,21 +259,17 @@ static int find_folder(const struct index_options *o, const struct index_form_op
                        o->media  ? "media"
                        : o->form ? "form"
                                  : "fold");
-    int rc = index_files_find(&x->files, o->path[0], e);
-    if (rc == 0 && x->files.unreadable)
-        fprintf(stderr, "xdc index: warning: %zu folders below %s could not be read\n", x->files.unreadable,
-                o->path[0]);
-    if (rc == 0 && x->files.archives)
-        fprintf(stderr,
-                "xdc index: warning: %zu tar archives below %s are passed over: unpack them (tar -xf)\n",
-                x->files.archives, o->path[0]);
+    int rc = find_media(o, x, e);
     if (rc == 0) /* before the long work: its faults are told at once */
         rc = index_forms_read(&x->rows, f, &o->labels, o->labels ? 1 : 0, e);
     if (rc == 0 && o->labels)
         return index_resolve_labels(&x->rows, &x->files, &x->match, e);
-    if (rc == 0 && o->classes != CLASSES_NONE)
+    x->shards = x->files.shards.labels;
+    if (rc == 0 && x->shards)
+        rc = index_shards_apply(&x->files, &x->rows, &x->match, e);
+    else if (rc == 0 && o->classes != CLASSES_NONE)
         rc = index_folders_apply(&x->files, &x->rows, asked, &x->match, &x->folders, e);
-    if (rc == 0 && o->only && !x->folders)
+    if (rc == 0 && o->only && !x->folders && !x->shards)
         rc = err_set(e, XDC_EUSAGE,
                      "--only-classes: %s has no labels; --classes folders takes them from folders",
                      o->path[0]);
@@ -262,9 +304,9 @@ static int find_files(const struct index_options *o, struct indexing *x, struct 
                                    .split = o->split_index,
                                    .labels_only = o->labels != NULL,
                                    .only = o->only};
-    int rc = o->n_paths == 1 && !is_list(o->path[0]) ? find_folder(o, &f, x, e)
-             : o->labels                             ? find_labelled_list(o, &f, x, e)
-                                                     : find_lists(o, &f, x, e);
+    int rc = holds_media(o) ? find_folder(o, &f, x, e)
+             : o->labels    ? find_labelled_list(o, &f, x, e)
+                            : find_lists(o, &f, x, e);
     return rc == 0 ? index_resolve_classes(&x->rows, &x->files, &x->match, e) : rc;
 }
 

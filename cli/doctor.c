@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/doctor_report.h"
@@ -31,11 +30,6 @@ struct doctor {
     struct doctor_entry entry;   /* scratch */
 };
 
-static int64_t mtime_of(const struct stat *st)
-{
-    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
-}
-
 static void count(struct doctor *d, const struct doctor_entry *entry)
 {
     d->known[entry->index] = (uint8_t)(entry->fault + 1);
@@ -50,18 +44,15 @@ static bool keep(void *arg, const struct doctor_entry *entry)
 {
     struct doctor *d = arg;
     const struct doctor_options *o = d->o;
-    char path[PATH_MAX];
-    struct stat st;
+    uint64_t size;
+    int64_t mtime;
     if (o->fresh || entry->index >= d->s->videos || d->known[entry->index] ||
         entry->fault == MEDIA_OPEN_FAILED || entry->video != o->video || entry->audio != o->audio ||
         (o->audio && entry->min_sound_s != o->min_sound_s) ||
         manifest_get(d->m, entry->index, &d->video, NULL) < 0 || !doctor_entry_is_of(entry, d->video.uri))
         return false;
-    const char *uri = d->video.uri;
-    bool absolute = uri[0] == '/';
-    if (fs_path(path, NULL, "%s%s%s", absolute ? "" : manifest_media_root(d->m), absolute ? "" : "/", uri) <
-            0 ||
-        stat(path, &st) < 0 || (uint64_t)st.st_size != entry->size_bytes || mtime_of(&st) != entry->mtime_ns)
+    if (media_file_stat(manifest_media_root(d->m), d->video.uri, &size, &mtime) < 0 ||
+        size != entry->size_bytes || mtime != entry->mtime_ns)
         return false;
     bool changed = entry->size_bytes != d->video.size_bytes;
     if (changed != (entry->fault == MEDIA_CHANGED_SINCE_INDEX))
@@ -96,21 +87,19 @@ static int open_file(struct doctor *d, uint64_t index, struct pool_task *t, stru
 {
     struct doctor_entry *entry = &d->entry;
     struct err why = {0};
-    struct stat st = {0};
     begin_entry(d, index, entry);
-    int rc = media_open_uri(manifest_media_root(d->m), d->video.uri, &t->fd, &entry->size_bytes, &why);
-    if (rc == 0 && fstat(t->fd, &st) < 0)
-        rc = err_sys(&why, errno, "%s", d->video.uri);
-    entry->mtime_ns = mtime_of(&st);
+    int rc = media_file_open(manifest_media_root(d->m), d->video.uri, &t->file, &why);
+    entry->size_bytes = t->file.size;
+    entry->mtime_ns = t->file.mtime_ns;
     if (rc == 0 && entry->size_bytes == d->video.size_bytes)
         return 1;
     if (rc == 0) {
-        close(t->fd);
+        close(t->file.fd);
         entry->fault = MEDIA_CHANGED_SINCE_INDEX;
         err_set(&why, 0, "%llu bytes, %llu in the manifest", (unsigned long long)entry->size_bytes,
                 (unsigned long long)d->video.size_bytes);
     } else {
-        entry->fault = MEDIA_OPEN_FAILED;
+        entry->fault = rc == XDC_EMISMATCH ? MEDIA_CHANGED_SINCE_INDEX : MEDIA_OPEN_FAILED;
     }
     snprintf(entry->detail, sizeof entry->detail, "%.*s", (int)sizeof entry->detail - 1, why.msg);
     return settle(d, entry, e);
@@ -156,16 +145,16 @@ static int on_done(void *arg, const struct pool_task *t, const struct media_resu
 {
     struct doctor *d = arg;
     struct doctor_entry *entry = &d->entry;
-    struct stat st = {0};
+    struct media_file now = t->file;
     (void)slot;
     int rc = manifest_get(d->m, t->id, &d->video, e);
+    if (rc == 0)
+        rc = media_file_again(&now, d->video.uri, e);
     if (rc < 0)
         return rc;
     begin_entry(d, t->id, entry);
-    if (fstat(t->fd, &st) < 0)
-        return err_sys(e, errno, "%s", d->video.uri);
-    entry->size_bytes = (uint64_t)st.st_size;
-    entry->mtime_ns = mtime_of(&st);
+    entry->size_bytes = now.size;
+    entry->mtime_ns = now.mtime_ns;
     entry->fault = entry->size_bytes == d->video.size_bytes ? r->reason : MEDIA_CHANGED_SINCE_INDEX;
     entry->facts = r->facts;
     entry->counts = r->examination;

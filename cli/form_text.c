@@ -17,12 +17,9 @@
 static int refuse(const char *path, const char *text, size_t size, struct err *e)
 {
     if (size > TAR_MAGIC_AT + 5 && !memcmp(text + TAR_MAGIC_AT, "ustar", 5))
-        return err_set(e, XDC_EFORMAT,
-                       "%s is a tar archive: unpack it (mkdir DIR; tar -xf %s -C DIR) and index DIR", path,
-                       path);
+        return err_set(e, XDC_EFORMAT, "%s is a tar archive: give it a name that ends in .tar", path);
     if (size > 2 && !memcmp(text, "\x1f\x8b", 2))
-        return err_set(e, XDC_EFORMAT, "%s is compressed: unpack it with gunzip or tar -xf, then index that",
-                       path);
+        return err_set(e, XDC_EFORMAT, "%s is compressed: gunzip it, and index what comes of it", path);
     return err_set(e, XDC_EFORMAT, "%s: neither a folder, nor a media file by its name, nor a list of files",
                    path);
 }

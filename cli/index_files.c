@@ -34,14 +34,32 @@ bool index_files_is_media(const char *name)
     return false;
 }
 
-static bool is_archive(const char *name)
+static bool ends_in(const char *name, const char *ending)
 {
-    static const char *const endings[] = {".tar", ".tar.gz", ".tgz"};
-    size_t n = strlen(name);
+    size_t n = strlen(name), k = strlen(ending);
+    return n > k && !strcasecmp(name + n - k, ending);
+}
+
+bool index_files_is_archive(const char *name)
+{
+    return ends_in(name, ".tar");
+}
+
+bool index_files_is_compressed(const char *name)
+{
+    static const char *const endings[] = {".tar.gz", ".tgz", ".tar.bz2", ".tbz2",
+                                          ".tar.xz", ".txz", ".tar.zst"};
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
-        if (n > strlen(endings[i]) && !strcasecmp(name + n - strlen(endings[i]), endings[i]))
+        if (ends_in(name, endings[i]))
             return true;
     return false;
+}
+
+void index_named_add(struct index_named *n, const char *text)
+{
+    if (n->count < INDEX_NAMED)
+        n->first[n->count] = text;
+    n->count++;
 }
 
 char *index_files_text(struct index_files *f, const char *text)
@@ -61,7 +79,7 @@ char *index_files_text(struct index_files *f, const char *text)
     return copy;
 }
 
-static int add(struct index_files *f, const char *uri, struct err *e)
+int index_files_append(struct index_files *f, const char *uri, struct index_file **out, struct err *e)
 {
     if (strlen(uri) >= MANIFEST_URI_MAX)
         return err_set(e, -ENAMETOOLONG, "%.80s...: path is longer than %d bytes", uri, MANIFEST_URI_MAX - 1);
@@ -78,7 +96,17 @@ static int add(struct index_files *f, const char *uri, struct err *e)
     if (!n->uri)
         return err_sys(e, ENOMEM, "list of files");
     f->count++;
+    *out = n;
     return 0;
+}
+
+static int add(struct index_files *f, const char *uri, struct err *e)
+{
+    struct index_file *n;
+    int rc = index_files_append(f, uri, &n, e);
+    if (rc == 0)
+        n->archive = index_files_is_archive(uri);
+    return rc;
 }
 
 /* The part of an absolute path below the root, or the path itself. */
@@ -135,9 +163,9 @@ static int walk(struct index_files *f, struct err *e)
         case FTS_F:
         case FTS_SLNONE: /* a link to nothing is a file that cannot be opened */
         case FTS_NS:
-            if (index_files_is_media(at->fts_name))
+            if (index_files_is_media(at->fts_name) || index_files_is_archive(at->fts_name))
                 rc = add(f, below(f, at->fts_path), e);
-            f->archives += is_archive(at->fts_name);
+            f->compressed += index_files_is_compressed(at->fts_name);
             break;
         default:
             break;
@@ -197,27 +225,20 @@ int index_files_add(struct index_files *f, const char *absolute, struct err *e)
     return add(f, below(f, absolute), e);
 }
 
-int index_files_find(struct index_files *f, const char *path, struct err *e)
+int index_files_find(struct index_files *f, const char *const *paths, size_t n, struct err *e)
 {
     struct stat st;
     char full[PATH_MAX];
     memset(f, 0, sizeof *f);
-    if (stat(path, &st))
-        return err_sys(e, errno, "%s", path);
+    if (stat(paths[0], &st))
+        return err_sys(e, errno, "%s", paths[0]);
     bool folder = S_ISDIR(st.st_mode);
-    int rc = set_root(f, path, !folder, e);
-    if (rc)
-        return rc;
-    if (folder)
-        rc = index_files_walk(f, e);
-    else
-        rc = realpath(path, full) ? index_files_add(f, full, e) : err_sys(e, errno, "%s", path);
-    if (!rc && !f->count)
-        rc = f->archives
-                 ? err_set(e, -ENOENT,
-                           "%s: no media files, but %zu tar archives: unpack them (tar -xf) and index that",
-                           path, f->archives)
-                 : err_set(e, -ENOENT, "%s: no media files", path);
+    int rc = set_root(f, paths[0], !folder, e);
+    if (rc == 0 && folder)
+        return index_files_walk(f, e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = realpath(paths[i], full) ? index_files_add(f, full, e) : err_sys(e, errno, "%s", paths[i]);
+    index_files_sort(f);
     return rc;
 }
 
@@ -253,16 +274,10 @@ struct index_file *index_files_lookup(const struct index_files *f, const char *a
     return index_files_by_uri(f, below(f, absolute));
 }
 
-int index_files_stat(const struct index_files *f, const char *uri, struct stat *out)
+bool index_files_same(const struct index_files *f, const char *uri, uint64_t size, int64_t mtime_ns)
 {
-    char path[PATH_MAX];
-    int rc = uri[0] == '/' ? fs_path(path, NULL, "%s", uri) : fs_path(path, NULL, "%s/%s", f->root, uri);
-    if (rc < 0)
-        return rc;
-    return stat(path, out) < 0 ? -errno : 0;
-}
-
-int64_t index_files_mtime(const struct stat *st)
-{
-    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+    uint64_t size_now;
+    int64_t mtime_now;
+    return media_file_stat(f->root, uri, &size_now, &mtime_now) == 0 && size_now == size &&
+           mtime_now == mtime_ns;
 }

@@ -37,7 +37,7 @@ static struct shape shape_of(const struct index_files *f)
     char first[NAME_MAX + 1] = "", here[NAME_MAX + 1];
     for (size_t i = 0; i < f->count && !s.unlike; i++) {
         const char *uri = f->file[i].uri;
-        if (depth(uri) != s.depth || s.depth < 1 || s.depth > 2) {
+        if (f->file[i].member || depth(uri) != s.depth || s.depth < 1 || s.depth > 2) {
             s.unlike = uri;
             break;
         }

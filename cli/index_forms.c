@@ -100,9 +100,7 @@ int index_rows_add(struct index_reading *g, struct index_row row, struct err *e)
     return 0;
 }
 
-/* The split that a file's name says: its words are those of letters, and train, val, test and eval begin one.
- */
-static int split_by_name(const char *path)
+int index_split_by_name(const char *path)
 {
     static const char *const begins[] = {"train", "val", "test", "eval"};
     static const int means[] = {MANIFEST_SPLIT_TRAIN, MANIFEST_SPLIT_VAL, MANIFEST_SPLIT_TEST,
@@ -272,7 +270,7 @@ static int read_lists(struct index_rows *r, bool names, struct err *e)
             continue;
         form_reader_init(&g.reader, l->path, l->text, l->size);
         l->split = r->options.split >= 0    ? r->options.split
-                   : r->form->split_by_name ? split_by_name(l->path)
+                   : r->form->split_by_name ? index_split_by_name(l->path)
                                             : MANIFEST_SPLIT_NONE;
         rc = names ? r->form->read_names(&g, e) : r->form->read(&g, e);
     }

@@ -108,6 +108,10 @@ void index_rows_close(struct index_rows *r);
 /* Whether the class is one of those that were asked for. */
 bool index_rows_wants(const struct index_rows *r, const char *label);
 
+/* The split that a file's name says: its words are those of letters, and train, val, test and eval begin one.
+ */
+int index_split_by_name(const char *path);
+
 /* For the parsers. The row's line and list are filled in; classes that were not asked for are left out. */
 int index_rows_add(struct index_reading *g, struct index_row row, struct err *e) WARN_UNUSED;
 int index_rows_name(struct index_rows *r, const char *key, const char *name, struct err *e) WARN_UNUSED;

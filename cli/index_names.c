@@ -171,3 +171,21 @@ struct index_file *index_names_find(const struct index_names *n, const struct in
     *out_several = c.several;
     return c.several ? NULL : c.file;
 }
+
+struct index_file *index_names_member(const struct index_names *n, const char *path, bool *out_several)
+{
+    struct choice c = {0};
+    while (!strncmp(path, "./", 2))
+        path += 2;
+    const char *name = base_of(path);
+    size_t length = strlen(path);
+    for (size_t i = lower_bound(n, name); i < n->files->count && !strcmp(name_at(n, i), name); i++) {
+        const char *uri = file_at(n, i)->uri;
+        size_t size = strlen(uri);
+        if (file_at(n, i)->member && size > length && uri[size - length - 1] == '/' &&
+            !strcmp(uri + size - length, path) && media_file_name_in(uri) == uri + size - length)
+            weigh(&c, file_at(n, i), 1);
+    }
+    *out_several = c.several;
+    return c.several ? NULL : c.file;
+}

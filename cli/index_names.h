@@ -17,3 +17,5 @@ void index_names_close(struct index_names *n);
  * class. NULL when there is none, or *out_several. */
 struct index_file *index_names_find(const struct index_names *n, const struct index_row *row,
                                     bool *out_several);
+/* The member of an archive that has this path in it. */
+struct index_file *index_names_member(const struct index_names *n, const char *path, bool *out_several);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/worker_pool.h"
@@ -43,16 +42,15 @@ static int on_next(void *arg, struct pool_task *t, struct err *e)
         struct index_file *f = &p->files->file[p->next];
         struct index_found none = {.reason = MEDIA_OPEN_FAILED,
                                    .probe = {.video_stream = -1, .audio_stream = -1}};
-        uint64_t size;
         if (f->at)
             continue;
-        if (media_open_uri(p->files->root, f->uri, &t->fd, &size, NULL) < 0) {
+        if (media_file_open(p->files->root, f->uri, &t->file, NULL) < 0) {
             int rc = settle(p, f, &none, NULL, e);
             if (rc < 0)
                 return rc;
             continue;
         }
-        double cpu_s = CPU_LEAST_S + (double)size / BYTES_PER_CPU_S;
+        double cpu_s = CPU_LEAST_S + (double)t->file.size / BYTES_PER_CPU_S;
         t->id = p->next++;
         t->job = (struct media_job){.kind = MEDIA_JOB_PROBE,
                                     .id = t->id,
@@ -71,12 +69,13 @@ static int on_done(void *arg, const struct pool_task *t, const struct media_resu
     struct probing *p = arg;
     struct index_file *f = &p->files->file[t->id];
     struct index_found found;
-    struct stat st;
-    if (fstat(t->fd, &st) < 0)
-        return err_sys(e, errno, "%s", f->uri);
+    struct media_file now = t->file;
+    int rc = media_file_again(&now, f->uri, e);
+    if (rc < 0)
+        return rc;
     memset(&found, 0, sizeof found);
-    found.size_bytes = (uint64_t)st.st_size;
-    found.mtime_ns = index_files_mtime(&st);
+    found.size_bytes = now.size;
+    found.mtime_ns = now.mtime_ns;
     found.reason = r->reason;
     found.facts = r->facts;
     found.probe.video_stream = found.probe.audio_stream = -1;

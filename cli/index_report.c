@@ -55,6 +55,19 @@ static json_t *list_json(const struct index_report *r)
     return j;
 }
 
+static json_t *archives_json(const struct index_shards *s)
+{
+    json_t *j = json_object();
+    set_count(j, "archives", s->archives);
+    set_count(j, "members", s->members);
+    set_count(j, "media", s->media);
+    set_count(j, "passed_over", s->passed);
+    set_count(j, "others", s->others);
+    set_named(j, "broken", &s->broken);
+    set_named(j, "labels_unread", &s->unread);
+    return j;
+}
+
 void index_report_json(const struct index_report *r)
 {
     static const char *const splits[] = {"none", "train", "val", "test"};
@@ -79,6 +92,8 @@ void index_report_json(const struct index_report *r)
     json_object_set_new(j, "splits", of_splits);
     if (r->form)
         json_object_set_new(j, "list", list_json(r));
+    if (r->files->shards.archives)
+        json_object_set_new(j, "archives", archives_json(&r->files->shards));
     set_count(j, "repeated", r->match->repeated.count);
     set_count(j, "unreadable_folders", r->files->unreadable);
     set_count(j, "probed", s->probed);
@@ -139,12 +154,24 @@ static void print_list(const struct index_report *r)
     print_count("left out", r->rows->left_out, "of classes that were not asked for");
     print_count("labels", r->rows->several, "rows have several: the first is the class");
     print_count("times", r->rows->timed, "rows have times within the file, which are ignored");
-    print_count("splits", r->rows->split_by_name, "rows have the split that their list's name says");
+    print_count("splits", r->rows->split_by_name,
+                "rows have the split that the name of their list or archive says");
     print_named("no clips", &m->no_clip, "classes have none");
     print_named("no test clips", &m->no_test, "classes have none");
     print_named("unknown", &m->unknown, "classes that were asked for and are not named");
     if (r->rows->folds && !r->rows->options.fold)
         printf("folds         --fold N makes one the test split\n");
+}
+
+static void print_archives(const struct index_shards *s)
+{
+    if (!s->archives)
+        return;
+    printf("archives      %zu, %zu media of %zu members\n", s->archives, s->media, s->members);
+    print_count("passed over", s->passed, "links, devices, sparse files and names that are too long");
+    print_count("others", s->others, "members are neither media nor read for classes");
+    print_named("broken", &s->broken, "archives");
+    print_named("no class", &s->unread, "members that should give one and do not");
 }
 
 void index_report_table(const struct index_report *r)
@@ -165,6 +192,7 @@ void index_report_table(const struct index_report *r)
         if (s->reasons[i])
             printf("unreadable    %llu %s: %s\n", (unsigned long long)s->reasons[i], media_code_name(i),
                    media_code_text(i));
+    print_archives(&r->files->shards);
     if (r->labelled)
         print_labels(r);
     if (r->form)

@@ -7,14 +7,8 @@
 #include <unistd.h>
 
 #include "cli/index_names.h"
+#include "cli/index_shards.h"
 #include "lib/fsutil.h"
-
-static void name(struct index_named *n, const char *text)
-{
-    if (n->count < INDEX_NAMED)
-        n->first[n->count] = text;
-    n->count++;
-}
 
 static bool same_text(const char *a, const char *b)
 {
@@ -47,12 +41,12 @@ static int give(const struct index_rows *r, const struct index_row *row, struct 
         m->labelled += row->label != NULL;
         m->unlabelled += row->label == NULL;
     } else if (f->split == (enum manifest_split)row->split && same_text(f->label, row->label)) {
-        name(&m->repeated, row->key);
+        index_named_add(&m->repeated, row->key);
     } else if (r->form->strict) {
         return err_set(e, XDC_EFORMAT, "%s:%u: a second row for %s says something else",
                        r->list[row->list].path, row->line, row->key);
     } else {
-        name(&m->conflicting, row->key);
+        index_named_add(&m->conflicting, row->key);
     }
     return 0;
 }
@@ -60,7 +54,8 @@ static int give(const struct index_rows *r, const struct index_row *row, struct 
 static int give_all(struct index_rows *r, struct index_files *files, struct index_match *m, struct err *e)
 {
     struct index_names names = {0};
-    int rc = r->form->by_walk ? index_names_open(&names, files, e) : 0;
+    bool members = files->shards.media > 0;
+    int rc = r->form->by_walk || members ? index_names_open(&names, files, e) : 0;
     for (size_t i = 0; rc == 0 && i < r->count; i++) {
         struct index_row *row = &r->row[i];
         struct index_file *f = NULL;
@@ -71,14 +66,16 @@ static int give_all(struct index_rows *r, struct index_files *files, struct inde
             f = index_names_find(&names, row, &several);
         if (rc < 0)
             break;
+        if (!f && members && row->key_kind == INDEX_KEY_PATH)
+            f = index_names_member(&names, row->key, &several);
         m->rows++;
         if (several)
-            name(&m->ambiguous, row->key);
+            index_named_add(&m->ambiguous, row->key);
         row->missing = !f;
         if (f)
             rc = give(r, row, f, m, e);
         else
-            name(&m->missing, row->key);
+            index_named_add(&m->missing, row->key);
     }
     for (size_t i = 0; i < files->count; i++)
         m->unmatched_files += !files->file[i].named;
@@ -92,6 +89,10 @@ static int add_path(const struct index_rows *r, struct index_row *row, bool medi
 {
     char path[PATH_MAX], other[PATH_MAX];
     const char *base = r->list[row->list].dir;
+    if (index_files_is_archive(row->key))
+        return err_set(e, XDC_EUSAGE,
+                       "%s:%u: %s is a tar archive: archives, or the folder they lie in, are given as PATH",
+                       r->list[row->list].path, row->line, row->key);
     int rc = index_files_normalize(base, row->key, path, e);
     bool there = rc == 0 && access(path, F_OK) == 0;
     if (rc == 0 && !there && media) {
@@ -142,7 +143,7 @@ static int take_paths(struct index_rows *r, struct index_files *files, struct in
     m->rows = r->count;
     for (size_t i = 0; i < r->count; i++) {
         if (r->row[i].missing)
-            name(&missing, r->row[i].key);
+            index_named_add(&missing, r->row[i].key);
     }
     if (missing.count == r->count)
         return none_there(r, files, &missing, e);
@@ -156,6 +157,12 @@ static int take_paths(struct index_rows *r, struct index_files *files, struct in
     return 0;
 }
 
+static int walk(struct index_files *files, struct err *e)
+{
+    int rc = index_files_walk(files, e);
+    return rc == 0 ? index_shards_read(files, false, MANIFEST_SPLIT_NONE, e) : rc;
+}
+
 int index_resolve_lists(struct index_rows *r, const char *media, struct index_files *files,
                         struct index_match *m, struct err *e)
 {
@@ -163,7 +170,7 @@ int index_resolve_lists(struct index_rows *r, const char *media, struct index_fi
     *m = (struct index_match){0};
     int rc = index_files_begin(files, media ? media : r->list[0].dir, e);
     if (rc == 0)
-        rc = r->form->by_walk ? index_files_walk(files, e) : add_paths(r, media != NULL, files, &there, e);
+        rc = r->form->by_walk ? walk(files, e) : add_paths(r, media != NULL, files, &there, e);
     if (rc == 0 && r->form->unlabelled)
         return take_paths(r, files, m, e);
     if (rc == 0)
@@ -245,13 +252,13 @@ int index_resolve_classes(const struct index_rows *r, const struct index_files *
         any_test |= all[i].test;
     for (size_t i = 0; i < n; i++) {
         if (!all[i].clip)
-            name(&m->no_clip, all[i].label);
+            index_named_add(&m->no_clip, all[i].label);
         else if (any_test && !all[i].test)
-            name(&m->no_test, all[i].label);
+            index_named_add(&m->no_test, all[i].label);
     }
     for (size_t i = 0; i < r->only_classes; i++)
         if (!is_mentioned(all, n, r->only_class[i]))
-            name(&m->unknown, r->only_class[i]);
+            index_named_add(&m->unknown, r->only_class[i]);
     free(all);
     return 0;
 }

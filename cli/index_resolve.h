@@ -5,13 +5,6 @@
 #include "cli/index_files.h"
 #include "cli/index_forms.h"
 
-#define INDEX_NAMED 5
-
-struct index_named {
-    size_t count;
-    const char *first[INDEX_NAMED];
-};
-
 struct index_match {
     size_t rows, labelled;
     size_t matched;

@@ -51,12 +51,11 @@ int index_update_mark(struct index_files *files, const struct manifest *old, str
         show(&p, i);
         rc = manifest_get(old, i, v, e);
         struct index_file *f = rc == 0 ? index_files_by_uri(files, v->uri) : NULL;
-        struct stat st;
         if (!f)
             continue;
         f->known = true;
-        if (v->probe_reason != MEDIA_OPEN_FAILED && index_files_stat(files, v->uri, &st) == 0 &&
-            (uint64_t)st.st_size == v->size_bytes && index_files_mtime(&st) == v->mtime_ns)
+        if (v->probe_reason != MEDIA_OPEN_FAILED &&
+            index_files_same(files, v->uri, v->size_bytes, v->mtime_ns))
             f->at = INDEX_UNCHANGED;
     }
     show_end(&p, manifest_count(old));

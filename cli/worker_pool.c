@@ -34,7 +34,7 @@ static int send_task(struct pool *p, struct pool_worker *w, struct err *e)
     for (int i = 0; i < 2 && rc == -EPIPE; i++) { /* a worker that died while idle is noticed here */
         rc = w->child.pid > 0 ? 0 : media_child_start(&w->child, p->limits, e);
         if (rc == 0)
-            rc = media_child_send(&w->child, &w->task.job, w->task.fd, e);
+            rc = media_child_send(&w->child, &w->task.job, w->task.file.fd, e);
     }
     w->since_s = progress_now_s();
     return rc;
@@ -42,11 +42,12 @@ static int send_task(struct pool *p, struct pool_worker *w, struct err *e)
 
 static int feed(struct pool *p, struct pool_worker *w, struct err *e)
 {
-    w->task = (struct pool_task){.fd = -1};
+    w->task = (struct pool_task){.file.fd = -1};
     int rc = p->drained ? 0 : p->calls->next(p->arg, &w->task, e);
     p->drained |= rc == 0;
     if (rc <= 0)
         return rc;
+    w->task.job.window = w->task.file.window;
     w->busy = true;
     w->deaths = 0;
     p->busy++;
@@ -56,7 +57,7 @@ static int feed(struct pool *p, struct pool_worker *w, struct err *e)
 static int finish(struct pool *p, struct pool_worker *w, const struct media_result *r, struct err *e)
 {
     int rc = p->calls->done(p->arg, &w->task, r, w->child.slot, e);
-    close(w->task.fd);
+    close(w->task.file.fd);
     w->busy = false;
     p->busy--;
     return rc < 0 ? rc : feed(p, w, e);
@@ -119,7 +120,7 @@ int pool_run(const struct pool_calls *calls, void *arg, const struct media_child
     for (unsigned i = 0; p.workers && i < jobs; i++) {
         media_child_stop(&p.workers[i].child);
         if (p.workers[i].busy)
-            close(p.workers[i].task.fd);
+            close(p.workers[i].task.file.fd);
     }
     free(p.workers);
     free(fds);

@@ -8,8 +8,8 @@
 struct pool_task {
     uint64_t id; /* the caller's */
     struct media_job job;
-    int fd;        /* of the file; the pool closes it */
-    double wall_s; /* then the file counts as MEDIA_DECODE_TIMEOUT: a dead mount */
+    struct media_file file; /* the pool closes it, and gives its window to the job */
+    double wall_s;          /* then the file counts as MEDIA_DECODE_TIMEOUT: a dead mount */
 };
 
 struct pool_calls {

@@ -61,7 +61,7 @@ cuda() {
 
 fuzz() {
   say "fuzzers"
-  fuzzers="conf safetensors npy label_table manifest logmel lease sample index_forms"
+  fuzzers="conf safetensors npy label_table manifest logmel lease sample index_forms shards"
   cmake --preset fuzz -DXDC_FUZZ_SECONDS=$([ -n "$long" ] && echo 60 || echo 20) >/dev/null
   cmake --build --preset fuzz --target $(printf 'fuzz_%s ' $fuzzers)
   ctest --test-dir build/fuzz -j"$(nproc)" -R '^fuzz_' --no-tests=error --output-on-failure

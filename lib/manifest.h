@@ -13,7 +13,7 @@
 enum manifest_split { MANIFEST_SPLIT_NONE, MANIFEST_SPLIT_TRAIN, MANIFEST_SPLIT_VAL, MANIFEST_SPLIT_TEST };
 
 struct manifest_video {
-    char uri[MANIFEST_URI_MAX]; /* path relative to the manifest's media root, or absolute */
+    char uri[MANIFEST_URI_MAX]; /* relative to the media root, or absolute (lib/media_file.h) */
     uint64_t size_bytes;
     double duration_s; /* 0 when the file could not be probed */
     double fps;        /* average frame rate of the chosen video stream, 0 without one */

@@ -9,13 +9,36 @@
 
 #define BUFFER_BYTES (32 * 1024)
 
+int64_t avio_file_size(const struct avio_file *f)
+{
+    /* Not fstat: glibc makes a call of it that can look at any path, and the sandbox has no such call. */
+    return f->window.offset ? (int64_t)f->window.bytes : lseek(f->fd, 0, SEEK_END);
+}
+
+ssize_t avio_file_pread(const struct avio_file *f, void *out, size_t size, int64_t at)
+{
+    int64_t begin = (int64_t)f->window.offset;
+    ssize_t n;
+    if (at < 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (begin) {
+        int64_t left = (int64_t)f->window.bytes - at;
+        if (left <= 0)
+            return 0;
+        size = size < (uint64_t)left ? size : (size_t)left;
+    }
+    do
+        n = pread(f->fd, out, size, begin + at);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 static int on_read(void *opaque, uint8_t *buf, int size)
 {
     struct avio_file *f = opaque;
-    ssize_t n;
-    do
-        n = pread(f->fd, buf, (size_t)size, f->position);
-    while (n < 0 && errno == EINTR);
+    ssize_t n = avio_file_pread(f, buf, (size_t)size, f->position);
     if (n < 0)
         return AVERROR(errno);
     if (n == 0)
@@ -27,8 +50,7 @@ static int on_read(void *opaque, uint8_t *buf, int size)
 static int64_t on_seek(void *opaque, int64_t offset, int whence)
 {
     struct avio_file *f = opaque;
-    /* Not fstat: glibc makes a call of it that can look at any path, and the sandbox has no such call. */
-    off_t size = lseek(f->fd, 0, SEEK_END);
+    int64_t size = avio_file_size(f);
     if (size < 0)
         return AVERROR(errno);
     whence &= ~AVSEEK_FORCE;
@@ -41,9 +63,11 @@ static int64_t on_seek(void *opaque, int64_t offset, int whence)
     return f->position;
 }
 
-int avio_file_open(struct avio_file *f, int fd)
+int avio_file_open(struct avio_file *f, int fd, const struct media_window *window)
 {
-    *f = (struct avio_file){.fd = fd};
+    *f = (struct avio_file){.fd = fd, .window = *window};
+    if (window->offset > INT64_MAX / 2 || (window->offset && window->bytes > INT64_MAX / 2))
+        return AVERROR(EINVAL);
     unsigned char *buffer = av_malloc(BUFFER_BYTES);
     if (!buffer)
         return AVERROR(ENOMEM);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -291,38 +289,6 @@ int media_child_recv(struct media_child *c, struct media_result *out, struct err
         c->busy = c->job.kind == MEDIA_JOB_DECODE && c->answered < c->job.clips;
         return 0;
     }
-}
-
-int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out_size, struct err *e)
-{
-    int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK; /* a FIFO must not hold us up */
-    int fd;
-    if (uri[0] == '/' || !root || !*root) {
-        fd = open(uri, flags);
-    } else {
-        int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0)
-            return err_sys(e, errno, "open media root %s", root);
-        struct open_how how = {.flags = (unsigned)flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-        fd = (int)syscall(SYS_openat2, dir, uri, &how, sizeof how);
-        int errnum = errno;
-        close(dir);
-        errno = errnum;
-    }
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        int errnum = errno;
-        if (fd >= 0)
-            close(fd);
-        return err_sys(e, errnum, "open %s", uri);
-    }
-    if (!S_ISREG(st.st_mode)) {
-        close(fd);
-        return err_set(e, -EINVAL, "open %s: not a regular file", uri);
-    }
-    *out_fd = fd;
-    *out_size = (uint64_t)st.st_size;
-    return 0;
 }
 
 static int64_t now_ms(void)

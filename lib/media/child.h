@@ -31,8 +31,9 @@ struct media_child {
  * ../libexec/xdc. Does not wait for it. The worker dies with the thread that started it. */
 int media_child_start(struct media_child *c, const struct media_child_limits *limits,
                       struct err *e) WARN_UNUSED;
-/* Hands over a job and `file` (a descriptor, which stays the caller's). One job at a time: else -EBUSY.
- * -EINVAL: the slot is too small for the recipe. -EPIPE: the worker is gone, and reaped: start again. */
+/* Hands over a job and `file` (a descriptor, which stays the caller's; job->window says what of it is the
+ * media). One job at a time: else -EBUSY. -EINVAL: the slot is too small for the recipe. -EPIPE: the worker
+ * is gone, and reaped: start again. */
 int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e) WARN_UNUSED;
 /* 0: *out is the answer, of out->clip in a decode job; the worker stays busy until every clip has one.
  * -EAGAIN: none yet; -EPIPE: the worker died: *out has reason MEDIA_DECODE_TIMEOUT, MEDIA_MEMORY_LIMIT,
@@ -41,11 +42,6 @@ int media_child_send(struct media_child *c, const struct media_job *job, int fil
 int media_child_recv(struct media_child *c, struct media_result *out, struct err *e) WARN_UNUSED;
 /* Ends the worker, now. Safe on a zeroed struct. */
 void media_child_stop(struct media_child *c);
-
-/* Opens `uri` (absolute, or relative to `root`; NULL or "": the working directory) read-only, regular files
- * only. Under a root neither ".." nor a link leads out of it. */
-int media_open_uri(const char *root, const char *uri, int *out_fd, uint64_t *out_size,
-                   struct err *e) WARN_UNUSED;
 
 /* One job, start to end: what `xdc decode`, `xdc index` and tests use. Starts a worker (5 s, 512 MiB) where
  * *c has none or its slot is too small, and keeps it for the next job. Blocking, 120 s at most (then

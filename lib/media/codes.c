@@ -14,8 +14,10 @@ static const struct {
                            "Make the file readable for the user that runs xdc, or update the manifest: `xdc "
                            "index PATH --out M --update`."},
     [MEDIA_CHANGED_SINCE_INDEX] =
-        {"changed_since_index", "The file's size is not the one in the manifest.",
-         "The file was written again, cut or still being copied after `xdc index` had looked at it.",
+        {"changed_since_index",
+         "The file's size is not the one in the manifest, or its archive no longer has it in that place.",
+         "The file, or the archive that it lies in, was written again, cut or still being copied after `xdc "
+         "index` had looked at it.",
          "Update the manifest: `xdc index PATH --out M --update`. The identity changes with it, so a run "
          "that goes on needs the old file."},
     [MEDIA_UNREADABLE] =

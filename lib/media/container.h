@@ -1,17 +1,15 @@
 /* container: what a file's own bytes tell that no demuxer does: whether an MP4 file has its moov atom,
  * whether a container has an index of its own. Used by input and facts inside the media worker. Pure but for
- * reading the descriptor, whose position stays. Unreadable bytes count as not there. */
+ * reading the file, whose position stays. Unreadable bytes count as not there. */
 #pragma once
 #include <stdbool.h>
-#include <stdint.h>
+#include "lib/media/avio.h"
 
-/* Bytes of the file; negative where it cannot be told. */
-int64_t container_size(int fd);
 /* An atom "moov" or "moof" among those of the top level of an MP4 or MOV file. */
-bool container_has_moov(int fd);
+bool container_has_moov(const struct avio_file *f);
 /* A chunk "idx1" among those of the top level of an AVI file, or OpenDML's "indx" in its header. */
-bool container_has_avi_index(int fd);
+bool container_has_avi_index(const struct avio_file *f);
 /* The head of the file names Matroska's Cues, in its SeekHead or by having them. */
-bool container_has_cues(int fd);
+bool container_has_cues(const struct avio_file *f);
 /* The head of an FLV file has a list of key frames. */
-bool container_has_flv_keyframes(int fd);
+bool container_has_flv_keyframes(const struct avio_file *f);

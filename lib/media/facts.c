@@ -101,11 +101,11 @@ bool facts_lack_index(const struct input *in)
     if (in->video < 0 || in->still)
         return false;
     if (strncmp(f->name, "matroska,", 9) == 0)
-        return !container_has_cues(in->file.fd);
+        return !container_has_cues(&in->file);
     if (strcmp(f->name, "flv") == 0)
-        return !container_has_flv_keyframes(in->file.fd);
+        return !container_has_flv_keyframes(&in->file);
     if (strcmp(f->name, "avi") == 0)
-        return !container_has_avi_index(in->file.fd);
+        return !container_has_avi_index(&in->file);
     return strcmp(f->name, "ogg") == 0 || (!f->read_seek && !f->read_seek2);
 }
 

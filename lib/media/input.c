@@ -94,7 +94,7 @@ static bool names_other_files(const AVInputFormat *format)
 /* What kind of file it is; a playlist is not even parsed. */
 static int find_format(struct input *in, const AVInputFormat **out, struct err *e)
 {
-    if (container_size(in->file.fd) == 0)
+    if (avio_file_size(&in->file) == 0)
         return fault_set(e, MEDIA_EMPTY_FILE, "the file has no bytes");
     int rc = av_probe_input_buffer2(in->file.ctx, out, "", NULL, 0, 0);
     if (rc < 0)
@@ -107,7 +107,7 @@ static int find_format(struct input *in, const AVInputFormat **out, struct err *
 static int refuse_header(const struct input *in, const AVInputFormat *format, int averr, struct err *e)
 {
     if (averr == AVERROR_INVALIDDATA && strncmp(format->name, "mov,", 4) == 0 &&
-        !container_has_moov(in->file.fd))
+        !container_has_moov(&in->file))
         return fault_set(e, MEDIA_MOOV_MISSING,
                          "no moov atom: a recording or download that was not finished");
     /* Demuxers call an early end an I/O error, too. */
@@ -123,9 +123,9 @@ static void look_less(AVFormatContext *ic)
     ic->max_analyze_duration = AV_TIME_BASE / 4;
 }
 
-static int open_demuxer(struct input *in, int fd, struct err *e)
+static int open_demuxer(struct input *in, int fd, const struct media_window *window, struct err *e)
 {
-    int rc = avio_file_open(&in->file, fd);
+    int rc = avio_file_open(&in->file, fd, window);
     if (rc < 0)
         return fault_av(e, MEDIA_MEMORY_LIMIT, rc, "open file");
     const AVInputFormat *format = NULL;
@@ -167,14 +167,15 @@ static void close_demuxer(struct input *in)
     avio_file_close(&in->file);
 }
 
-int input_open(struct input *in, int fd, int video, int audio, enum input_look look, struct err *e)
+int input_open(struct input *in, int fd, const struct media_window *window, int video, int audio,
+               enum input_look look, struct err *e)
 {
     *in =
         (struct input){.video = -1, .audio = -1, .wanted_video = video, .wanted_audio = audio, .look = look};
     in->first = av_packet_alloc();
     if (!in->first)
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "open file");
-    int rc = open_demuxer(in, fd, e);
+    int rc = open_demuxer(in, fd, window, e);
     if (rc)
         return rc;
     in->video = choose_stream(in->ic, AVMEDIA_TYPE_VIDEO, video, -1);
@@ -274,8 +275,9 @@ int input_find_origin(struct input *in, struct err *e)
 static int reopen(struct input *in, struct err *e)
 {
     int fd = in->file.fd;
+    const struct media_window window = in->file.window;
     close_demuxer(in);
-    int rc = open_demuxer(in, fd, e);
+    int rc = open_demuxer(in, fd, &window, e);
     if (rc)
         return rc;
     int streams = (int)in->ic->nb_streams;

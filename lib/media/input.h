@@ -32,9 +32,9 @@ struct input {
     double duration_s;          /* of the video, else of the sound, else of the file; 0: unknown */
 };
 
-/* video, audio: stream index, or -1 for the best one. */
-int input_open(struct input *in, int fd, int video, int audio, enum input_look look,
-               struct err *e) WARN_UNUSED;
+/* window: what of the descriptor is the file. video, audio: stream index, or -1 for the best one. */
+int input_open(struct input *in, int fd, const struct media_window *window, int video, int audio,
+               enum input_look look, struct err *e) WARN_UNUSED;
 /* Safe on a zeroed struct. */
 void input_close(struct input *in);
 

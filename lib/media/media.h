@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include "lib/err.h"
 #include "lib/media/codes.h"
+#include "lib/media_file.h"
 
 #define MEDIA_MELS 40
 #define MEDIA_MEL_FRAMES 100
@@ -67,6 +68,7 @@ enum media_job_kind { MEDIA_JOB_PROBE = 1, MEDIA_JOB_DECODE = 2, MEDIA_JOB_EXAMI
 struct media_job {
     uint32_t kind;
     uint64_t id;                        /* echoed */
+    struct media_window window;         /* what of the descriptor is the file; zero: all */
     int32_t video_stream, audio_stream; /* -1: the best one */
     uint32_t cpu_s;                     /* CPU seconds of this job; 0: the child's limit */
     double duration_s;                  /* from the manifest; 0: as the container says */

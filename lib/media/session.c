@@ -179,7 +179,7 @@ static void decode(struct run *r, int file)
     struct err e = {0};
     uint32_t missing = 0;
     bool known = job->duration_s > 0 && job->recipe.fps > 0;
-    int rc = input_open(&r->in, file, job->video_stream, job->audio_stream,
+    int rc = input_open(&r->in, file, &job->window, job->video_stream, job->audio_stream,
                         known ? INPUT_LOOK_LEAST : INPUT_LOOK_LITTLE, &e);
     r->in.codecs = &r->s->codecs;
     if (rc == 0)
@@ -219,7 +219,8 @@ static int scan(struct run *r, struct media_result *out, struct err *e)
 static int probe(struct run *r, int file, struct media_result *out, struct err *e)
 {
     struct input *in = &r->in;
-    int rc = input_open(in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
+    int rc =
+        input_open(in, file, &r->job->window, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
     if (rc == 0)
         out->facts = facts_of_input(in);
     if (rc == 0 && in->still)
@@ -235,7 +236,8 @@ static int probe(struct run *r, int file, struct media_result *out, struct err *
 
 static int examine(struct run *r, int file, struct media_result *out, struct err *e)
 {
-    int rc = input_open(&r->in, file, r->job->video_stream, r->job->audio_stream, INPUT_LOOK_FULL, e);
+    int rc = input_open(&r->in, file, &r->job->window, r->job->video_stream, r->job->audio_stream,
+                        INPUT_LOOK_FULL, e);
     if (rc)
         return rc;
     probe_fill(&r->in, &out->probe);

@@ -289,36 +289,37 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     dispatch(p);
 }
 
-/* Opens the lease's file. Returns its descriptor, or -1 when the lease is answered. */
-static int lease_open(struct pool *p, struct lease *l)
+/* Opens the lease's file; false when the lease is answered. */
+static bool lease_open(struct pool *p, struct lease *l, struct media_file *out)
 {
     struct err e = {0};
-    uint64_t size = 0;
-    int fd = -1;
-    int rc = media_open_uri(p->media_root, l->uri, &fd, &size, &e);
+    int rc = media_file_open(p->media_root, l->uri, out, &e);
     if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) {
         answer_lost(p, l); /* the host's fault, not the file's */
-        return -1;
+        return false;
     }
     if (rc) {
-        answer_reason(p, l, MEDIA_OPEN_FAILED, "%.190s", e.msg);
-        return -1;
+        answer_reason(p, l, rc == XDC_EMISMATCH ? MEDIA_CHANGED_SINCE_INDEX : MEDIA_OPEN_FAILED, "%.190s",
+                      e.msg);
+        return false;
     }
-    if (size != l->size_bytes) {
-        close(fd);
+    if (out->size != l->size_bytes) {
+        close(out->fd);
         answer_reason(p, l, MEDIA_CHANGED_SINCE_INDEX, "%llu bytes, the manifest says %llu",
-                      (unsigned long long)size, (unsigned long long)l->size_bytes);
-        return -1;
+                      (unsigned long long)out->size, (unsigned long long)l->size_bytes);
+        return false;
     }
-    return fd;
+    return true;
 }
 
-static int send_job(struct worker *w, struct lease *const *leases, unsigned n, int fd, struct err *e)
+static int send_job(struct worker *w, struct lease *const *leases, unsigned n, const struct media_file *f,
+                    struct err *e)
 {
     const struct lease *l = leases[0];
     struct media_job job = {
         .kind = MEDIA_JOB_DECODE,
         .id = l->key.clip,
+        .window = f->window,
         .video_stream = l->video_stream,
         .audio_stream = l->audio_stream,
         .duration_s = l->duration_s,
@@ -327,7 +328,7 @@ static int send_job(struct worker *w, struct lease *const *leases, unsigned n, i
     };
     for (unsigned i = 0; i < n; i++)
         job.clip[i] = leases[i]->clip;
-    return media_child_send(&w->child, &job, fd, e);
+    return media_child_send(&w->child, &job, f->fd, e);
 }
 
 /* The lease and those of its grant that are queued behind it. */
@@ -363,17 +364,17 @@ static int hand_over(struct worker *w, struct lease *l)
     int rc = worker_ready(w, n * part);
     if (rc)
         return rc;
-    int fd = lease_open(p, l);
-    if (fd < 0)
+    struct media_file file;
+    if (!lease_open(p, l, &file))
         return 0;
-    rc = send_job(w, leases, n, fd, &e);
+    rc = send_job(w, leases, n, &file, &e);
     if (rc) { /* it died while idle: a fresh one, once */
         worker_stop(w);
         rc = worker_ready(w, n * part);
         if (!rc)
-            rc = send_job(w, leases, n, fd, &e);
+            rc = send_job(w, leases, n, &file, &e);
     }
-    close(fd);
+    close(file.fd);
     if (rc) {
         worker_stop(w);
         start_failed(p, &e);

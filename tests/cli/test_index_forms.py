@@ -2,7 +2,6 @@
 import json
 import subprocess
 import sys
-import tarfile
 import unittest
 
 from common import CommandTest, golden_clip, main, write_wav
@@ -283,14 +282,12 @@ class Forms(CommandTest):
                 self.assertEqual((s["form"], s["videos"]), (form, videos))
 
     def test_refused(self):
-        """Archives, mixed forms, lists whose media are elsewhere, options that do not go together: one sentence, no manifest."""
+        """Mixed forms, lists whose media are elsewhere, options that do not go together: one sentence, no manifest."""
         self.media("v/a.mp4")
-        with tarfile.open(self.dir / "shard-0.tar", "w") as t:
-            t.add(self.dir / "v/a.mp4", "a.mp4")
         kinetics = self.write("k.csv", "label,youtube_id,time_start,time_end,split\nyoga,aaaaaaaaaa1,0,10,train\n")
         vggsound = self.write("v.csv", "aaaaaaaaaa1,0,yoga,train\n")
         paths = self.write("p.txt", "v/a.mp4\n")
-        for args, status, word in ((["shard-0.tar"], 65, "tar -xf shard-0.tar"), ([kinetics, vggsound], 65, "several"),
+        for args, status, word in (([kinetics, vggsound], 65, "several"),
                                    ([kinetics, "--media", "v"], 66, "none of the 1 media"), ([kinetics, "v"], 64, "v is no list"),
                                    (["v", "--media", "v"], 64, "--media"), ([paths, "--only-classes", paths], 64, "no labels"),
                                    (["v", "--only-classes", paths], 64, "no labels"), ([paths, "--fold", 1], 64, "no folds"),
@@ -299,14 +296,6 @@ class Forms(CommandTest):
             with self.subTest(args=args):
                 self.assertIn(word, self.index(*args, status=status))
                 self.assertFalse((self.dir / "m.lmdb").exists())
-
-    def test_folder_of_archives(self):
-        """A folder of shards is refused with what to do; shards beside media are named in a warning."""
-        self.write("shards/a-000.tar", "x")
-        self.write("shards/a-001.tar", "x")
-        self.assertIn("2 tar archives: unpack", self.index("shards", status=66))
-        self.media("shards/a.mp4")
-        self.assertIn("2 tar archives", self.xdc("index", "shards", "--out", "m.lmdb").stderr)
 
     def test_faulty_rows(self):
         """A row that its form cannot be is named by its line, wherever it is."""

@@ -177,15 +177,14 @@ static void try_file(struct hostile *h, const char *path)
     struct err e = {0};
     unsigned ended = h->ended;
     double wall = now_s();
-    int fd;
-    uint64_t size;
+    struct media_file file;
     examine.kind = MEDIA_JOB_EXAMINE;
-    if (media_open_uri(NULL, path, &fd, &size, &e) < 0)
+    if (media_file_open(NULL, path, &file, &e) < 0)
         die("open", &e);
-    run_job(h, &probe, fd, &p, &t);
-    run_job(h, &examine, fd, &x, &t);
-    run_job(h, &clip, fd, &r, &t);
-    close(fd);
+    run_job(h, &probe, file.fd, &p, &t);
+    run_job(h, &examine, file.fd, &x, &t);
+    run_job(h, &clip, file.fd, &r, &t);
+    close(file.fd);
     const char *detail = r.reason ? r.detail : x.reason ? x.detail : p.detail;
     printf("%s\t%s\t%s\t%.3f\t%.3f\t%ld\t%u\t%d\t%s\t%s\n", media_code_name(p.reason),
            media_code_name(x.reason), media_code_name(r.reason), t.cpu_s, now_s() - wall, t.peak_kib,

@@ -49,7 +49,7 @@ static int decode_shifted(const char *path, const struct media_job *job, double 
     struct augment a = {.audio_shift_s = shift_s};
     int fd = open_media(path);
     flags = 0;
-    int rc = input_open(&in, fd, -1, -1, INPUT_LOOK_LITTLE, e);
+    int rc = input_open(&in, fd, &(struct media_window){0}, -1, -1, INPUT_LOOK_LITTLE, e);
     if (rc == 0)
         rc = input_find_origin(&in, e);
     if (rc == 0 && in.audio < 0)

@@ -324,31 +324,6 @@ static void test_refusals(void **state)
     media_child_stop(&c);
 }
 
-/* Files open below a root and nowhere else; only regular ones. */
-static void test_open_uri(void **state)
-{
-    (void)state;
-    char path[128], link[128], fifo[128];
-    struct err e = {0};
-    int fd;
-    uint64_t size;
-    FILE *f = fopen(media_path(path, "five"), "w");
-    fputs("12345", f);
-    fclose(f);
-    assert_int_equal(media_open_uri(make_media_dir, "five", &fd, &size, &e), 0);
-    assert_int_equal(size, 5);
-    close(fd);
-    assert_int_equal(media_open_uri("/nowhere", path, &fd, &size, &e), 0);
-    close(fd);
-    assert_int_equal(media_open_uri(make_media_dir, "none", &fd, &size, &e), -ENOENT);
-    assert_true(media_open_uri(make_media_dir, "../etc/passwd", &fd, &size, &e) < 0);
-    assert_int_equal(symlink("/etc/passwd", media_path(link, "out")), 0);
-    assert_true(media_open_uri(make_media_dir, "out", &fd, &size, &e) < 0);
-    assert_int_equal(mkfifo(media_path(fifo, "fifo"), 0600), 0);
-    assert_int_equal(media_open_uri(make_media_dir, "fifo", &fd, &size, &e), -EINVAL);
-    assert_int_equal(media_open_uri(make_media_dir, ".", &fd, &size, &e), -EINVAL);
-}
-
 /* Every reason has a name of its own and a sentence. */
 static void test_codes(void **state)
 {
@@ -408,7 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_decode),    cmocka_unit_test(test_reasons),
                                        cmocka_unit_test(test_probe),     cmocka_unit_test(test_death),
                                        cmocka_unit_test(test_cpu_limit), cmocka_unit_test(test_memory_limit),
-                                       cmocka_unit_test(test_refusals),  cmocka_unit_test(test_open_uri),
-                                       cmocka_unit_test(test_codes),     cmocka_unit_test(test_real_files)};
+                                       cmocka_unit_test(test_refusals),  cmocka_unit_test(test_codes),
+                                       cmocka_unit_test(test_real_files)};
     return cmocka_run_group_tests(tests, media_dir_setup, media_dir_teardown);
 }

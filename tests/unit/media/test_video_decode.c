@@ -31,7 +31,7 @@ static int decode(const char *path, const struct media_job *job, struct err *e)
     struct video_clip clip = {.clip = job->clip, .out = out};
     augment_draw(&job->recipe, 0, &clip.augment);
     int fd = open_media(path);
-    int rc = input_open(&in, fd, -1, -1, INPUT_LOOK_LITTLE, e);
+    int rc = input_open(&in, fd, &(struct media_window){0}, -1, -1, INPUT_LOOK_LITTLE, e);
     if (rc == 0)
         rc = input_find_origin(&in, e);
     if (rc == 0 && in.video < 0)
@@ -297,7 +297,7 @@ static void test_rotation(void **state)
         struct media_job job = job_at(0, 1, 0);
         struct video_clip clip = {.clip = job.clip, .out = out};
         augment_draw(&job.recipe, 0, &clip.augment);
-        assert_int_equal(input_open(&in, fd, -1, -1, INPUT_LOOK_LITTLE, &e), 0);
+        assert_int_equal(input_open(&in, fd, &(struct media_window){0}, -1, -1, INPUT_LOOK_LITTLE, &e), 0);
         assert_int_equal(input_find_origin(&in, &e), 0);
         video_decode(&video, &in, &job, &clip, 1);
         assert_int_equal(clip.reason, 0);
