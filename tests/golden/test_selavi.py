@@ -164,7 +164,11 @@ train: {{holdout: 0.1, holdout_min_clips: 10}}
         daemon = self.place.start("xdc-clusterer", "-c", self.dir / "xdc.yaml")
         path = self.dir / f"run/labels/round-{round_:04}.xdcl"
         self.place.wait("a table", path.exists)
-        status = self.place.wait("an idle clusterer", lambda: (self.place.status("clusterer") or {}).get("last"))
+
+        def told():  # "last" alone may be of the round before, which it has found at its start
+            s = self.place.status("clusterer") or {}
+            return s.get("tables") and s.get("last")
+        status = self.place.wait("an idle clusterer", told)
         _, said = self.place.stop(daemon)
         raw = path.read_bytes()
         (size,), (sources,) = struct.unpack_from("<Q", raw, 48), struct.unpack_from("<I", raw, 64)
