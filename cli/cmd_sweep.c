@@ -16,7 +16,7 @@ static const char help[] =
     "  xdc sweep --show t1-methods                what a preset asks for\n"
     "  xdc sweep t1.yaml -n                       check every configuration of it\n"
     "  xdc sweep t1.yaml                          pretrain, evaluate, table; the same command goes on\n\n"
-    "usage: xdc sweep S.yaml [-n] [--json]\n"
+    "usage: xdc sweep S.yaml [-n | --table] [--json]\n"
     "       xdc sweep --show PRESET\n\n"
     "  preset: t1-methods              rows, evaluate and order of one of the papers' tables\n"
     "  dir: sweeps/t1                  everything is kept here; table.md and table.json are the result\n"

@@ -10,6 +10,12 @@
 
 #define SWEEP_SEEDS_MAX 64
 
+/* The text of a key, or NULL. */
+static inline const char *sweep_text(const json_t *map, const char *key)
+{
+    return json_string_value(json_object_get(map, key));
+}
+
 struct sweep {
     char dir[PATH_MAX];  /* everything is kept here */
     char base[PATH_MAX]; /* the configuration that rows change */
@@ -33,7 +39,7 @@ const char *sweep_preset(const char *name);
 /* "t1-methods, t2-k, ..."; static. */
 const char *sweep_preset_names(void);
 
-/* Checks the configurations of all cells; prints them with what is done already. */
+/* Checks the configurations of all cells; prints their names and how many steps they take. */
 int sweep_check(const struct sweep *s, struct err *e) WARN_UNUSED;
 
 struct sweep_counts {

@@ -21,15 +21,10 @@ struct job {
     struct err *e;
 };
 
-static const char *text_of(const json_t *map, const char *key)
-{
-    return json_string_value(json_object_get(map, key));
-}
-
 static int seed_dir(const struct sweep *s, const json_t *cell, uint32_t seed, char out[PATH_MAX],
                     struct err *e)
 {
-    return fs_path(out, e, "%s/%s/seed-%u", s->dir, text_of(cell, "slug"), seed);
+    return fs_path(out, e, "%s/%s/seed-%u", s->dir, sweep_text(cell, "slug"), seed);
 }
 
 int sweep_part_dir(const struct sweep *s, const json_t *cell, size_t part, uint32_t seed, char out[PATH_MAX],
@@ -45,7 +40,7 @@ int sweep_result_path(const struct sweep *s, const json_t *cell, const json_t *c
 {
     char dir[PATH_MAX];
     int rc = seed_dir(s, cell, seed, dir, e);
-    return rc == 0 ? fs_path(out, e, "%s/%s-%s-%zu.json", dir, text_of(column, "key"), modality, manifest)
+    return rc == 0 ? fs_path(out, e, "%s/%s-%s-%zu.json", dir, sweep_text(column, "key"), modality, manifest)
                    : rc;
 }
 
@@ -55,7 +50,7 @@ int sweep_part_of(const json_t *cell, const char *modality, const char **encoder
     json_t *part;
     json_array_foreach(json_object_get(cell, "parts"), i, part)
     {
-        *encoder = text_of(part, modality);
+        *encoder = sweep_text(part, modality);
         if (*encoder)
             return (int)i;
     }
@@ -86,7 +81,7 @@ static void say(struct job *x, const char *what, const char *outcome, double sec
     n->done++;
     double left = (progress_now_s() - n->start_s) / n->done * (n->total - n->done);
     fprintf(stderr, "[%u of %u] %s seed %u: %s: %s, %.0f s; %.0f min left\n", n->done, n->total,
-            text_of(x->cell, "slug"), x->seed, what, outcome, seconds, left / 60);
+            sweep_text(x->cell, "slug"), x->seed, what, outcome, seconds, left / 60);
 }
 
 /* What a failed step leaves: a file with the sentence, beside where its result would be. The sweep goes on;
@@ -103,6 +98,14 @@ static int note_failure(struct job *x, const char *result, const char *what, dou
     say(x, what, sentence, seconds);
     int rc = fs_path(path, &unsaid, "%s.failed", result);
     return rc == 0 ? fs_write_atomic(path, sentence, strlen(sentence), x->e) : rc;
+}
+
+/* A step that has come right takes the place of its failure. */
+static int forget_failure(const char *result, struct err *e)
+{
+    char path[PATH_MAX];
+    int rc = fs_path(path, e, "%s.failed", result);
+    return rc < 0 || unlink(path) == 0 || errno == ENOENT ? rc : err_sys(e, errno, "%s", path);
 }
 
 static int command(struct job *x, const char *const *args, const char *out)
@@ -144,8 +147,10 @@ static int check_settings(const struct job *x, const char *dir, const struct set
     fclose(f);
     int rc = fs_path(path, x->e, "%s/settings", dir);
     if (rc == 0 && fs_read(path, 1 << 20, &there, &size, &unsaid) == 0 && strcmp(there, text) != 0)
-        rc = err_set(x->e, XDC_EMISMATCH, "%s is of other settings (%s): remove it, or take another dir", dir,
-                     path);
+        rc = err_set(
+            x->e, XDC_EMISMATCH,
+            "%s was made with other settings (%s): remove %s with all its results, or take another dir", dir,
+            path, x->dir);
     if (rc == 0 && !there)
         rc = fs_write_atomic(path, text, strlen(text), x->e);
     free(there);
@@ -216,7 +221,7 @@ static int pretrain(struct job *x, size_t i, bool *out_there)
         return note_failure(x, done, "pretraining", progress_now_s() - start);
     *out_there = true;
     say(x, "pretraining", "done", progress_now_s() - start);
-    return 0;
+    return forget_failure(done, x->e);
 }
 
 /* The encoder's file, and its features of a manifest's clips, made where they are not there. */
@@ -225,13 +230,14 @@ static int features(struct job *x, const json_t *column, size_t manifest, const 
 {
     char file[PATH_MAX];
     const char *path = json_string_value(json_array_get(json_object_get(column, "manifests"), manifest));
-    int rc = fs_path(npy, x->e, "%s/%s-%s-%zu-%s.npy", part_dir, encoder, text_of(column, "target"), manifest,
-                     text_of(column, "clips"));
+    int rc = fs_path(npy, x->e, "%s/%s-%s-%zu-%s.npy", part_dir, encoder, sweep_text(column, "target"),
+                     manifest, sweep_text(column, "clips"));
     if (rc == 0)
         rc = fs_path(file, x->e, "%s/run/export/%s.safetensors", part_dir, encoder);
     if (rc < 0 || access(npy, F_OK) == 0)
         return rc;
-    const char *const args[] = {"embed", file, path, "--clips", text_of(column, "clips"), "--out", npy, NULL};
+    const char *const args[] = {"embed", file, path, "--clips", sweep_text(column, "clips"),
+                                "--out", npy,  NULL};
     return command(x, args, NULL);
 }
 
@@ -276,12 +282,12 @@ static int finetune(struct job *x, const json_t *column, const char *modality, s
 {
     char dir[PATH_MAX], file[PATH_MAX], seed[16], rate[32];
     const char *path = json_string_value(json_array_get(json_object_get(column, "manifests"), manifest));
-    int rc = fs_path(dir, x->e, "%s/%s-%s-%zu", x->dir, text_of(column, "key"), modality, manifest);
+    int rc = fs_path(dir, x->e, "%s/%s-%s-%zu", x->dir, sweep_text(column, "key"), modality, manifest);
     if (rc == 0)
         rc = fs_path(file, x->e, "%s/run/export/%s.safetensors", part_dir, encoder);
     snprintf(seed, sizeof seed, "%u", x->seed);
     const char *args[160] = {"eval",   "finetune", file,      path,
-                             "--dir",  dir,        "--clips", text_of(column, "clips"),
+                             "--dir",  dir,        "--clips", sweep_text(column, "clips"),
                              "--seed", seed,       "--json"};
     bool chosen = chosen_rate(x, column, modality, manifest, rate);
     add_flags(column, chosen ? rate : NULL, args, 11, sizeof args / sizeof args[0]);
@@ -292,7 +298,7 @@ static int judge(struct job *x, const json_t *column, size_t manifest, const cha
                  const char *encoder, const char *out)
 {
     char npy[PATH_MAX], seed[16];
-    const char *what = text_of(column, "eval");
+    const char *what = sweep_text(column, "eval");
     bool draws = strcmp(what, "knn") != 0 && strcmp(what, "retrieval") != 0;
     int rc = features(x, column, manifest, part_dir, encoder, npy);
     const char *args[160] = {"eval", what, npy, "--json"};
@@ -316,7 +322,7 @@ static double figure_in(const char *path, const char *name)
 
 static int evaluate(struct job *x, const json_t *column, const char *modality, size_t manifest)
 {
-    char part_dir[PATH_MAX], path[PATH_MAX], part_path[PATH_MAX], failed[PATH_MAX], what[256], outcome[64];
+    char part_dir[PATH_MAX], path[PATH_MAX], part_path[PATH_MAX], what[256], outcome[64];
     const char *encoder = NULL;
     double start = progress_now_s();
     int part = sweep_part_of(x->cell, modality, &encoder);
@@ -327,28 +333,25 @@ static int evaluate(struct job *x, const json_t *column, const char *modality, s
         rc = sweep_result_path(x->s, x->cell, column, modality, manifest, x->seed, path, x->e);
     if (rc == 0)
         rc = fs_path(part_path, x->e, "%s.part", path);
-    if (rc == 0)
-        rc = fs_path(failed, x->e, "%s.failed", path);
     if (rc < 0)
         return rc;
     if (access(path, F_OK) == 0) {
         x->n->done++;
         return 0;
     }
-    snprintf(what, sizeof what, "%s %s", text_of(column, "name"), modality);
-    if (strcmp(text_of(column, "eval"), "finetune") == 0)
+    snprintf(what, sizeof what, "%s %s", sweep_text(column, "name"), modality);
+    if (strcmp(sweep_text(column, "eval"), "finetune") == 0)
         rc = finetune(x, column, modality, manifest, part_dir, encoder, part_path);
     else
         rc = judge(x, column, manifest, part_dir, encoder, part_path);
     if (rc < 0)
         return note_failure(x, path, what, progress_now_s() - start);
-    unlink(failed);
     if (rename(part_path, path) < 0)
         return err_sys(x->e, errno, "%s", path);
-    snprintf(outcome, sizeof outcome, "%s %.4f", text_of(column, "figure"),
-             figure_in(path, text_of(column, "figure")));
+    snprintf(outcome, sizeof outcome, "%s %.4f", sweep_text(column, "figure"),
+             figure_in(path, sweep_text(column, "figure")));
     say(x, what, outcome, progress_now_s() - start);
-    return 0;
+    return forget_failure(path, x->e);
 }
 
 /* The steps that a failed pretraining takes with it. */
@@ -400,14 +403,14 @@ int sweep_check(const struct sweep *s, struct err *e)
     json_array_foreach(s->cells, i, cell)
     {
         struct job x = {s, cell, s->seeds[0], 0, "", NULL, e};
-        printf("%s: %u steps a seed\n", text_of(cell, "slug"), sweep_cell_steps(s, cell));
+        printf("%s: %u steps a seed\n", sweep_text(cell, "slug"), sweep_cell_steps(s, cell));
         json_array_foreach(json_object_get(cell, "parts"), p, part)
         {
             struct settings sets = {0};
             if (rc == 0)
                 rc = part_settings(&x, part, s->dir, &sets);
             if (rc == 0)
-                rc = settings_load(&sets, s->base, text_of(cell, "slug"), conf, e);
+                rc = settings_load(&sets, s->base, sweep_text(cell, "slug"), conf, e);
             settings_close(&sets);
         }
     }

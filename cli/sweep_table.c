@@ -8,11 +8,6 @@
 
 #define MISSING_SHOWN 20
 
-static const char *text_of(const json_t *map, const char *key)
-{
-    return json_string_value(json_object_get(map, key));
-}
-
 /* The mean over the column's manifests for one seed; NAN where one is missing. */
 static double value_of(const struct sweep *s, const json_t *cell, const json_t *column, const char *modality,
                        uint32_t seed)
@@ -25,7 +20,7 @@ static double value_of(const struct sweep *s, const json_t *cell, const json_t *
         json_t *j = sweep_result_path(s, cell, column, modality, m, seed, path, &unsaid) == 0
                         ? json_load_file(path, 0, NULL)
                         : NULL;
-        const json_t *figure = json_object_get(json_object_get(j, "figures"), text_of(column, "figure"));
+        const json_t *figure = json_object_get(json_object_get(j, "figures"), sweep_text(column, "figure"));
         sum += json_is_number(figure) ? json_number_value(figure) : NAN;
         json_decref(j);
     }
@@ -74,9 +69,9 @@ static void add_failures(const struct sweep *s, const json_t *cell, json_t *out)
                     sweep_result_path(s, cell, column, name, 0, s->seeds[k], path, &unsaid) < 0 ||
                     access(path, F_OK) == 0)
                     continue;
-                json_array_append_new(out, json_pack("{s:s, s:i, s:s, s:s}", "cell", text_of(cell, "slug"),
+                json_array_append_new(out, json_pack("{s:s, s:i, s:s, s:s}", "cell", sweep_text(cell, "slug"),
                                                      "seed", (int)s->seeds[k], "column",
-                                                     text_of(column, "name"), "of", name));
+                                                     sweep_text(column, "name"), "of", name));
             }
         }
     }
@@ -107,9 +102,9 @@ static json_t *headings(const struct sweep *s)
     json_array_foreach(s->columns, i, column)
     {
         json_array_foreach(json_object_get(column, "of"), j, modality) json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s, s:i}", "name", text_of(column, "name"), "of",
-                            json_string_value(modality), "target", text_of(column, "target"), "figure",
-                            text_of(column, "figure"), "column", (int)i));
+            list, json_pack("{s:s, s:s, s:s, s:s, s:i}", "name", sweep_text(column, "name"), "of",
+                            json_string_value(modality), "target", sweep_text(column, "target"), "figure",
+                            sweep_text(column, "figure"), "column", (int)i));
     }
     return list;
 }
@@ -120,7 +115,7 @@ static const json_t *row_named(const json_t *rows, const char *name)
     json_t *row;
     json_array_foreach(rows, i, row)
     {
-        if (strcmp(text_of(row, "row"), name) == 0)
+        if (strcmp(sweep_text(row, "row"), name) == 0)
             return row;
     }
     return NULL;
@@ -178,13 +173,13 @@ json_t *sweep_table(const struct sweep *s)
         {
             const json_t *column =
                 json_array_get(s->columns, (size_t)json_integer_value(json_object_get(head, "column")));
-            json_array_append_new(values, summary(s, cell, column, text_of(head, "of")));
+            json_array_append_new(values, summary(s, cell, column, sweep_text(head, "of")));
         }
         add_failures(s, cell, failures);
-        json_array_append_new(rows,
-                              json_pack("{s:s, s:s, s:O, s:o, s:o}", "row", text_of(cell, "row"), "pretrain",
-                                        text_of(cell, "pretrain"), "grid", json_object_get(cell, "grid"),
-                                        "pretrain_s", seconds_of(s, cell), "values", values));
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:O, s:o, s:o}", "row", sweep_text(cell, "row"),
+                                              "pretrain", sweep_text(cell, "pretrain"), "grid",
+                                              json_object_get(cell, "grid"), "pretrain_s",
+                                              seconds_of(s, cell), "values", values));
     }
     for (uint32_t k = 0; k < s->n_seeds; k++)
         json_array_append_new(seeds, json_integer(s->seeds[k]));
@@ -197,7 +192,7 @@ json_t *sweep_table(const struct sweep *s)
 /* Shares as percent; entropy and the like as they are. */
 static bool is_share(const json_t *head)
 {
-    return strcmp(text_of(head, "figure"), "entropy") != 0;
+    return strcmp(sweep_text(head, "figure"), "entropy") != 0;
 }
 
 static void print_value(FILE *f, const json_t *value, bool share)
@@ -219,8 +214,8 @@ static void print_row(FILE *f, const json_t *row, const json_t *heads)
     const char *key;
     json_t *value;
     size_t i;
-    const char *data = text_of(row, "pretrain");
-    fprintf(f, "| %s%s%s%s", text_of(row, "row"), *data ? " (" : "", data, *data ? ")" : "");
+    const char *data = sweep_text(row, "pretrain");
+    fprintf(f, "| %s%s%s%s", sweep_text(row, "row"), *data ? " (" : "", data, *data ? ")" : "");
     json_object_foreach(json_object_get(row, "grid"), key, value)
         fprintf(f, " %s=%s", key, json_string_value(value));
     fputs(" |", f);
@@ -239,7 +234,7 @@ static void print_order(FILE *f, const json_t *table)
     fputs("\nAhead of the next in the expected order, in points:\n\n", f);
     json_array_foreach(json_object_get(table, "order"), i, pair)
     {
-        fprintf(f, "%s - %s:", text_of(pair, "first"), text_of(pair, "second"));
+        fprintf(f, "%s - %s:", sweep_text(pair, "first"), sweep_text(pair, "second"));
         json_array_foreach(json_object_get(pair, "ahead"), c, ahead)
         {
             if (json_is_number(ahead))
@@ -262,10 +257,10 @@ static void print_published(FILE *f, const json_t *table)
     fputs("\nPublished:\n", f);
     json_array_foreach(json_object_get(table, "published"), i, row)
     {
-        fprintf(f, "%s, %s", text_of(row, "method"), text_of(row, "pretraining"));
+        fprintf(f, "%s, %s", sweep_text(row, "method"), sweep_text(row, "pretraining"));
         if (json_integer_value(json_object_get(row, "k")))
             fprintf(f, ", k %d", (int)json_integer_value(json_object_get(row, "k")));
-        fprintf(f, " (%s):", text_of(row, "protocol"));
+        fprintf(f, " (%s):", sweep_text(row, "protocol"));
         for (size_t k = 0; k < 4; k++)
             if (json_number_value(json_object_get(row, sets[k])) > 0)
                 fprintf(f, " %s %.1f", sets[k], json_number_value(json_object_get(row, sets[k])));
@@ -278,8 +273,9 @@ void sweep_table_print(const json_t *table, FILE *f)
     size_t i, missing = json_array_size(json_object_get(table, "missing"));
     json_t *head, *row;
     const json_t *heads = json_object_get(table, "columns");
-    fprintf(f, "| %s |", text_of(table, "sweep"));
-    json_array_foreach(heads, i, head) fprintf(f, " %s %s |", text_of(head, "name"), text_of(head, "of"));
+    fprintf(f, "| %s |", sweep_text(table, "sweep"));
+    json_array_foreach(heads, i, head)
+        fprintf(f, " %s %s |", sweep_text(head, "name"), sweep_text(head, "of"));
     fputs(" pretraining, s |\n|---|", f);
     for (i = 0; i <= json_array_size(heads); i++)
         fputs("---|", f);
@@ -292,8 +288,8 @@ void sweep_table_print(const json_t *table, FILE *f)
     json_array_foreach(json_object_get(table, "missing"), i, row)
     {
         if (i < MISSING_SHOWN)
-            fprintf(f, "%s seed %d: %s %s\n", text_of(row, "cell"),
-                    (int)json_integer_value(json_object_get(row, "seed")), text_of(row, "column"),
-                    text_of(row, "of"));
+            fprintf(f, "%s seed %d: %s %s\n", sweep_text(row, "cell"),
+                    (int)json_integer_value(json_object_get(row, "seed")), sweep_text(row, "column"),
+                    sweep_text(row, "of"));
     }
 }

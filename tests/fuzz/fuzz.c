@@ -17,3 +17,12 @@ const char *fuzz_file(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     return path;
 }
+
+const char *fuzz_real_file(const uint8_t *data, size_t size, const char *suffix)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "/tmp/xdc-fuzz-%d%s", (int)getpid(), suffix);
+    FILE *f = fopen(path, "we");
+    require(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
+    return path;
+}

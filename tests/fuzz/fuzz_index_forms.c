@@ -8,22 +8,6 @@
 #include "cli/index_resolve.h"
 #include "tests/fuzz/fuzz.h"
 
-static void require(bool so)
-{
-    if (!so)
-        __builtin_trap();
-}
-
-static const char *real_file(const uint8_t *data, size_t size)
-{
-    static char path[64];
-    if (!path[0])
-        snprintf(path, sizeof path, "/tmp/xdc-fuzz-%d_test_split1.txt", (int)getpid());
-    FILE *f = fopen(path, "we");
-    require(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
-    return path;
-}
-
 static void check_rows(const struct index_rows *r)
 {
     for (size_t i = 0; i < r->count; i++) {
@@ -49,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; index_form_all[i]; i++)
         if (i == form)
             o.form = index_form_all[i]->name;
-    const char *path = real_file(data + 1, size - 1);
+    const char *path = fuzz_real_file(data + 1, size - 1, "_test_split1.txt");
     require(index_files_begin(&files, "/tmp", &e) == 0);
     for (size_t i = 0; i < sizeof media / sizeof media[0]; i++)
         require(index_files_add(&files, media[i], &e) == 0);

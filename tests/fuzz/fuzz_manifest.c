@@ -15,12 +15,6 @@
 #include "lib/quarantine_file.h"
 #include "tests/fuzz/fuzz.h"
 
-static void require(bool so)
-{
-    if (!so)
-        __builtin_trap();
-}
-
 static void fuzz_manifest(const uint8_t *data, size_t size)
 {
     struct manifest *m;
@@ -81,16 +75,6 @@ static bool keep_entry(void *arg, const struct doctor_entry *d)
     return true;
 }
 
-static const char *real_file(const uint8_t *data, size_t size)
-{
-    static char path[64];
-    if (!path[0])
-        snprintf(path, sizeof path, "/tmp/xdc-fuzz-manifest-%d", (int)getpid());
-    FILE *f = fopen(path, "we");
-    require(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
-    return path;
-}
-
 static void fuzz_report(const uint8_t *data, size_t size)
 {
     const char *line = (const char *)data, *end = line + size;
@@ -116,7 +100,8 @@ static void fuzz_partial(const uint8_t *data, size_t size)
 {
     struct index_partial p;
     struct err e;
-    require(index_partial_open(&p, real_file(data, size), "/media", on_record, &p, &e) == 0);
+    require(index_partial_open(&p, fuzz_real_file(data, size, "-manifest"), "/media", on_record, &p, &e) ==
+            0);
     index_partial_close(&p, true);
 }
 

@@ -11,22 +11,6 @@
 #include "lib/tar.h"
 #include "tests/fuzz/fuzz.h"
 
-static void require(bool so)
-{
-    if (!so)
-        __builtin_trap();
-}
-
-static const char *real_file(const uint8_t *data, size_t size)
-{
-    static char path[64];
-    if (!path[0])
-        snprintf(path, sizeof path, "/tmp/xdc-fuzz-%d.tar", (int)getpid());
-    FILE *f = fopen(path, "we");
-    require(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
-    return path;
-}
-
 static size_t walk(const char *path, size_t size)
 {
     struct tar_member m;
@@ -49,7 +33,7 @@ static size_t walk(const char *path, size_t size)
 
 static void read_shard(const uint8_t *data, size_t size)
 {
-    const char *path = real_file(data, size);
+    const char *path = fuzz_real_file(data, size, ".tar");
     struct index_files files = {0};
     struct err e = {0};
     size_t members = walk(path, size);

@@ -187,6 +187,19 @@ def make_manifest(place, videos=28, flaws=True):
     return manifest
 
 
+def make_manifest_with(place, videos, split_of):
+    """Clips without flaws and their manifest, with split_of(i) for the i-th video."""
+    clips, manifest = place.path("clips"), place.path("m.lmdb")
+    copy_clips(place, videos, False, clips)
+    lines = open(os.path.join(clips, "labels.csv")).read().splitlines()
+    with open(os.path.join(clips, "splits.csv"), "w") as f:
+        f.write("path,label,split\n")
+        for i, line in enumerate(lines[1:]):
+            f.write(",".join(line.split(",")[:2]) + "," + split_of(i) + "\n")
+    place.xdc("index", clips, "--labels", os.path.join(clips, "splits.csv"), "--out", manifest)
+    return manifest
+
+
 TINY = """
 run: {dir: RUN, seed: 3}
 data: {manifest: MANIFEST}

@@ -14,24 +14,11 @@ import wave
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import Place, copy_clips, outcome_differs, sets, write_config  # noqa: E402
+from xdctest import Place, copy_clips, make_manifest_with, outcome_differs, sets, write_config  # noqa: E402
 
 LIKE_THE_RUN = {"train.batch": 8, "train.threads": 1, "decoder.workers": 2}  # the last bits hang on the batch and the threads
 ITS_TIMES = dict(LIKE_THE_RUN, **{"data.clip_times": "random", "run.seed": 3})
 SPLITS = ("train", "train", "val", "test")
-
-
-def manifest_with_splits(place):
-    """24 clips, of every four two in train, one in val and one in test."""
-    clips, manifest = place.path("clips"), place.path("m.lmdb")
-    copy_clips(place, 24, False, clips)
-    lines = open(os.path.join(clips, "labels.csv")).read().splitlines()
-    with open(os.path.join(clips, "splits.csv"), "w") as f:
-        f.write("path,label,split\n")
-        for i, line in enumerate(lines[1:]):
-            f.write(",".join(line.split(",")[:2]) + "," + SPLITS[i % 4] + "\n")
-    place.xdc("index", clips, "--labels", os.path.join(clips, "splits.csv"), "--out", manifest)
-    return manifest
 
 
 def rows_of(out):
@@ -251,7 +238,7 @@ def refusals(place, manifest, run):
 def main():
     global SPLITS_OF
     place = Place(sys.argv[1])
-    manifest = manifest_with_splits(place)
+    manifest = make_manifest_with(place, 24, lambda i: SPLITS[i % 4])
     run = place.path("run")
     only_extracts(place, manifest, run)
     encoder = os.path.join(run, "export", "video.safetensors")

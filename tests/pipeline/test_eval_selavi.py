@@ -11,24 +11,12 @@ from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import Place, copy_clips, last_checkpoint, read_safetensors, sets, write_config  # noqa: E402
+from xdctest import Place, make_manifest_with, last_checkpoint, read_safetensors, sets, write_config  # noqa: E402
 
 HEADS, K = 3, 4
 SELAVI = {"method": "selavi", "cluster.k": K, "train.rounds": 2, "train.epochs": 3, "selavi.heads": HEADS, "selavi.groups": 2}
 EMBED = {"train.batch": 8, "train.threads": 1, "decoder.workers": 2}
 SPLITS = ("train", "train", "test", "test")
-
-
-def manifest_with_splits(place):
-    clips, manifest = place.path("clips"), place.path("m.lmdb")
-    copy_clips(place, 24, False, clips)
-    lines = open(os.path.join(clips, "labels.csv")).read().splitlines()
-    with open(os.path.join(clips, "splits.csv"), "w") as f:
-        f.write("path,label,split\n")
-        for i, line in enumerate(lines[1:]):
-            f.write(",".join(line.split(",")[:2]) + "," + SPLITS[i // 4 % 4] + "\n")
-    place.xdc("index", clips, "--labels", os.path.join(clips, "splits.csv"), "--out", manifest)
-    return manifest
 
 
 def rows_of(path):
@@ -241,7 +229,7 @@ def degraded(place, manifest, heads, video, audio, encoders):
 
 def main():
     place = Place(sys.argv[1])
-    manifest = manifest_with_splits(place)
+    manifest = make_manifest_with(place, 24, lambda i: SPLITS[i // 4 % 4])
     run = place.path("run")
     place.xdc("run", "-c", write_config(place, manifest, run), *sets({**SELAVI, "data.split": "all"}))
     heads, video, audio, encoders = labels(place, run, manifest)
