@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/cli_options.h"
 #include "cli/doctor.h"
+#include "lib/cpus.h"
 
 static const char help[] =
     "examples:\n"
@@ -53,7 +54,7 @@ static void on_signal(int number)
 static int parse(int argc, char **argv, struct doctor_options *o)
 {
     int needs = 2;
-    *o = (struct doctor_options){.min_sound_s = 1.1, .jobs = pool_cpus(), .memory_mib = 512};
+    *o = (struct doctor_options){.min_sound_s = 1.1, .jobs = cpus_usable(), .memory_mib = 512};
     const struct cli_option options[] = {
         {"out", 'o', .text = &o->out},
         {"needs", .word = &needs, .words = "video|audio|video,audio|audio,video"},

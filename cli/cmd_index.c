@@ -20,6 +20,7 @@
 #include "cli/index_shards.h"
 #include "cli/index_write.h"
 #include "cli/worker_pool.h"
+#include "lib/cpus.h"
 #include "lib/fsutil.h"
 #include "lib/progress.h"
 
@@ -114,7 +115,7 @@ static void catch_signals(void)
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct index_options *o)
 {
-    *o = (struct index_options){.jobs = pool_cpus(), .classes = CLASSES_FOUND, .split_index = -1};
+    *o = (struct index_options){.jobs = cpus_usable(), .classes = CLASSES_FOUND, .split_index = -1};
     const struct cli_option options[] = {
         {"out", 'o', .text = &o->out},
         {"labels", 'l', .text = &o->labels},

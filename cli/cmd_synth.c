@@ -19,6 +19,7 @@
 #include "cli/cli.h"
 #include "cli/cli_options.h"
 #include "cli/worker_pool.h"
+#include "lib/cpus.h"
 #include "lib/fsutil.h"
 #include "lib/media/synth.h"
 #include "lib/progress.h"
@@ -70,7 +71,7 @@ struct synth_job {
 /* -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct synth_options *o)
 {
-    unsigned cpus = pool_cpus();
+    unsigned cpus = cpus_usable();
     *o = (struct synth_options){.videos = 240, .classes = 8, .jobs = cpus < JOBS_MAX ? cpus : JOBS_MAX};
     const struct cli_option options[] = {
         {"out", .text = &o->dir},

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "lib/cpus.h"
 #include "lib/fsutil.h"
 #include "lib/progress.h"
 
@@ -247,12 +248,14 @@ int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c
 {
     *s = (struct supervisor){
         .loop = loop, .run_dir = c->run.dir, .args = args, .on_note = on_note, .arg = arg};
-    char pid[16], dir[PATH_MAX];
+    char pid[16], threads[16], dir[PATH_MAX];
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     setenv("XDC_SUPERVISOR_PID", pid, 1);
-    /* libgomp reads it when the trainer is loaded: a thread that waits in a barrier gives its core to the
-     * decoders instead of spinning. */
-    setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
+    if (c->run.ranks > 1) { /* they share the cores, as under torchrun */
+        unsigned cores = cpus_cores() / (unsigned)c->run.ranks;
+        snprintf(threads, sizeof threads, "%u", cores ? cores : 1);
+        setenv("OMP_NUM_THREADS", threads, 0);
+    }
     uv_timer_init(loop, &s->deadline);
     s->deadline.data = s;
     s->children = calloc((size_t)(1 + c->run.ranks + c->run.decoders), sizeof *s->children);

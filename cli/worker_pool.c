@@ -126,9 +126,3 @@ int pool_run(const struct pool_calls *calls, void *arg, const struct media_child
     free(fds);
     return rc;
 }
-
-unsigned pool_cpus(void)
-{
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > 1024 ? 1024 : (unsigned)n;
-}

@@ -26,6 +26,3 @@ struct pool_calls {
  * up. */
 int pool_run(const struct pool_calls *calls, void *arg, const struct media_child_limits *limits,
              unsigned jobs, const volatile sig_atomic_t *stop, struct err *e) WARN_UNUSED;
-
-/* The default of --jobs: one per CPU. */
-unsigned pool_cpus(void);

@@ -211,7 +211,7 @@ const struct conf_key conf_schema[] = {
            "unequal clusters: weigh the loss, or draw uniformly over clusters; auto: resample for sdc, else "
            "off"),
     INT("train.threads", train.threads, 0, 1024, "0", "threads", 0,
-        "0: one per CPU; runs are bit-identical only at equal counts"),
+        "0: one per core, or OMP_NUM_THREADS; runs are bit-identical only at equal counts"),
     BOOL("train.nesterov", train.nesterov, "true", CONF_IDENTITY, "Nesterov momentum"),
     BOOL("train.tensorboard", train.tensorboard, "true", 0, "write TensorBoard files beside events.jsonl"),
     REAL("train.checkpoint_s", train.checkpoint_s, 0, 1e6, "600", "s", 0,

@@ -2,12 +2,14 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
+#include "lib/cpus.h"
 #include "lib/rng.h"
 #include "lib/torch/device.hpp"
 #include "lib/torch/net_impl.hpp"
@@ -18,6 +20,12 @@
 
 using xdc::guard;
 using xdc::refusal;
+
+/* Not libtorch's own count alone: an old cpuinfo finds one core on CPUs that it does not know. */
+static int default_threads()
+{
+    return std::getenv("OMP_NUM_THREADS") ? at::get_num_threads() : static_cast<int>(cpus_cores());
+}
 
 namespace xdc
 {
@@ -86,7 +94,7 @@ int net_create(const struct net_spec *spec, struct net **out, struct err *e)
         auto net = std::make_unique<struct net>();
         net->spec = *spec;
         if (net->spec.threads == 0)
-            net->spec.threads = at::get_num_threads();
+            net->spec.threads = default_threads();
         xdc::use_threads(*net);
         net->device = xdc::device_open(spec->device, spec->gpu);
         uint64_t seed[NET_ENCODERS];

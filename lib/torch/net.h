@@ -36,7 +36,7 @@ struct net_spec {
     uint32_t audio_depth, audio_width; /* 2-D ResNet of depth 10 (SeLaVi's "ResNet-9"), 18 or 34 */
     uint32_t frames, crop;             /* input [B, T, P, P, 3] */
     uint64_t seed;                     /* initial weights: a function of (seed, encoder) */
-    int threads;                       /* intra-op threads; 0: one per CPU */
+    int threads;                       /* intra-op threads; 0: one per core, or OMP_NUM_THREADS */
     enum net_device device;
     uint32_t gpu; /* which of the GPUs, modulo their number */
     enum net_amp amp;

@@ -1,4 +1,5 @@
 #include "services/clusterer/rows.h"
+#include "lib/cpus.h"
 #include "services/clusterer/vector_units.h"
 
 #include <math.h>
@@ -21,8 +22,8 @@ struct run {
 
 unsigned rows_threads(int64_t configured)
 {
-    long n = configured > 0 ? (long)configured : sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
+    int64_t n = configured > 0 ? configured : cpus_usable();
+    return n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
 }
 
 uint64_t rows_chunks(uint64_t n, uint64_t size)

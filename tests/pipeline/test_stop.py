@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Stopping a run and going on: Ctrl-C once and twice, a second `xdc run` on a live one, and kill -9 of `xdc run` itself. The same
 command always goes on and ends as an undisturbed run does, bit for bit. usage: test_stop.py BIN_DIR"""
+import contextlib
 import os
 import signal
 import sys
@@ -29,6 +30,16 @@ def nothing_left(place, family, seconds):
     assert not place.processes(), place.processes()
 
 
+def gives_way(family):
+    """Where the kernel schedules by session, a decoder's session yields to the trainer's."""
+    seen = {}
+    for pid in family:
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/comm") as comm, open(f"/proc/{pid}/autogroup") as group:
+            seen[comm.read().strip()] = group.read().split()[1:]
+    if seen:
+        assert seen["xdc-decoder"] == ["nice", "10"] and seen["xdc-trainer"] == ["nice", "0"], seen
+
+
 def interrupt_once(place, manifest, calm):
     run_dir = place.path("once")
     config = write_config(place, manifest, run_dir, "once.yaml")
@@ -36,6 +47,7 @@ def interrupt_once(place, manifest, calm):
     place.training(run, epoch=1)
     family = descendants(run.pid)
     assert len(family) >= 5, "a clusterer, a trainer, a decoder and two media workers are expected"
+    gives_way(family)
     run.send_signal(signal.SIGINT)
     start = time.monotonic()
     out, _ = run.communicate(timeout=25)
