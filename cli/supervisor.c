@@ -13,6 +13,7 @@
 #include "lib/fsutil.h"
 #include "lib/progress.h"
 
+#define SPINS "10000"  /* about 0.2 ms */
 #define GRACE_MS 10000 /* from the first SIGTERM to SIGKILL */
 #define RESTART_MS 200
 #define QUIET_END_MS \
@@ -251,6 +252,9 @@ int supervisor_start(struct supervisor *s, uv_loop_t *loop, const struct conf *c
     char pid[16], threads[16], dir[PATH_MAX];
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     setenv("XDC_SUPERVISOR_PID", pid, 1);
+    /* libgomp reads it when the trainer is loaded: how long a thread spins at a barrier before it sleeps. */
+    if (!getenv("OMP_WAIT_POLICY"))
+        setenv("GOMP_SPINCOUNT", SPINS, 0);
     if (c->run.ranks > 1) { /* they share the cores, as under torchrun */
         unsigned cores = cpus_cores() / (unsigned)c->run.ranks;
         snprintf(threads, sizeof threads, "%u", cores ? cores : 1);
