@@ -17,6 +17,8 @@ import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave their core to the workers: a whole run is a seventh faster
+
 import av  # noqa: E402
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
