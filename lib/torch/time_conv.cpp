@@ -41,52 +41,36 @@ void add_product(const product &p)
 #endif
 }
 
-struct shapes {
-    int64_t n, t, pixels, in, to, out, taps, stride, pad;
-};
-
-/* Adds what clips [clip, last_clip) and input channels [c0, c1) give to g [out, taps, in]: for each tap the
- * product of the output's gradient with the input, moved by the tap. */
-void add_gradient(const shapes &s, const float *x, const float *dy, int64_t clip, int64_t last_clip,
-                  int64_t c0, int64_t c1, float *g)
-{
-    for (int64_t k = 0; k < s.taps; k++) {
-        /* The outputs whose input is there. */
-        int64_t first = std::max<int64_t>(0, (s.pad - k + s.stride - 1) / s.stride);
-        int64_t last = std::min(s.to, (s.t + s.pad - k + s.stride - 1) / s.stride);
-        /* With stride 1 the inputs of outputs in a row are in a row. */
-        int64_t run = s.stride == 1 ? std::max<int64_t>(last - first, 1) : 1;
-        for (int64_t i = clip; i < last_clip; i++)
-            for (int64_t o = first; o < last; o += run)
-                add_product({s.out, c1 - c0, run * s.pixels, dy + (i * s.to + o) * s.pixels * s.out,
-                             x + (i * s.t + o * s.stride + k - s.pad) * s.pixels * s.in + c0,
-                             g + k * s.in + c0, s.out, s.in, s.taps * s.in});
-    }
-}
-
-/* The gradient of the weight. A thread has clips of its own and a sum of its own, or, where the sums would be
- * large, input channels of its own. */
+/* The gradient of the weight: a matrix product of the output's gradient with the input, moved by each tap.
+ * Each thread has input channels of its own. */
 at::Tensor weight_gradient(const at::Tensor &x, const at::Tensor &dy, int64_t taps, int64_t stride,
                            int64_t pad)
 {
-    shapes s = {x.size(0), x.size(1), x.size(2), x.size(3), dy.size(1), dy.size(3), taps, stride, pad};
-    constexpr int64_t LANES = 16, SUMS_MAX = 1 << 20;
-    int64_t threads = at::get_num_threads(), size = s.out * taps * s.in;
-    bool by_clip = threads > 1 && s.n >= threads && threads * size <= SUMS_MAX;
-    int64_t parts = by_clip ? threads : std::min<int64_t>(threads, (s.in + LANES - 1) / LANES);
-    at::Tensor g = at::zeros({by_clip ? parts : 1, s.out, taps, 1, 1, s.in}, at::kFloat);
+    int64_t n = x.size(0), t = x.size(1), pixels = x.size(2), in = x.size(3), to = dy.size(1),
+            out = dy.size(3);
+    at::Tensor g = at::zeros({out, taps, 1, 1, in}, at::kFloat);
     const float *px = x.data_ptr<float>(), *py = dy.data_ptr<float>();
     float *pg = g.data_ptr<float>();
-    auto edge = [&](int64_t p) { return std::min(s.in, (s.in * p / parts + LANES - 1) / LANES * LANES); };
+    constexpr int64_t LANES = 16;
+    int64_t parts = std::min<int64_t>(at::get_num_threads(), (in + LANES - 1) / LANES);
+    auto edge = [&](int64_t p) { return std::min(in, (in * p / parts + LANES - 1) / LANES * LANES); };
     at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
         at::NoGradGuard no_grad;
-        for (int64_t p = begin; p < end; p++)
-            if (by_clip)
-                add_gradient(s, px, py, s.n * p / parts, s.n * (p + 1) / parts, 0, s.in, pg + p * size);
-            else
-                add_gradient(s, px, py, 0, s.n, edge(p), edge(p + 1), pg);
+        int64_t c0 = edge(begin), c1 = edge(end);
+        for (int64_t k = 0; k < taps; k++) {
+            /* The outputs whose input is there. */
+            int64_t first = std::max<int64_t>(0, (pad - k + stride - 1) / stride);
+            int64_t last = std::min(to, (t + pad - k + stride - 1) / stride);
+            /* With stride 1 the inputs of outputs in a row are in a row. */
+            int64_t run = stride == 1 ? std::max<int64_t>(last - first, 1) : 1;
+            for (int64_t clip = 0; clip < n; clip++)
+                for (int64_t o = first; o < last; o += run)
+                    add_product({out, c1 - c0, run * pixels, py + (clip * to + o) * pixels * out,
+                                 px + (clip * t + o * stride + k - pad) * pixels * in + c0, pg + k * in + c0,
+                                 out, in, taps * in});
+        }
     });
-    return g.sum(0).permute({0, 4, 1, 2, 3});
+    return g.permute({0, 4, 1, 2, 3});
 }
 
 /* The gradient of the input: with stride 1 it is a convolution too, with the taps in reverse. */

@@ -6,7 +6,6 @@
 #include <omp.h>
 #include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
 #define THREADS_MAX 1024
 

@@ -36,7 +36,7 @@ def gives_way(family):
     for pid in family:
         with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/comm") as comm, open(f"/proc/{pid}/autogroup") as group:
             seen[comm.read().strip()] = group.read().split()[1:]
-    if seen:
+    if any(seen.values()):  # empty where grouping is off
         assert seen["xdc-decoder"] == ["nice", "10"] and seen["xdc-trainer"] == ["nice", "0"], seen
 
 
