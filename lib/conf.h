@@ -114,7 +114,7 @@ struct conf {
         int64_t dtype, kind, keep_rounds; /* kind: enum conf_features */
     } features;
     struct {
-        int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox;
+        int64_t workers, cpu_s, memory_mib, attempts, recycle, require_sandbox, cache_mib;
         double hedge;
     } decoder;
     struct {

@@ -33,7 +33,7 @@ import whole_run_nets as nets  # noqa: E402
 
 # xdc's defaults of the keys that this program knows; None: must be stated or has no meaning here.
 KNOWN = {
-    "run": {"dir": None, "seed": 0}, "data": {"manifest": None}, "method": "xdc", "decoder": {"workers": None},
+    "run": {"dir": None, "seed": 0}, "data": {"manifest": None}, "method": "xdc", "decoder": {"workers": None, "cache_mib": None},
     "video": {"frames": 8, "fps": 30, "resize": 128, "crop": 112},
     "augment": {"flip": 0.5, "crop_jitter_px": None, "audio_shift_s": 0, "time_mask_frames": 0},
     "net": {"video_depth": 18, "video_width": 64, "audio_depth": 18, "audio_width": 64},

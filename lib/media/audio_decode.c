@@ -9,6 +9,7 @@
 #include "lib/media/stream_decoder.h"
 
 #define WINDOW_S 2.0
+#define TIME_MAX_S 1e9
 #define MARGIN_S 0.05   /* resampled on both sides of the window: more than the filter's length */
 #define GAP_SAMPLES 320 /* time stamps off by more than 20 ms are a gap, by less: rounding */
 #define STEP_BACK_S 10.0
@@ -21,12 +22,12 @@
 struct audio {
     struct audio_decoder *kept;
     struct input *in;
-    const struct media_job *job;
     struct stream_decoder decoder;
     AVFrame *frame;  /* owned */
     bool resampling; /* kept->swr has taken frames of the present segment */
     float *wave;
-    double start_s;
+    int64_t samples; /* of wave */
+    double start_s, span_s;
     int64_t position; /* in wave, of the next resampled sample */
     bool any;         /* a frame has been decoded in this pass */
     double end_s;     /* where the newest frame ends */
@@ -40,15 +41,13 @@ void audio_decoder_close(struct audio_decoder *d)
     d->scratch_samples = 0;
 }
 
-double audio_window_start(const struct input *in, const struct media_job *job, const struct media_clip *clip,
-                          const struct augment *a)
+/* Where the window of a shift starts. */
+static double window_start(const struct audio_span *span, const struct media_job *job,
+                           const struct media_clip *clip, double shift_s)
 {
-    const struct media_recipe *r = &job->recipe;
-    double fps = r->fps > 0 ? r->fps : input_fps(in);
-    double s = clip->start_s + r->frames / fps / 2 - WINDOW_S / 2 + a->audio_shift_s;
-    double duration = job->duration_s > 0 ? job->duration_s : in->duration_s;
-    if (duration > 0)
-        s = fmin(s, duration - WINDOW_S);
+    double s = clip->start_s + job->recipe.frames / span->fps / 2 - WINDOW_S / 2 + shift_s;
+    if (span->duration_s > 0)
+        s = fmin(s, span->duration_s - WINDOW_S);
     return fmax(s, 0);
 }
 
@@ -69,7 +68,7 @@ static int resample(struct audio *a, const uint8_t **planes, int n, struct err *
     if (got < 0)
         return fault_av(e, MEDIA_DECODE_ERROR, got, "resample");
     int64_t from = a->position < 0 ? -a->position : 0;
-    int64_t to = a->position + got > LOGMEL_SAMPLES ? LOGMEL_SAMPLES - a->position : got;
+    int64_t to = a->position + got > a->samples ? a->samples - a->position : got;
     if (to > from)
         memcpy(a->wave + a->position + from, k->scratch + from, (size_t)(to - from) * sizeof *a->wave);
     a->position += got;
@@ -183,7 +182,7 @@ static int start_pass(struct audio *a, double from, struct err *e)
         return rc;
     stream_decoder_flush(&a->decoder);
     a->resampling = false;
-    memset(a->wave, 0, LOGMEL_SAMPLES * sizeof *a->wave);
+    memset(a->wave, 0, (size_t)a->samples * sizeof *a->wave);
     a->any = false;
     a->end_s = 0;
     return 0;
@@ -209,7 +208,7 @@ static int pass(struct audio *a, double from, struct err *e)
             return AGAIN;
         a->any = true;
         a->end_s = t + (double)f->nb_samples / f->sample_rate;
-        if (t > a->start_s + WINDOW_S + MARGIN_S)
+        if (t > a->start_s + a->span_s + MARGIN_S)
             break;
         if (a->end_s >= a->start_s - MARGIN_S && fabs(t) < 1e9)
             rc = take_frame(a, t, e);
@@ -223,17 +222,15 @@ static int pass(struct audio *a, double from, struct err *e)
 
 /* As for video: the data ended well before the window although the stream's own header promises more. A
  * stream without a duration of its own may well end before the file does. */
-static int check_end(const struct audio *a, struct err *e)
+static int check_end(const struct audio_span *s, const struct media_job *job, double start_s, struct err *e)
 {
-    double own = input_stream_duration_s(a->in, a->in->audio);
-    double duration = a->job->duration_s > 0 ? a->job->duration_s : a->in->duration_s;
-    double wanted = fmin(a->start_s + WINDOW_S, fmin(own, a->job->duration_s));
-    if (a->decoder.draining && a->end_s < wanted - TRUNCATED_S)
-        return fault_set(e, MEDIA_TRUNCATED, "sound ends at %.2f s, the clip needs %.2f s", a->end_s, wanted);
-    if (!(duration > 0) && a->decoder.draining && a->end_s < a->job->recipe.min_sound_s)
-        return fault_set(e, MEDIA_TOO_SHORT, "%.2f s of sound", a->end_s);
-    if (!a->any && a->decoder.faults)
-        return fault_av(e, MEDIA_DECODE_ERROR, a->decoder.last_fault, "decode sound");
+    double wanted = fmin(start_s + WINDOW_S, fmin(s->stream_s, job->duration_s));
+    if (s->ended && s->end_s < wanted - TRUNCATED_S)
+        return fault_set(e, MEDIA_TRUNCATED, "sound ends at %.2f s, the clip needs %.2f s", s->end_s, wanted);
+    if (!(s->duration_s > 0) && s->ended && s->end_s < job->recipe.min_sound_s)
+        return fault_set(e, MEDIA_TOO_SHORT, "%.2f s of sound", s->end_s);
+    if (s->fault)
+        return fault_av(e, MEDIA_DECODE_ERROR, s->fault, "decode sound");
     return 0;
 }
 
@@ -280,39 +277,51 @@ static double priming_s(const struct input *in)
 }
 
 /* The window where the sound ends early or is not there, as the recipe wants it. */
-static int fill_up(struct audio *a, uint32_t *flags, struct err *e)
+static int fill_up(const struct audio_span *s, enum media_short short_clip, double start_s, float *wave,
+                   uint32_t *flags, struct err *e)
 {
-    const struct media_recipe *r = &a->job->recipe;
-    double duration = a->job->duration_s > 0 ? a->job->duration_s : a->in->duration_s;
-    double end = a->decoder.draining ? a->end_s : a->start_s + WINDOW_S;
-    int64_t own = llround((end - a->start_s) * LOGMEL_RATE);
+    double end = s->ended ? s->end_s : start_s + WINDOW_S;
+    int64_t own = llround((end - start_s) * LOGMEL_RATE);
     if (own >= LOGMEL_SAMPLES - GAP_SAMPLES)
         return 0;
-    if (r->short_clip == MEDIA_SHORT_DROP)
+    if (short_clip == MEDIA_SHORT_DROP)
         return fault_set(e, MEDIA_TOO_SHORT, "sound ends at %.2f s of %.2f s, the clip needs it to %.2f s",
-                         end, duration, a->start_s + WINDOW_S);
-    if (r->short_clip == MEDIA_SHORT_PAD || own <= 0) {
+                         end, s->duration_s, start_s + WINDOW_S);
+    if (short_clip == MEDIA_SHORT_PAD || own <= 0) {
         *flags |= MEDIA_FLAG_PADDED;
         return 0;
     }
     *flags |= MEDIA_FLAG_LOOPED;
     for (int64_t i = own; i < LOGMEL_SAMPLES; i++)
-        a->wave[i] = a->wave[i - own];
+        wave[i] = wave[i - own];
     return 0;
 }
 
-void audio_silence(float *wave, uint32_t *flags)
+static int silence(float *wave, uint32_t *flags)
 {
     memset(wave, 0, LOGMEL_SAMPLES * sizeof *wave);
     *flags |= MEDIA_FLAG_SILENT;
+    return 0;
 }
 
 int audio_decode(struct audio_decoder *kept, struct input *in, const struct media_job *job,
-                 const struct media_clip *clip, const struct augment *aug, float *wave, uint32_t *flags,
-                 struct err *e)
+                 const struct media_clip *clip, float *wave, struct audio_span *out, struct err *e)
 {
-    struct audio a = {
-        .kept = kept, .in = in, .job = job, .wave = wave, .start_s = audio_window_start(in, job, clip, aug)};
+    const struct media_recipe *r = &job->recipe;
+    struct audio a = {.kept = kept, .in = in, .wave = wave};
+    memset(out, 0, sizeof *out);
+    out->none = in->audio < 0;
+    out->duration_s = job->duration_s > 0 ? job->duration_s : in->duration_s;
+    out->fps = r->fps > 0 ? r->fps : input_fps(in);
+    if (out->none)
+        return 0;
+    a.start_s = window_start(out, job, clip, -fabs(r->audio_shift_s));
+    double last_s = window_start(out, job, clip, fabs(r->audio_shift_s));
+    if (!(last_s < TIME_MAX_S))
+        return fault_set(e, MEDIA_DECODE_ERROR, "a clip at %g s", clip->start_s);
+    out->first = llround(a.start_s * LOGMEL_RATE);
+    a.samples = out->samples = llround(last_s * LOGMEL_RATE) - out->first + LOGMEL_SAMPLES;
+    a.span_s = last_s - a.start_s + WINDOW_S;
     int rc = stream_decoder_open(&a.decoder, in, in->audio, e);
     if (rc == 0) {
         a.frame = av_frame_alloc();
@@ -321,17 +330,30 @@ int audio_decode(struct audio_decoder *kept, struct input *in, const struct medi
     const double from[] = {a.start_s - MARGIN_S - priming_s(in), a.start_s - STEP_BACK_S, 0};
     for (size_t i = 0; rc == AGAIN && i < sizeof from / sizeof from[0]; i++)
         rc = pass(&a, from[i], e);
-    if (rc == 0)
-        rc = check_end(&a, e);
-    if (rc == 0)
-        rc = fill_up(&a, flags, e);
-    if (rc == 0)
-        rc = check_wave(wave, a.start_s, e);
-    if (rc == MEDIA_AUDIO_SILENT && job->recipe.keep_silent) {
-        audio_silence(wave, flags);
-        rc = 0;
-    }
+    out->ended = a.decoder.draining;
+    out->end_s = a.end_s;
+    out->stream_s = input_stream_duration_s(in, in->audio);
+    out->fault = !a.any && a.decoder.faults ? a.decoder.last_fault : 0;
     stream_decoder_close(&a.decoder);
     av_frame_free(&a.frame);
     return rc;
+}
+
+int audio_window(const struct audio_span *s, const float *wave, const struct media_job *job,
+                 const struct media_clip *clip, const struct augment *a, float *out, uint32_t *flags,
+                 struct err *e)
+{
+    if (s->none)
+        return silence(out, flags);
+    double start_s = window_start(s, job, clip, a->audio_shift_s);
+    int64_t at = start_s < TIME_MAX_S ? llround(start_s * LOGMEL_RATE) - s->first : -1;
+    if (at < 0 || at > s->samples - LOGMEL_SAMPLES)
+        return fault_set(e, MEDIA_DECODE_ERROR, "no sound is kept from %.2f s on", start_s);
+    memcpy(out, wave + at, LOGMEL_SAMPLES * sizeof *out);
+    int rc = check_end(s, job, start_s, e);
+    if (rc == 0)
+        rc = fill_up(s, (enum media_short)job->recipe.short_clip, start_s, out, flags, e);
+    if (rc == 0)
+        rc = check_wave(out, start_s, e);
+    return rc == MEDIA_AUDIO_SILENT && job->recipe.keep_silent ? silence(out, flags) : rc;
 }

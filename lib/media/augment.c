@@ -45,14 +45,22 @@ static int place(double u, const struct media_recipe *r, int side)
     return room > 0 ? (int)pick(u, (int64_t)room + 1) : floor_half(room);
 }
 
+void augment_crop(const struct augment *a, const struct media_recipe *r, int width, int height,
+                  struct augment_window *out)
+{
+    *out = (struct augment_window){.width = width,
+                                   .height = height,
+                                   .x = place(a->crop_u[0], r, width),
+                                   .y = place(a->crop_u[1], r, height)};
+}
+
 void augment_place(const struct augment *a, const struct media_recipe *r, int width, int height,
                    struct augment_window *out)
 {
     int64_t s = a->short_side;
-    out->width = (int)(width <= height ? s : (s * width + height / 2) / height);
-    out->height = (int)(width <= height ? (s * height + width / 2) / width : s);
-    out->x = place(a->crop_u[0], r, out->width);
-    out->y = place(a->crop_u[1], r, out->height);
+    int scaled_width = (int)(width <= height ? s : (s * width + height / 2) / height);
+    int scaled_height = (int)(width <= height ? (s * height + width / 2) / width : s);
+    augment_crop(a, r, scaled_width, scaled_height, out);
 }
 
 void augment_mask(const struct augment *a, float *logmel)

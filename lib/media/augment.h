@@ -25,5 +25,9 @@ void augment_draw(const struct media_recipe *r, uint64_t seed, struct augment *o
 void augment_place(const struct augment *a, const struct media_recipe *r, int width, int height,
                    struct augment_window *out);
 
+/* The crop alone, in a picture that has that size already. */
+void augment_crop(const struct augment *a, const struct media_recipe *r, int width, int height,
+                  struct augment_window *out);
+
 /* Puts the mean of logmel [40, 100] into its masked columns. */
 void augment_mask(const struct augment *a, float *logmel);

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "lib/fsutil.h"
+#include "lib/media/wide.h"
 #include "lib/media/worker.h"
 
 #define RUN_CPU_S 5
@@ -159,6 +160,11 @@ void media_child_stop(struct media_child *c)
     *c = (struct media_child){.fd = -1, .exit_status = status};
 }
 
+static bool makes_samples(const struct media_job *job)
+{
+    return job->kind == MEDIA_JOB_DECODE || job->kind == MEDIA_JOB_CUT;
+}
+
 int media_child_send(struct media_child *c, const struct media_job *job, int file, struct err *e)
 {
     union {
@@ -169,11 +175,12 @@ int media_child_send(struct media_child *c, const struct media_job *job, int fil
         return err_set(e, -EPIPE, "the media worker is not running");
     if (c->busy)
         return err_set(e, -EBUSY, "the media worker has a job");
-    if (job->kind == MEDIA_JOB_DECODE && (job->clips < 1 || job->clips > MEDIA_CLIPS_MAX))
+    uint32_t most = job->kind == MEDIA_JOB_CUT ? 1 : MEDIA_CLIPS_MAX;
+    if (makes_samples(job) && (job->clips < 1 || job->clips > most))
         return err_set(e, -EINVAL, "a job of %u clips", job->clips);
-    if (job->kind == MEDIA_JOB_DECODE && job->clips * media_slot_bytes(&job->recipe) > c->slot_bytes)
+    if (makes_samples(job) && job->clips * media_clip_bytes(job) > c->slot_bytes)
         return err_set(e, -EINVAL, "%u samples take %llu bytes each, the slot has %llu", job->clips,
-                       (unsigned long long)media_slot_bytes(&job->recipe), (unsigned long long)c->slot_bytes);
+                       (unsigned long long)media_clip_bytes(job), (unsigned long long)c->slot_bytes);
     struct iovec iov = {.iov_base = (void *)(uintptr_t)job, .iov_len = sizeof *job};
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
@@ -234,8 +241,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 /* Whether the bytes lie, aligned, in clip's part of the slot. */
 static bool in_part(const struct media_child *c, uint32_t clip, uint64_t offset, uint64_t bytes)
 {
-    uint64_t part = media_slot_bytes(&c->job.recipe), begin = clip * part;
-    uint64_t end = min_u64(begin + part, c->slot_bytes);
+    uint64_t begin = clip * media_clip_bytes(&c->job);
+    uint64_t end = min_u64(begin + media_slot_bytes(&c->job.recipe), c->slot_bytes);
     return bytes == 0 || ((offset & 63) == 0 && offset >= begin && offset <= end && bytes <= end - offset);
 }
 
@@ -243,7 +250,7 @@ static bool in_part(const struct media_child *c, uint32_t clip, uint64_t offset,
 static bool plausible(const struct media_child *c, const struct media_result *r)
 {
     const struct media_recipe *q = &c->job.recipe;
-    bool decode = c->job.kind == MEDIA_JOB_DECODE;
+    bool decode = makes_samples(&c->job);
     if (!c->busy || r->id != c->job.id || r->reason >= MEDIA_REASONS ||
         !memchr(r->detail, 0, sizeof r->detail))
         return false;
@@ -254,6 +261,10 @@ static bool plausible(const struct media_child *c, const struct media_result *r)
     uint64_t audio = decode && q->want_audio ? MEDIA_AUDIO_FLOATS * sizeof(float) : 0;
     if ((r->video_bytes && r->video_bytes != video) || (r->audio_bytes && r->audio_bytes != audio))
         return false;
+    for (int part = 0; part < MEDIA_PARTS; part++)
+        if (r->wide_bytes[part] && (!c->job.keep || r->wide_bytes[part] < WIDE_HEAD ||
+                                    r->wide_bytes[part] > media_wide_bytes(&c->job, part)))
+            return false;
     return in_part(c, r->clip, r->video_offset, r->video_bytes) &&
            in_part(c, r->clip, r->audio_offset, r->audio_bytes) &&
            r->keyframes * sizeof(struct media_keyframe) <= c->slot_bytes;
@@ -320,14 +331,14 @@ static int await(struct media_child *c, struct media_result *out, struct err *e)
 int media_child_run(struct media_child *c, const struct media_job *job, int file, struct media_result *out,
                     struct err *e)
 {
-    uint64_t bytes = media_slot_bytes(&job->recipe) * (job->clips ? job->clips : 1);
+    uint64_t bytes = media_clip_bytes(job) * (job->clips ? job->clips : 1);
     struct media_child_limits limits = {
         .cpu_s = RUN_CPU_S, .memory_mib = RUN_MEMORY_MIB, .slot_bytes = bytes > 64 ? bytes : 64};
     int rc = -EPIPE;
     /* Twice: an idle worker may have died unnoticed. */
     for (int i = 0; i < 2 && rc == -EPIPE; i++) {
         rc = 0;
-        if (c->pid <= 0 || (job->kind == MEDIA_JOB_DECODE && c->slot_bytes < bytes))
+        if (c->pid <= 0 || (makes_samples(job) && c->slot_bytes < bytes))
             rc = media_child_start(c, &limits, e);
         if (rc == 0)
             rc = media_child_send(c, job, file, e);

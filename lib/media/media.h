@@ -61,7 +61,9 @@ struct media_clip {
     int64_t key_pos; /* its packet is read; -1: not known */
 };
 
-enum media_job_kind { MEDIA_JOB_PROBE = 1, MEDIA_JOB_DECODE = 2, MEDIA_JOB_EXAMINE = 3 };
+enum media_job_kind { MEDIA_JOB_PROBE = 1, MEDIA_JOB_DECODE = 2, MEDIA_JOB_EXAMINE = 3, MEDIA_JOB_CUT = 4 };
+
+enum media_part { MEDIA_PART_VIDEO, MEDIA_PART_AUDIO, MEDIA_PARTS };
 
 /* What the parent asks; the file itself goes beside it as a read-only descriptor. Fixed size, same host, same
  * build. */
@@ -75,6 +77,10 @@ struct media_job {
     struct media_recipe recipe;
     uint32_t clips; /* of a decode job: 1 to MEDIA_CLIPS_MAX, each answered by a result of its own */
     struct media_clip clip[MEDIA_CLIPS_MAX];
+    bool keep; /* of a decode job: wide clips (lib/media/wide.h) stay behind the samples, where there are any
+                */
+    struct media_window wide[MEDIA_PARTS]; /* of a cut job, of one clip: where in the file the parts are that
+                                            * the recipe wants */
 };
 
 struct media_probe {
@@ -115,12 +121,18 @@ struct media_result {
     uint32_t facts;   /* of a probe or an examination: media_fact_bit of each */
     uint32_t video_bytes, audio_bytes;
     uint64_t video_offset, audio_offset;
-    uint64_t hash; /* XXH3 over the video bytes, then the audio bytes */
+    uint64_t hash;                    /* XXH3 over the video bytes, then the audio bytes */
+    uint64_t wide_bytes[MEDIA_PARTS]; /* of the wide clip's parts, which lie where media_wide_offset says */
     struct media_probe probe;
     uint32_t keyframes; /* of a probe, where the container has no index of its own */
     struct media_examination examination;
     char detail[200]; /* one sentence when reason is not 0 */
 };
 
-/* Bytes of a slot that one sample of a recipe needs; a multiple of 64. Clip i of a job lies at i times it. */
+/* Bytes of a slot that one sample of a recipe needs; a multiple of 64. */
 uint64_t media_slot_bytes(const struct media_recipe *r);
+/* The same with the wide clip that the job keeps or cuts from: clip i of a job lies at i times it. */
+uint64_t media_clip_bytes(const struct media_job *job);
+/* Most bytes of a part of a wide clip (0: not wanted), and where in the slot it lies; multiples of 64. */
+uint64_t media_wide_bytes(const struct media_job *job, enum media_part part);
+uint64_t media_wide_offset(const struct media_job *job, uint32_t clip, enum media_part part);

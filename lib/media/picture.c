@@ -44,22 +44,36 @@ void picture_close(struct picture *p)
 }
 
 /* Pixels far from square are a lie, or would make a picture of a few rows. */
-static AVRational pixel_shape(const struct picture *p, const AVFrame *f)
+static AVRational pixel_shape(const struct picture *p, AVRational of_frame)
 {
-    AVRational sar = f->sample_aspect_ratio.num ? f->sample_aspect_ratio : p->sar;
+    AVRational sar = of_frame.num ? of_frame : p->sar;
     double r = sar.num > 0 && sar.den > 0 ? av_q2d(sar) : 0;
     return r >= 0.125 && r <= 8 ? sar : (AVRational){1, 1};
 }
 
 /* Where the crop lies in the scaled, turned picture. */
-static void place(const struct picture *p, const AVFrame *f, AVRational sar, struct augment_window *w)
+static void place(const struct picture *p, int stored_width, int height, AVRational sar,
+                  struct augment_window *w)
 {
-    int width = (int)(((int64_t)f->width * sar.num + sar.den / 2) / sar.den), height = f->height;
+    int width = (int)(((int64_t)stored_width * sar.num + sar.den / 2) / sar.den);
     width = width > 0 ? width : 1;
     if (p->quarter_turns & 1)
         augment_place(p->augment, p->recipe, height, width, w);
     else
         augment_place(p->augment, p->recipe, width, height, w);
+}
+
+int picture_size(struct picture *p, int width, int height, AVRational sar, struct err *e)
+{
+    struct augment_window w;
+    int rc = picture_check_size(width, height, e);
+    if (rc)
+        return rc;
+    place(p, width, height, pixel_shape(p, sar), &w);
+    p->usual_width = w.width;
+    p->usual_height = w.height;
+    p->unusual = false;
+    return picture_check_size(w.width, w.height, e);
 }
 
 /* swscale warns of the yuvj formats and reads their range from the format: name the plain format and the
@@ -90,11 +104,11 @@ static void shape_of(const struct picture *p, const AVFrame *f, struct picture_s
     s->format = f->format;
     s->space = (int)f->colorspace;
     s->range = (int)f->color_range;
-    s->sar = pixel_shape(p, f);
+    s->sar = pixel_shape(p, f->sample_aspect_ratio);
     s->quarter_turns = p->quarter_turns;
     s->side = (int)p->recipe->crop;
     s->flip = p->augment->flip;
-    place(p, f, s->sar, &s->window);
+    place(p, f->width, f->height, s->sar, &s->window);
 }
 
 /* Size of the scaled, not yet turned picture. */
@@ -225,6 +239,8 @@ static int make(struct picture *p, const AVFrame *frame, uint8_t *out, struct er
     rc = picture_check_size(s.window.width, s.window.height, e);
     if (rc)
         return rc;
+    if (s.window.width != p->usual_width || s.window.height != p->usual_height)
+        p->unusual = true;
     if (p->recipe->scaling == MEDIA_SCALING_EXACT || s.side > MAX_CROP || !scale_yuv_can(frame))
         return make_exact(p, frame, &s, out, e);
     if (memcmp(&s, &p->fast, sizeof s) != 0) {
@@ -240,11 +256,11 @@ static int make(struct picture *p, const AVFrame *frame, uint8_t *out, struct er
     return 0;
 }
 
-int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
+int picture_degrade(struct picture *p, const struct media_recipe *r, uint8_t *rgb, struct err *e)
 {
-    int rc = make(p, frame, out, e), side = (int)p->recipe->crop, factor = (int)p->recipe->degrade;
-    if (rc || factor < 2)
-        return rc;
+    int side = (int)r->crop, factor = (int)r->degrade;
+    if (factor < 2)
+        return 0;
     if (side > p->coarse_side) {
         av_freep(&p->coarse);
         p->coarse = av_malloc(degrade_scratch(side, 2)); /* more than any other factor takes */
@@ -252,6 +268,12 @@ int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct e
     }
     if (!p->coarse)
         return fault_av(e, MEDIA_MEMORY_LIMIT, AVERROR(ENOMEM), "degraded picture");
-    degrade(out, side, factor, p->coarse);
+    degrade(rgb, side, factor, p->coarse);
     return 0;
+}
+
+int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e)
+{
+    int rc = make(p, frame, out, e);
+    return rc ? rc : picture_degrade(p, p->recipe, out, e);
 }

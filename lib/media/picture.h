@@ -37,6 +37,8 @@ struct picture {
     uint8_t *coarse; /* owned: scratch of degrade, for pictures of coarse_side */
     int coarse_side;
     struct picture_shape exact, fast; /* what sws and scale are for; zeroed: nothing */
+    int usual_width, usual_height;    /* of scaled pictures, as picture_size told; 0: not asked */
+    bool unusual;                     /* one has come of another size */
 };
 
 /* MEDIA_BAD_DIMENSIONS for a side of 0 or more than 16384 pixels, or more than 2^26 pixels. */
@@ -45,6 +47,11 @@ int picture_check_size(int width, int height, struct err *e) WARN_UNUSED;
  * until the next. */
 void picture_begin(struct picture *p, const struct media_recipe *r, const struct augment *a, AVRational sar,
                    int quarter_turns);
+/* The size to which frames like this one are scaled (sar: their own, as in AVFrame) goes to usual_width and
+ * usual_height. From now on another one is noted in `unusual`. 0, or a reason for sizes that cannot be. */
+int picture_size(struct picture *p, int width, int height, AVRational sar, struct err *e) WARN_UNUSED;
 void picture_close(struct picture *p);
 /* out [P, P, 3], with the recipe's degrade applied. */
 int picture_make(struct picture *p, const AVFrame *frame, uint8_t *out, struct err *e) WARN_UNUSED;
+/* The recipe's degrade alone, in place; of any recipe. */
+int picture_degrade(struct picture *p, const struct media_recipe *r, uint8_t *rgb, struct err *e) WARN_UNUSED;

@@ -70,12 +70,28 @@ static int quarter_turns(const AVStream *st)
     return (int)((lround(angle / 90) % 4 + 4) % 4);
 }
 
+static AVRational pixel_shape(const AVStream *st)
+{
+    return st->sample_aspect_ratio.num ? st->sample_aspect_ratio : st->codecpar->sample_aspect_ratio;
+}
+
 static void begin_picture(struct group *g, const struct video_clip *c)
 {
     const AVStream *st = g->in->ic->streams[g->in->video];
-    AVRational sar =
-        st->sample_aspect_ratio.num ? st->sample_aspect_ratio : st->codecpar->sample_aspect_ratio;
-    picture_begin(&g->v->picture, &g->job->recipe, &c->augment, sar, g->quarter_turns);
+    picture_begin(&g->v->picture, &g->job->recipe, &c->augment, pixel_shape(st), g->quarter_turns);
+}
+
+int video_decode_size(struct video_decoder *v, const struct input *in, const struct media_recipe *r,
+                      struct err *e)
+{
+    const AVStream *st = in->ic->streams[in->video];
+    struct augment a;
+    augment_draw(r, 0, &a);
+    picture_begin(&v->picture, r, &a, pixel_shape(st), quarter_turns(st));
+    int rc = picture_size(&v->picture, st->codecpar->width, st->codecpar->height,
+                          st->codecpar->sample_aspect_ratio, e);
+    v->picture.augment = NULL;
+    return rc;
 }
 
 /* Reads the packets from a point before the group. 0, UNPLANNED or a reason. */

@@ -33,6 +33,10 @@ void video_decoder_close(struct video_decoder *v);
 /* How many of the job's clips, from the first one given, are best decoded in one pass: they lie one after the
  * other behind the same key frame. At least 1. */
 uint32_t video_decode_together(const struct input *in, const struct media_job *job, uint32_t first);
+/* in->video >= 0. What the stream's frames are scaled to, going by its header: in v->picture, which after a
+ * decoding tells whether one was otherwise. A reason: they cannot be. */
+int video_decode_size(struct video_decoder *v, const struct input *in, const struct media_recipe *r,
+                      struct err *e) WARN_UNUSED;
 /* in->video >= 0, origin found. Decodes n clips that video_decode_together named. */
 void video_decode(struct video_decoder *v, struct input *in, const struct media_job *job,
                   struct video_clip *clips, uint32_t n);

@@ -113,9 +113,9 @@ static int serve(struct worker *w)
         int rc = receive(&job, &file);
         if (rc <= 0)
             return rc == 0 ? 0 : EXIT_PROTOCOL;
-        if (job.kind == MEDIA_JOB_DECODE &&
+        if ((job.kind == MEDIA_JOB_DECODE || job.kind == MEDIA_JOB_CUT) &&
             (job.clips < 1 || job.clips > MEDIA_CLIPS_MAX ||
-             job.clips * media_slot_bytes(&job.recipe) > w->limits.slot_bytes))
+             job.clips * media_clip_bytes(&job) > w->limits.slot_bytes))
             return EXIT_PROTOCOL;
         do_job(w, &job, file);
         if (file >= 0)

@@ -48,8 +48,9 @@ static void on_refused(void *arg, const char *reason)
 static void on_finished(void *arg)
 {
     struct decoder *d = arg;
-    log_info("the run is finished: %llu clips decoded, %llu workers died",
-             (unsigned long long)d->pool.decoded, (unsigned long long)d->pool.workers_died);
+    log_info("the run is finished: %llu clips decoded, %llu of them cut from kept ones, %llu workers died",
+             (unsigned long long)d->pool.decoded, (unsigned long long)d->pool.cut,
+             (unsigned long long)d->pool.workers_died);
     end_soon(d);
 }
 
@@ -80,6 +81,12 @@ static int find_media_root(const struct conf *c, char *out, size_t size, struct 
     return 0;
 }
 
+static int start_cache(struct decoder *d, struct err *e)
+{
+    uint64_t bytes = (uint64_t)d->daemon.conf.decoder.cache_mib << 20;
+    return bytes ? clip_cache_open(&d->cache, bytes, e) : 0;
+}
+
 static int start_pool(struct decoder *d, uint64_t *out_golden, struct err *e)
 {
     const struct conf *c = &d->daemon.conf;
@@ -99,6 +106,7 @@ static int start_pool(struct decoder *d, uint64_t *out_golden, struct err *e)
                    .memory_mib = (uint32_t)c->decoder.memory_mib,
                    .slot_bytes = media_slot_bytes(&usual)},
         .media_root = root,
+        .cache = d->cache,
         .on_answer = samples_out_answer,
         .on_sending = samples_out_poke,
         .arg = &d->samples,
@@ -183,6 +191,8 @@ int decoder_start(struct decoder *d, struct err *e)
     d->tick.data = d->ending.data = d;
     rc = daemon_signals(&d->daemon, &d->loop, decoder_stop, NULL, d, e);
     if (!rc)
+        rc = start_cache(d, e);
+    if (!rc)
         rc = start_pool(d, &golden, e);
     if (!rc)
         rc = start_edges(d, golden, e);
@@ -216,6 +226,7 @@ void decoder_close(struct decoder *d)
     wire_context_destroy(d->wire_context);
     samples_out_close(&d->samples);
     pool_close(&d->pool);
+    clip_cache_close(d->cache);
     leases_in_close(&d->leases);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&d->loop);

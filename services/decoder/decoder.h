@@ -19,6 +19,7 @@ struct decoder {
     char id[WIRE_PEER_MAX + 1];        /* decoder-<host>-<pid>-<random> */
     char name[32];                     /* decoder-<index> */
     struct wire_context *wire_context; /* owned */
+    struct clip_cache *cache;          /* owned; NULL: none */
     struct pool pool;
     struct leases_in leases;
     struct samples_out samples;

@@ -9,6 +9,7 @@
 /* Larger than any configuration allows; keeps the arithmetic on slots far from overflow. */
 #define FRAMES_MAX 4096
 #define SIDE_MAX 4096
+#define SHIFT_MAX_S 60
 
 static void copy_recipe(const Xdc__Recipe *m, struct media_recipe *out)
 {
@@ -57,8 +58,8 @@ static const char *fault_of(const Xdc__LeaseGrant *g)
     const Xdc__Recipe *r = g->recipe;
     if (r->want_video && (!r->frames || r->frames > FRAMES_MAX || !r->crop || r->crop > SIDE_MAX))
         return "frames or crop out of range";
-    if (r->resize_min > SIDE_MAX || r->resize_max > SIDE_MAX)
-        return "resize out of range";
+    if (r->resize_min > SIDE_MAX || r->resize_max > SIDE_MAX || r->crop_jitter_px > SIDE_MAX)
+        return "resize or crop out of range";
     if (r->scaling > MEDIA_SCALING_EXACT || r->frontend > MEDIA_FRONTEND_VMZ ||
         r->short_clip > MEDIA_SHORT_DROP)
         return "a choice that this build does not know";
@@ -67,6 +68,8 @@ static const char *fault_of(const Xdc__LeaseGrant *g)
     if (!isfinite(g->duration_s) || !isfinite(r->fps) || !isfinite(r->flip_probability) ||
         !isfinite(r->audio_shift_s) || !isfinite(r->min_sound_s))
         return "a number that is not finite";
+    if (fabs(r->audio_shift_s) > SHIFT_MAX_S)
+        return "audio_shift_s out of range";
     return NULL;
 }
 

@@ -11,11 +11,11 @@
 #include "lib/log.h"
 #include "lib/media/sandbox.h"
 #include "lib/progress.h"
+#include "services/decoder/job.h"
 
 #define WALL_S_DEFAULT 60
 #define RESTART_PAUSE_S 1.0
 #define SLOT_MAX (UINT64_C(1) << 31)
-#define JOB_MAX (UINT64_C(64) << 20) /* bytes of a job of several clips */
 
 static void dispatch(struct pool *p);
 
@@ -211,13 +211,16 @@ static void worker_died(struct worker *w, int rc, const struct media_result *res
     struct lease *leases[MEDIA_CLIPS_MAX];
     unsigned n = w->n - w->answered;
     memcpy(leases, w->leases + w->answered, n * sizeof *leases);
-    bool overdue = w->overdue, alone = w->n == 1; /* of several clips any may be the one */
+    bool overdue = w->overdue, cut = w->child.job.kind == MEDIA_JOB_CUT;
+    bool alone = w->n == 1 && !cut; /* of several clips any may be the one */
     w->overdue = false;
     p->workers_died++;
     job_ended(w);
     if (rc != -EPIPE)
         start_failed(p, e);
     for (unsigned i = 0; i < n; i++) {
+        if (cut)
+            clip_cache_drop(p->options.cache, leases[i]);
         if (overdue && !leases[i]->superseded)
             answer_lost(p, leases[i]);
         else
@@ -243,9 +246,14 @@ static void take_result(struct worker *w, const struct media_result *result)
     struct pool *p = w->pool;
     struct lease *l = w->leases[w->answered++];
     bool last = w->answered == w->n, bytes = result->video_bytes || result->audio_bytes;
-    bool sample = !l->superseded && !result->reason && bytes;
+    bool sample = !l->superseded && !result->reason && bytes, cut = w->child.job.kind == MEDIA_JOB_CUT;
     w->samples += sample;
     note_sandbox(w);
+    p->cut += cut && !result->reason;
+    if (!result->reason)
+        clip_cache_put(p->options.cache, l, &w->child.job, result, w->child.slot);
+    else if (cut)
+        clip_cache_drop(p->options.cache, l);
     if (last) {
         w->n = w->answered = 0;
         w->state = w->samples ? WORKER_SENDING : WORKER_IDLE;
@@ -255,6 +263,10 @@ static void take_result(struct worker *w, const struct media_result *result)
     if (l->superseded) {
         p->superseded++;
         pool_lease_done(p, l);
+        return;
+    }
+    if (cut && result->reason) {
+        retry(p, l, false, result);
         return;
     }
     l->worker = sample ? w : NULL;
@@ -312,39 +324,30 @@ static bool lease_open(struct pool *p, struct lease *l, struct media_file *out)
     return true;
 }
 
-static int send_job(struct worker *w, struct lease *const *leases, unsigned n, const struct media_file *f,
-                    struct err *e)
+/* Sends the job, to a fresh worker where this one died while idle. */
+static int send_job(struct worker *w, const struct job *job, int file, struct err *e)
 {
-    const struct lease *l = leases[0];
-    struct media_job job = {
-        .kind = MEDIA_JOB_DECODE,
-        .id = l->key.clip,
-        .window = f->window,
-        .video_stream = l->video_stream,
-        .audio_stream = l->audio_stream,
-        .duration_s = l->duration_s,
-        .recipe = l->recipe,
-        .clips = n,
-    };
-    for (unsigned i = 0; i < n; i++)
-        job.clip[i] = leases[i]->clip;
-    return media_child_send(&w->child, &job, f->fd, e);
+    int rc = media_child_send(&w->child, &job->media, file, e);
+    if (!rc)
+        return 0;
+    worker_stop(w);
+    rc = worker_ready(w, job->bytes);
+    return rc ? rc : media_child_send(&w->child, &job->media, file, e);
 }
 
-/* The lease and those of its grant that are queued behind it. */
-static unsigned gather(struct lease *l, struct lease *out[MEDIA_CLIPS_MAX])
+static void begin_job(struct worker *w, const struct job *job)
 {
-    uint64_t part = media_slot_bytes(&l->recipe), group = l->group;
-    unsigned n = 0;
-    for (; l && n < MEDIA_CLIPS_MAX; l = l->next) {
-        if (n && (l->group != group || (n + 1) * part > JOB_MAX))
-            break;
-        if (l->state == LEASE_QUEUED)
-            out[n++] = l;
-        if (!group)
-            break;
+    for (unsigned i = 0; i < job->n; i++) {
+        set_state(w->pool, job->leases[i], LEASE_RUNNING);
+        job->leases[i]->worker = w;
+        w->leases[i] = job->leases[i];
     }
-    return n;
+    w->n = job->n;
+    w->answered = w->samples = 0;
+    w->clips += job->n;
+    w->state = WORKER_BUSY;
+    w->since_s = progress_now_s();
+    uv_poll_start(w->poll, UV_READABLE, on_readable);
 }
 
 /* Gives the lease, and its group, to the worker. 0 when the lease has left the queue, else no worker could be
@@ -352,7 +355,8 @@ static unsigned gather(struct lease *l, struct lease *out[MEDIA_CLIPS_MAX])
 static int hand_over(struct worker *w, struct lease *l)
 {
     struct pool *p = w->pool;
-    struct lease *leases[MEDIA_CLIPS_MAX];
+    struct job job;
+    struct media_file file = {.fd = -1};
     struct err e = {0};
     uint64_t part = media_slot_bytes(&l->recipe);
     if (part > SLOT_MAX) {
@@ -360,37 +364,22 @@ static int hand_over(struct worker *w, struct lease *l)
                       (unsigned long long)part);
         return 0;
     }
-    unsigned n = gather(l, leases);
-    int rc = worker_ready(w, n * part);
+    job_make(p->options.cache, l, &job);
+    int rc = worker_ready(w, job.bytes);
     if (rc)
         return rc;
-    struct media_file file;
-    if (!lease_open(p, l, &file))
+    if (job.fd < 0 && !lease_open(p, l, &file))
         return 0;
-    rc = send_job(w, leases, n, &file, &e);
-    if (rc) { /* it died while idle: a fresh one, once */
-        worker_stop(w);
-        rc = worker_ready(w, n * part);
-        if (!rc)
-            rc = send_job(w, leases, n, &file, &e);
-    }
-    close(file.fd);
+    job.media.window = file.window;
+    rc = send_job(w, &job, job.fd < 0 ? file.fd : job.fd, &e);
+    if (file.fd >= 0)
+        close(file.fd);
     if (rc) {
         worker_stop(w);
         start_failed(p, &e);
         return rc;
     }
-    for (unsigned i = 0; i < n; i++) {
-        set_state(p, leases[i], LEASE_RUNNING);
-        leases[i]->worker = w;
-        w->leases[i] = leases[i];
-    }
-    w->n = n;
-    w->answered = w->samples = 0;
-    w->clips += n;
-    w->state = WORKER_BUSY;
-    w->since_s = progress_now_s();
-    uv_poll_start(w->poll, UV_READABLE, on_readable);
+    begin_job(w, &job);
     return 0;
 }
 

@@ -3,12 +3,14 @@
  * Owns the workers and every lease from pool_add to pool_lease_done. A file that kills workers costs its own
  * clip: after `attempts` deaths the lease is answered with the reason. When no worker can be started the
  * leases wait. Leases of one grant go to one worker as one job; when it dies, those that have no answer yet
- * are decoded one by one. A worker is replaced after `recycle` clips. */
+ are decoded one by one. A view that cannot be cut from a kept clip is decoded. A worker is replaced after
+ `recycle` clips. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 #include "lib/media/child.h"
+#include "services/decoder/clip_cache.h"
 #include "services/decoder/lease.h"
 
 /* Bounds a heartbeat, which lists every held lease, to an envelope. */
@@ -47,9 +49,10 @@ struct pool_options {
     unsigned attempts;
     unsigned wall_s; /* a worker that takes longer is ended and its lease lost; 0: 60 */
     struct media_child_limits limits;
-    uint64_t recycle;       /* clips; 0: never */
-    unsigned slots;         /* leases held at a time; 0: two a worker */
-    const char *media_root; /* copied */
+    uint64_t recycle;         /* clips; 0: never */
+    unsigned slots;           /* leases held at a time; 0: two a worker */
+    const char *media_root;   /* copied */
+    struct clip_cache *cache; /* borrowed; NULL: nothing is kept */
     pool_on_answer on_answer;
     void (*on_sending)(
         void *arg); /* may be NULL: a job has ended whose samples may all have been let go of */
@@ -70,6 +73,7 @@ struct pool {
     uint64_t recycled;
     double retry_at_s;
     uint64_t decoded, lost, superseded, workers_died;
+    uint64_t cut; /* of the decoded: from kept clips */
     uint64_t failed[MEDIA_REASONS];
 };
 

@@ -23,6 +23,15 @@ static json_t *wire_json(const struct leases_in *in)
                      "unsent", (json_int_t)c.unsent);
 }
 
+static json_t *cache_json(const struct decoder *d)
+{
+    struct clip_cache_counters c = clip_cache_counters(d->cache);
+    if (!d->cache)
+        return json_null();
+    return json_pack("{sI sI sI sI}", "bytes", (json_int_t)c.bytes, "used", (json_int_t)c.used, "parts",
+                     (json_int_t)c.parts, "cut", (json_int_t)d->pool.cut);
+}
+
 static const char *state_of(const struct decoder *d)
 {
     double heard = leases_in_heard_s(&d->leases);
@@ -50,13 +59,14 @@ static json_t *on_status(void *arg)
     const struct pool *p = &d->pool;
     double heard = leases_in_heard_s(&d->leases);
     char sandbox[256];
-    return json_pack("{ss ss si ss si si si si sI sI sI sI sI ss so sf so so}", "daemon", "decoder", "name",
-                     d->name, "pid", (int)getpid(), "state", state_of(d), "workers", (int)pool_running(p),
-                     "slots", (int)p->slots, "held", (int)p->held, "queued", (int)p->queued, "decoded",
-                     (json_int_t)p->decoded, "lost", (json_int_t)p->lost, "superseded",
-                     (json_int_t)p->superseded, "workers_died", (json_int_t)p->workers_died, "recycled",
-                     (json_int_t)p->recycled, "sandbox", sandbox_of(p, sandbox, sizeof sandbox), "failed",
-                     failed_json(p), "clips_per_s", progress_rate(&d->progress), "trainer_heard_s",
+    return json_pack("{ss ss si ss si si si si sI sI sI sI sI ss so so sf so so}", "daemon", "decoder",
+                     "name", d->name, "pid", (int)getpid(), "state", state_of(d), "workers",
+                     (int)pool_running(p), "slots", (int)p->slots, "held", (int)p->held, "queued",
+                     (int)p->queued, "decoded", (json_int_t)p->decoded, "lost", (json_int_t)p->lost,
+                     "superseded", (json_int_t)p->superseded, "workers_died", (json_int_t)p->workers_died,
+                     "recycled", (json_int_t)p->recycled, "sandbox", sandbox_of(p, sandbox, sizeof sandbox),
+                     "failed", failed_json(p), "cache", cache_json(d), "clips_per_s",
+                     progress_rate(&d->progress), "trainer_heard_s",
                      heard < 0 ? json_null() : json_real(heard), "wire", wire_json(&d->leases));
 }
 

@@ -111,7 +111,8 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* The recipe of a clip: evaluation (centre crop, nothing random) or training. */
+/* The recipe of a clip: evaluation (centre crop, nothing random) or training. How far crops and sound may be
+ * moved stands in both: of what is decoded both are cut. */
 static struct media_recipe make_recipe(const struct conf *c, bool augment)
 {
     int64_t resize_max = augment && c->augment.resize_max ? c->augment.resize_max : c->video.resize;
@@ -120,9 +121,9 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .resize_min = (uint32_t)c->video.resize,
                                  .resize_max = (uint32_t)resize_max,
                                  .crop = (uint32_t)c->video.crop,
-                                 .crop_jitter_px = augment ? (int32_t)c->augment.crop_jitter_px : 0,
+                                 .crop_jitter_px = (int32_t)c->augment.crop_jitter_px,
                                  .flip_probability = augment ? c->augment.flip : 0,
-                                 .audio_shift_s = augment ? c->augment.audio_shift_s : 0,
+                                 .audio_shift_s = c->augment.audio_shift_s,
                                  .time_mask_frames = augment ? (uint32_t)c->augment.time_mask_frames : 0,
                                  .augment = augment,
                                  .scaling = (uint32_t)c->video.scaling,

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Leases in real runs: clips of one video go out together and change nothing, and a decoder whose workers hang is hedged by
-another one long before its wall time. usage: test_leases.py BIN_DIR"""
+"""Leases in real runs: clips of one video go out together and change nothing, nor does it what decoders keep, and a decoder whose
+workers hang is hedged by another one long before its wall time. usage: test_leases.py BIN_DIR"""
 import os
+import re
 import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from xdctest import (Place, check_ledger, descendants, make_manifest, outcome_differs, write_config)  # noqa: E402
+from xdctest import (Place, check_ledger, descendants, make_manifest, outcome_differs, sets, write_config)  # noqa: E402
 
 
 def groups(place, manifest):
@@ -22,6 +23,26 @@ def groups(place, manifest):
         runs.append(run_dir)
     differs = outcome_differs(*runs)
     assert not differs, f"one and two decoders differ: {differs}"
+
+
+def kept(place, manifest):
+    """Room for all clips, for a few, for none, and two decoders that each keep what they happen to get end with the same bytes."""
+    runs, cut = [], []
+    for name, mib, decoders in (("all", 256, 1), ("few", 2, 1), ("two", 256, 2), ("none", 0, 1)):
+        run_dir = place.path("kept-" + name)
+        config = write_config(place, manifest, run_dir, f"kept-{name}.yaml")
+        more = {"decoder.cache_mib": mib, "run.decoders": decoders, "train.rounds": 1, "train.epochs": 4, "data.clips_per_video": 2,
+                "augment.audio_shift_s": 0.1}
+        place.xdc("run", "-c", config, *sets(more))
+        positions = sum(check_ledger(run_dir, 4, 1).values())
+        runs.append(run_dir)
+        logs = [open(os.path.join(run_dir, "logs", f"decoder-{i}.log")).read() for i in range(decoders)]
+        cut.append(sum(int(re.search(r"(\d+) of them cut from kept ones", log).group(1)) for log in logs))
+    print(f"of 4 epochs with {positions} positions, cut from kept clips: {cut}", flush=True)
+    for other in runs[1:]:
+        differs = outcome_differs(runs[0], other)
+        assert not differs, f"{other}: not the same as where all is kept: {differs}"
+    assert cut[0] >= positions * 3 // 4 and 0 < cut[1] < cut[0] and 0 < cut[2] < cut[0] and cut[3] == 0, cut
 
 
 def hedge(place, manifest):
@@ -49,6 +70,7 @@ def main():
     try:
         manifest = make_manifest(place)
         groups(place, manifest)
+        kept(place, manifest)
         hedge(place, manifest)
     finally:
         place.close()

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include "lib/media/audio_decode.h"
 #include "lib/media/logmel.h"
+#include "lib/media/wide.h"
 #include "make_media.h"
 
 #define RATE LOGMEL_RATE
@@ -46,7 +47,12 @@ static int decode_shifted(const char *path, const struct media_job *job, double 
 {
     struct input in;
     struct audio_decoder kept = {0};
+    struct audio_span span;
     struct augment a = {.audio_shift_s = shift_s};
+    struct media_job shifted = *job;
+    shifted.recipe.audio_shift_s = fabs(shift_s);
+    float *all = malloc(wide_samples_max(&shifted.recipe) * sizeof *all);
+    assert_non_null(all);
     int fd = open_media(path);
     flags = 0;
     int rc = input_open(&in, fd, &(struct media_window){0}, -1, -1, INPUT_LOOK_LITTLE, e);
@@ -55,7 +61,10 @@ static int decode_shifted(const char *path, const struct media_job *job, double 
     if (rc == 0 && in.audio < 0)
         rc = fault_set(e, MEDIA_NO_AUDIO, "no audio stream");
     if (rc == 0)
-        rc = audio_decode(&kept, &in, job, job->clip, &a, wave, &flags, e);
+        rc = audio_decode(&kept, &in, &shifted, job->clip, all, &span, e);
+    if (rc == 0)
+        rc = audio_window(&span, all, &shifted, job->clip, &a, wave, &flags, e);
+    free(all);
     audio_decoder_close(&kept);
     input_close(&in);
     close(fd);
