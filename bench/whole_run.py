@@ -30,9 +30,9 @@ ROOT = os.path.dirname(HERE)
 AVMNIST = os.path.join(ROOT, "..", "shared", "data", "avmnist")
 WHOLE, CLASSES = 250, 8
 # Per set: the yaml, the bar, and the peer's switches that were the fastest on two cores.
-SETS = {"avmnist": ("avmnist.yaml", 1.5, "--threads 2 --workers 2 --compile"),
-        "gop250": ("quickstart.yaml", 2.0, "--threads 2 --workers 2"),
-        "quickstart": ("quickstart.yaml", None, "--threads 2 --workers 2")}
+SETS = {"avmnist": ("avmnist.yaml", 1.5, "--threads 2 --workers 2 --compile --keep"),
+        "gop250": ("quickstart.yaml", 2.0, "--threads 2 --workers 2 --keep"),
+        "quickstart": ("quickstart.yaml", None, "--threads 2 --workers 2 --keep")}
 OURS = {"train.threads": 2, "cluster.threads": 2, "decoder.workers": 2}
 QUALITY = 0.05
 ENCODERS = ("video", "audio")

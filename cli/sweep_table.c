@@ -52,29 +52,34 @@ static json_t *summary(const struct sweep *s, const json_t *cell, const json_t *
                      n > 1 ? json_real(sqrt(squares / (n - 1))) : json_null(), "seeds", seeds);
 }
 
-/* Why steps of the cell have no result, a sentence each. */
+/* Results of a seed that are not there, of any of the column's manifests. */
+static void add_missing(const struct sweep *s, const json_t *cell, const json_t *column, const char *modality,
+                        uint32_t seed, json_t *out)
+{
+    const char *encoder;
+    size_t n = json_array_size(json_object_get(column, "manifests"));
+    for (size_t m = 0; sweep_part_of(cell, modality, &encoder) >= 0 && m < n; m++) {
+        char path[PATH_MAX];
+        struct err unsaid;
+        if (sweep_result_path(s, cell, column, modality, m, seed, path, &unsaid) == 0 &&
+            access(path, F_OK) != 0)
+            json_array_append_new(out,
+                                  json_pack("{s:s, s:I, s:s, s:s, s:i}", "cell", sweep_text(cell, "slug"),
+                                            "seed", (json_int_t)seed, "column", sweep_text(column, "name"),
+                                            "of", modality, "manifest", (int)m));
+    }
+}
+
 static void add_failures(const struct sweep *s, const json_t *cell, json_t *out)
 {
     size_t i, j;
     json_t *column, *modality;
-    for (uint32_t k = 0; k < s->n_seeds; k++) {
+    for (uint32_t k = 0; k < s->n_seeds; k++)
         json_array_foreach(s->columns, i, column)
         {
             json_array_foreach(json_object_get(column, "of"), j, modality)
-            {
-                char path[PATH_MAX];
-                struct err unsaid;
-                const char *encoder, *name = json_string_value(modality);
-                if (sweep_part_of(cell, name, &encoder) < 0 ||
-                    sweep_result_path(s, cell, column, name, 0, s->seeds[k], path, &unsaid) < 0 ||
-                    access(path, F_OK) == 0)
-                    continue;
-                json_array_append_new(out, json_pack("{s:s, s:i, s:s, s:s}", "cell", sweep_text(cell, "slug"),
-                                                     "seed", (int)s->seeds[k], "column",
-                                                     sweep_text(column, "name"), "of", name));
-            }
+                add_missing(s, cell, column, json_string_value(modality), s->seeds[k], out);
         }
-    }
 }
 
 static json_t *seconds_of(const struct sweep *s, const json_t *cell)
@@ -288,8 +293,8 @@ void sweep_table_print(const json_t *table, FILE *f)
     json_array_foreach(json_object_get(table, "missing"), i, row)
     {
         if (i < MISSING_SHOWN)
-            fprintf(f, "%s seed %d: %s %s\n", sweep_text(row, "cell"),
-                    (int)json_integer_value(json_object_get(row, "seed")), sweep_text(row, "column"),
-                    sweep_text(row, "of"));
+            fprintf(f, "%s seed %lld: %s %s, manifest %d\n", sweep_text(row, "cell"),
+                    (long long)json_integer_value(json_object_get(row, "seed")), sweep_text(row, "column"),
+                    sweep_text(row, "of"), (int)json_integer_value(json_object_get(row, "manifest")));
     }
 }

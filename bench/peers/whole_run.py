@@ -94,7 +94,7 @@ class Run:
         net, k = conf["net"], conf["cluster"]["k"]
         torch.manual_seed(options.seed)
         self.rng = np.random.default_rng([options.seed, 2])
-        clips = data.Clips(videos, conf, options.seed, options.every_packet)
+        clips = data.Clips(videos, conf, options.seed, options.every_packet, options.keep)
         self.loader = data.Loader(clips, options.workers, options.prefetch)
         self.video = Encoder(nets.video_encoder(net["video_depth"], net["video_width"]), k, self.train, options.compile)
         self.audio = Encoder(nets.audio_encoder(net["audio_depth"], net["audio_width"]), k, self.train, False)
@@ -222,6 +222,7 @@ def options():
     p.add_argument("--workers", type=int, default=2, help="processes of the DataLoader")
     p.add_argument("--prefetch", type=int, default=4, help="batches that a worker is ahead")
     p.add_argument("--compile", action="store_true", help="torch.compile of the video encoder's training")
+    p.add_argument("--keep", action="store_true", help="keep decoded clips in the workers' memory for the next epoch, as few loaders do")
     p.add_argument("--every-packet", action="store_true", help="decode all from the key frame on, as most loaders do")
     return p.parse_args(sys.argv[2:])
 

@@ -35,8 +35,8 @@ def index(labels, out):
 class Clips:
     """One clip a video, at a time that is drawn once."""
 
-    def __init__(self, videos, conf, seed, every_packet):
-        self.videos, self.video, self.augment, self.every_packet = videos, conf["video"], conf["augment"], every_packet
+    def __init__(self, videos, conf, seed, every_packet, keep):
+        self.videos, self.video, self.augment, self.every_packet, self.keep = videos, conf["video"], conf["augment"], every_packet, keep
         u = np.random.default_rng([seed, 1]).random(len(videos))
         self.fps = [self.video["fps"] or v["fps"] for v in videos]
         self.start = [max(0.0, v["seconds"] - self.video["frames"] / f) * x for v, f, x in zip(videos, self.fps, u)]
@@ -58,15 +58,20 @@ class Decoder:
     def __init__(self, clips):
         self.clips, self.side, self.length = clips, clips.video["crop"], clips.video["frames"]
         self.scaler = VideoReformatter()
+        self.kept_frames, self.kept_waves = {}, {}  # by clip, of this worker
         self.mel = torchaudio.transforms.MelSpectrogram(sample_rate=RATE, n_fft=512, win_length=400, hop_length=320, f_min=0, f_max=8000,
                                                         n_mels=MELS, power=2, norm=None, mel_scale="htk", center=True, pad_mode="reflect")
 
-    def crop(self, frame, move):
-        """Scaled so that the short side is `resize`, then the square; where it leaves the picture edges are repeated."""
+    def scale(self, frame):
+        """The whole picture, whose short side becomes `resize`."""
         short = self.clips.video["resize"]
         w, h = frame.width, frame.height
         w, h = (short, (short * h + w // 2) // w) if w <= h else ((short * w + h // 2) // h, short)
-        a = self.scaler.reformat(frame, width=w, height=h, format="rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
+        return self.scaler.reformat(frame, width=w, height=h, format="rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
+
+    def crop(self, a, move):
+        """The square; where it leaves the picture edges are repeated."""
+        h, w = a.shape[:2]
         x, y = (w - self.side) // 2, (h - self.side) // 2
         if move:
             x, y = x + move["x"], y + move["y"]
@@ -77,8 +82,8 @@ class Decoder:
             a = a[y:y + self.side, x:x + self.side]
         return a[:, ::-1] if move and move["flip"] else a
 
-    def frames(self, box, start, fps, move):
-        """Frame i is the last one that is shown by start + i / fps."""
+    def frames(self, box, start, fps):
+        """Whole pictures; frame i is the last one that is shown by start + i / fps."""
         s = box.streams.video[0]
         s.thread_type = "NONE"
         codec, base = s.codec_context, float(s.time_base)
@@ -89,7 +94,7 @@ class Decoder:
 
         def put(frame):
             nonlocal last
-            out.append(out[-1] if frame is last else self.crop(frame, move))
+            out.append(out[-1] if frame is last else self.scale(frame))
             last = frame
 
         for packet in box.demux(s):
@@ -103,23 +108,22 @@ class Decoder:
                 break
         while len(out) < self.length:
             put(before)
-        return np.stack(out)
+        return out
 
-    def sound(self, box, seconds, first):
-        """Two seconds at 16 kHz, silence where there is no more."""
+    def sound(self, box, first, samples):
+        """At 16 kHz, silence where there is no more."""
         s = box.streams.audio[0]
         s.thread_type = "NONE"
-        first = max(0.0, min(first, seconds - SAMPLES / RATE))
         box.seek(int(max(0.0, first - AUDIO_PREROLL_S) / s.time_base), stream=s)
         resampler, wave, at = av.AudioResampler(format="flt", layout="mono", rate=RATE), [], None
         for frame in box.decode(s):
             at = frame.time if at is None else at
             wave += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-            if frame.time > first + SAMPLES / RATE + 0.05:
+            if frame.time > first + samples / RATE + 0.05:
                 break
-        n, out = round((first - at) * RATE), np.zeros(SAMPLES, np.float32)
+        n, out = round((first - at) * RATE), np.zeros(samples, np.float32)
         wave = np.concatenate(wave)
-        wave = np.pad(wave, (max(0, -n), 0))[max(0, n):][:SAMPLES]
+        wave = np.pad(wave, (max(0, -n), 0))[max(0, n):][:samples]
         out[:len(wave)] = wave
         return out
 
@@ -131,23 +135,54 @@ class Decoder:
                 row[:, :, begin:begin + width] = row.mean()
         return x
 
+    def picture(self, opened, clip, move):
+        frames = self.kept_frames.get(clip) or self.frames(opened(), self.clips.start[clip], self.clips.fps[clip])
+        if self.clips.keep:
+            self.kept_frames[clip] = frames
+        return np.stack([self.crop(a, move) for a in frames])
+
+    def wave(self, opened, clip, move):
+        """Two seconds around the clip's middle; what is kept has all that any shift may want."""
+        seconds, reach = self.clips.videos[clip]["seconds"], self.clips.augment["audio_shift_s"]
+        middle = self.clips.start[clip] + self.length / self.clips.fps[clip] / 2 - 1
+        first, begin, end = (max(0.0, min(middle + by, seconds - SAMPLES / RATE)) for by in (move["shift"] if move else 0, -reach, reach))
+        if not self.clips.keep:
+            return self.sound(opened(), first, SAMPLES)
+        if clip not in self.kept_waves:
+            self.kept_waves[clip] = self.sound(opened(), begin, round((end - begin) * RATE) + SAMPLES)
+        return self.kept_waves[clip][round((first - begin) * RATE):][:SAMPLES]
+
     def batch(self, video, audio):
         """Lists of (clip, seed or None); with equal lists each file is opened once."""
         pictures, waves, moves, same = [], [], [self.clips.draw(seed) for _, seed in audio], video == audio
         for clip, seed in video:
             move = self.clips.draw(seed)
-            with av.open(self.clips.videos[clip]["path"]) as box:
-                pictures.append(self.frames(box, self.clips.start[clip], self.clips.fps[clip], move))
+            with Opened(self.clips.videos[clip]["path"]) as opened:
+                pictures.append(self.picture(opened, clip, move))
                 if same:
-                    waves.append(self.wave(box, clip, move))
+                    waves.append(self.wave(opened, clip, move))
         for (clip, _), move in zip(() if same else audio, moves):
-            with av.open(self.clips.videos[clip]["path"]) as box:
-                waves.append(self.wave(box, clip, move))
+            with Opened(self.clips.videos[clip]["path"]) as opened:
+                waves.append(self.wave(opened, clip, move))
         return (torch.from_numpy(np.stack(pictures)) if pictures else None), (self.logmel(waves, moves) if waves else None)
 
-    def wave(self, box, clip, move):
-        centre = self.clips.start[clip] + self.length / self.clips.fps[clip] / 2
-        return self.sound(box, self.clips.videos[clip]["seconds"], centre - 1 + (move["shift"] if move else 0))
+
+class Opened:
+    """A file that is opened when it is first asked for."""
+
+    def __init__(self, path):
+        self.path, self.box = path, None
+
+    def __call__(self):
+        self.box = self.box or av.open(self.path)
+        return self.box
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.box:
+            self.box.close()
 
 
 class Batches(torch.utils.data.Dataset):
