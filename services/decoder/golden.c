@@ -34,6 +34,12 @@ static int golden_file(int *out_fd, struct err *e)
     return 0;
 }
 
+/* By somebody else, for want of memory or by hand: that says nothing of this machine's FFmpeg. */
+static bool was_killed(const struct media_result *r)
+{
+    return r->reason == MEDIA_WORKER_DIED || r->reason == MEDIA_MEMORY_LIMIT;
+}
+
 int golden_hash(const struct media_child_limits *limits, uint64_t *out, uint32_t *out_sandbox, struct err *e)
 {
     struct media_child child = {0};
@@ -60,7 +66,8 @@ int golden_hash(const struct media_child_limits *limits, uint64_t *out, uint32_t
     if (rc)
         err_wrap(e, "golden clip");
     else if (result.reason)
-        rc = err_set(e, XDC_EMEDIA, "golden clip: %s: %s", media_code_name(result.reason), result.detail);
+        rc = err_set(e, was_killed(&result) ? XDC_ELOST : XDC_EMEDIA, "golden clip: %s: %s",
+                     media_code_name(result.reason), result.detail);
     if (!rc)
         *out = result.hash;
     *out_sandbox = child.sandbox;

@@ -1,6 +1,7 @@
 /* golden: the hash of a built-in clip's frames and log-mel, by which a trainer knows that two decoders give
  * equal bytes. Used by the decoder at its start. Blocking, about a tenth of a second; owns nothing. Fails
- * when no worker can be started or when this machine's FFmpeg cannot decode H.264 and AAC. */
+ * when no worker can be started or when this machine's FFmpeg cannot decode H.264 and AAC; XDC_ELOST when its
+ * worker died, so that another start may come through. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

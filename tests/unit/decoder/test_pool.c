@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -509,6 +510,24 @@ static void golden_is_stable(void **state)
     assert_true(golden_hash(&limits, &a, &parts, &e) < 0);
 }
 
+/* A worker that is killed at that moment is no verdict on the machine: the decoder may be started again. */
+static void golden_worker_is_killed(void **state)
+{
+    struct fixture *f = *state;
+    static const char script[] = "#!/bin/sh\nkill -9 $$\n";
+    struct err e = {0};
+    struct media_child_limits limits = {.cpu_s = 5, .memory_mib = 512, .slot_bytes = 4096};
+    uint64_t hash;
+    uint32_t parts;
+    char path[PATH_MAX];
+    put_file(f, "killed", script, sizeof script - 1);
+    assert_int_equal(fs_path(path, &e, "%s/killed", f->dir), 0);
+    assert_int_equal(chmod(path, 0700), 0);
+    setenv("XDC_MEDIA_WORKER", path, 1);
+    assert_int_equal(golden_hash(&limits, &hash, &parts, &e), XDC_ELOST);
+    assert_int_equal(err_exit_status(XDC_ELOST), 69);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -528,6 +547,7 @@ int main(void)
         T(larger_recipe),
         T(stop_gives_back),
         T(golden_is_stable),
+        T(golden_worker_is_killed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
