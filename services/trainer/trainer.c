@@ -111,8 +111,10 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* The recipe of a clip: evaluation (centre crop, nothing random) or training. How far crops and sound may be
- * moved stands in both: of what is decoded both are cut. */
+/* The recipe of a clip: evaluation (centre crop, nothing random) or training. How far crops lie from the
+ * middle stands in both, so that decoders keep one clip for both. How far sound is moved does not: where its
+ * decoding begins shows in codecs' noise, and features are to be those that any program makes of the encoder.
+ */
 static struct media_recipe make_recipe(const struct conf *c, bool augment)
 {
     int64_t resize_max = augment && c->augment.resize_max ? c->augment.resize_max : c->video.resize;
@@ -123,7 +125,7 @@ static struct media_recipe make_recipe(const struct conf *c, bool augment)
                                  .crop = (uint32_t)c->video.crop,
                                  .crop_jitter_px = (int32_t)c->augment.crop_jitter_px,
                                  .flip_probability = augment ? c->augment.flip : 0,
-                                 .audio_shift_s = c->augment.audio_shift_s,
+                                 .audio_shift_s = augment ? c->augment.audio_shift_s : 0,
                                  .time_mask_frames = augment ? (uint32_t)c->augment.time_mask_frames : 0,
                                  .augment = augment,
                                  .scaling = (uint32_t)c->video.scaling,
