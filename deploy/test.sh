@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests, from a fresh clone: packages, release build with quickstart, then everything under ASan and UBSan.
-#   deploy/test.sh                    about 40 minutes on two cores, the first build apart
+#   deploy/test.sh                    about 25 minutes on two cores, the first build apart
 #   deploy/test.sh --long             also what takes longer: three quickstart seeds, the avmnist example where its data is, more
 #                                     kills and mutations, and the build against the CUDA libtorch of PyPI with its tests on the CPU
 #   deploy/test.sh [--long] PART...   these parts alone, of: format quickstart avmnist sandbox cuda fuzz dev
