@@ -70,7 +70,7 @@ static void add_missing(const struct sweep *s, const json_t *cell, const json_t 
     }
 }
 
-static void add_failures(const struct sweep *s, const json_t *cell, json_t *out)
+static void add_missing_of_cell(const struct sweep *s, const json_t *cell, json_t *out)
 {
     size_t i, j;
     json_t *column, *modality;
@@ -168,7 +168,7 @@ static json_t *published(const char *table)
 
 json_t *sweep_table(const struct sweep *s)
 {
-    json_t *rows = json_array(), *failures = json_array(), *heads = headings(s), *cell, *head,
+    json_t *rows = json_array(), *missing = json_array(), *heads = headings(s), *cell, *head,
            *seeds = json_array();
     size_t i, j;
     json_array_foreach(s->cells, i, cell)
@@ -180,7 +180,7 @@ json_t *sweep_table(const struct sweep *s)
                 json_array_get(s->columns, (size_t)json_integer_value(json_object_get(head, "column")));
             json_array_append_new(values, summary(s, cell, column, sweep_text(head, "of")));
         }
-        add_failures(s, cell, failures);
+        add_missing_of_cell(s, cell, missing);
         json_array_append_new(rows, json_pack("{s:s, s:s, s:O, s:o, s:o}", "row", sweep_text(cell, "row"),
                                               "pretrain", sweep_text(cell, "pretrain"), "grid",
                                               json_object_get(cell, "grid"), "pretrain_s",
@@ -190,7 +190,7 @@ json_t *sweep_table(const struct sweep *s)
         json_array_append_new(seeds, json_integer(s->seeds[k]));
     json_t *order = compare_order(s, rows, json_array_size(heads));
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "sweep", s->title, "dir", s->dir, "seeds",
-                     seeds, "columns", heads, "rows", rows, "order", order, "missing", failures, "published",
+                     seeds, "columns", heads, "rows", rows, "order", order, "missing", missing, "published",
                      published(s->title));
 }
 

@@ -279,9 +279,8 @@ const struct conf_key conf_schema[] = {
     INT("decoder.attempts", decoder.attempts, 1, 10, "2", NULL, 0,
         "failures of a worker on a clip before quarantine"),
     INT("decoder.recycle", decoder.recycle, 1, 1e9, "10000", "clips", 0,
-        "a media worker is replaced after so many: what one file leaves behind in it lasts no longer, but "
-        "for "
-        "clips that are kept (decoder.cache_mib)"),
+        "a media worker is replaced after so many: what one file leaves behind in it lasts no longer, clips "
+        "that are kept apart"),
     INT("decoder.cache_mib", decoder.cache_mib, 0, 1 << 30, "0", "MiB", 0,
         "memory for decoded clips: the next epoch's views are cut from those that find room; 0: none"),
     BOOL("decoder.require_sandbox", decoder.require_sandbox, "false", 0,

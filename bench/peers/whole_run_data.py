@@ -3,7 +3,8 @@
 A worker makes a whole batch: frames u8 [n, T, P, P, 3] and log-mel [n, 1, 40, 100]. Its processes live through all phases of a
 run: `Loader.batches(jobs)` gives them the jobs of a phase. What is tuned: the seek goes to the key frame before the clip, frames that
 nothing refers to are left out before it, one thread a decoder, frames are scaled by one swscale context in one step and cropped when
-they are small, mel spectra are made of a whole batch at once, workers yield to the training (nice)."""
+they are small, mel spectra are made of a whole batch at once, workers yield to the training (nice). With --keep a worker keeps the
+clips that it has decoded."""
 import json
 import math
 import os

@@ -210,7 +210,7 @@ static int pass(struct audio *a, double from, struct err *e)
         a->end_s = t + (double)f->nb_samples / f->sample_rate;
         if (t > a->start_s + a->span_s + MARGIN_S)
             break;
-        if (a->end_s >= a->start_s - MARGIN_S && fabs(t) < 1e9)
+        if (a->end_s >= a->start_s - MARGIN_S && fabs(t) < TIME_MAX_S)
             rc = take_frame(a, t, e);
     }
     if (rc)

@@ -1,7 +1,6 @@
 #include "services/decoder/job.h"
 
 #define SAMPLES_MAX (UINT64_C(64) << 20) /* bytes of a job of several clips */
-#define SLOT_MAX (UINT64_C(1) << 31)     /* with wide clips, which are written as far as they reach */
 
 /* The lease and those of its grant that are queued behind it and must be decoded. */
 static void gather(const struct clip_cache *cache, struct lease *l, struct job *out)
@@ -9,7 +8,7 @@ static void gather(const struct clip_cache *cache, struct lease *l, struct job *
     uint64_t sample = media_slot_bytes(&l->recipe), part = media_clip_bytes(&out->media), group = l->group;
     for (; l && out->n < MEDIA_CLIPS_MAX; l = l->next) {
         if (out->n &&
-            (l->group != group || (out->n + 1) * sample > SAMPLES_MAX || (out->n + 1) * part > SLOT_MAX))
+            (l->group != group || (out->n + 1) * sample > SAMPLES_MAX || (out->n + 1) * part > JOB_SLOT_MAX))
             break;
         if (l->state == LEASE_QUEUED && (!out->n || !clip_cache_has(cache, l)))
             out->leases[out->n++] = l;

@@ -1,8 +1,11 @@
 /* job: what leases ask of a media worker: a view that is cut from a kept clip, or clips of one file that are
- decoded together. Used by pool. Loop thread only; plain data. */
+ * decoded together. Used by pool. Loop thread only; plain data. */
 #pragma once
 #include "services/decoder/clip_cache.h"
 #include "services/decoder/lease.h"
+
+#define JOB_SLOT_MAX (UINT64_C(1) << 31) /* bytes of a slot; of wide clips only what there is takes memory \
+                                          */
 
 struct job {
     struct media_job media;                /* without the file's window */

@@ -15,7 +15,6 @@
 
 #define WALL_S_DEFAULT 60
 #define RESTART_PAUSE_S 1.0
-#define SLOT_MAX (UINT64_C(1) << 31)
 
 static void dispatch(struct pool *p);
 
@@ -249,7 +248,6 @@ static void take_result(struct worker *w, const struct media_result *result)
     bool sample = !l->superseded && !result->reason && bytes, cut = w->child.job.kind == MEDIA_JOB_CUT;
     w->samples += sample;
     note_sandbox(w);
-    p->cut += cut && !result->reason;
     if (!result->reason)
         clip_cache_put(p->options.cache, l, &w->child.job, result, w->child.slot);
     else if (cut)
@@ -269,6 +267,7 @@ static void take_result(struct worker *w, const struct media_result *result)
         retry(p, l, false, result);
         return;
     }
+    p->cut += cut;
     l->worker = sample ? w : NULL;
     l->result = *result;
     if (!sample)
@@ -359,7 +358,7 @@ static int hand_over(struct worker *w, struct lease *l)
     struct media_file file = {.fd = -1};
     struct err e = {0};
     uint64_t part = media_slot_bytes(&l->recipe);
-    if (part > SLOT_MAX) {
+    if (part > JOB_SLOT_MAX) {
         answer_reason(p, l, MEDIA_BAD_DIMENSIONS, "a sample of %llu bytes is larger than any slot",
                       (unsigned long long)part);
         return 0;
