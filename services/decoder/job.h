@@ -4,8 +4,8 @@
 #include "services/decoder/clip_cache.h"
 #include "services/decoder/lease.h"
 
-#define JOB_SLOT_MAX (UINT64_C(1) << 31) /* bytes of a slot; of wide clips only what there is takes memory \
-                                          */
+/* Bytes of a slot; of wide clips only what there is takes memory. */
+#define JOB_SLOT_MAX (UINT64_C(1) << 31)
 
 struct job {
     struct media_job media;                /* without the file's window */
