@@ -45,6 +45,12 @@ static bool plausible(const struct record *r)
            r->found.reason < MEDIA_REASONS;
 }
 
+/* Whether what was read behind a plausible record is a uri and its key frames, unaltered. */
+static bool whole(const struct record *r, const char *body)
+{
+    return !memchr(body, 0, r->uri_bytes) && r->check == check_of(r, body);
+}
+
 /* Whether the file begins as an index of `root` does; the position is then behind it. */
 static bool read_header(FILE *f, const char *root)
 {
@@ -65,7 +71,7 @@ static uint64_t read_records(FILE *f, uint64_t at,
     struct record r;
     char *body = malloc(BODY_MAX + 1);
     while (body && fread(&r, sizeof r, 1, f) == 1 && plausible(&r) &&
-           fread(body, 1, body_bytes(&r), f) == body_bytes(&r) && r.check == check_of(&r, body)) {
+           fread(body, 1, body_bytes(&r), f) == body_bytes(&r) && whole(&r, body)) {
         body[r.uri_bytes] = '\0';
         on_record(arg, at, body, &r.found);
         at += sizeof r + body_bytes(&r);
@@ -165,7 +171,7 @@ int index_partial_get(const struct index_partial *p, uint64_t at, struct index_f
     char body[BODY_MAX];
     bool good = pread(p->fd, &r, sizeof r, (off_t)at) == (ssize_t)sizeof r && plausible(&r) &&
                 pread(p->fd, body, body_bytes(&r), (off_t)(at + sizeof r)) == (ssize_t)body_bytes(&r) &&
-                r.check == check_of(&r, body);
+                whole(&r, body);
     if (!good)
         return err_set(e, XDC_EFORMAT, "%s was altered while it was in use; start again", p->path);
     *out = r.found;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/keyframe_list.h"
 #include "lib/progress.h"
 
 #define SHOW_EVERY 4096
@@ -76,15 +77,17 @@ static void count(struct index_summary *s, const struct manifest_video *v)
         s->facts[f] += v->facts >> f & 1;
 }
 
-/* What the probe found becomes the scratch video; truth and split stay. */
+/* What the probe found becomes the scratch video; truth and split stay. Its key frames are a file's, or a
+ * worker's, word: what makes no list is left out, and the video is sought without. */
 static int take_found(struct writing *w, const struct index_file *f, bool *out_opened, struct err *e)
 {
     struct index_found found;
+    uint8_t list[KEYFRAME_LIST_BYTES];
     int rc = index_partial_get(w->partial, f->at, &found, w->keys, e);
     *out_opened = rc == 0 && found.reason != MEDIA_OPEN_FAILED;
     if (rc < 0)
         return rc;
-    w->n_keys = found.keyframes;
+    w->n_keys = keyframe_list_encode(0, w->keys, found.keyframes, list) ? found.keyframes : 0;
     struct manifest_video *v = &w->video;
     v->size_bytes = found.size_bytes;
     v->mtime_ns = found.mtime_ns;

@@ -5,8 +5,8 @@
 #include <xxhash.h>
 
 #define TICKS_PER_S 1e6
-#define TIME_MAX 1e12 /* seconds */
-#define ROUNDING 1e-3 /* ticks: what was decoded is encoded to the same bytes */
+#define TICKS_END ((uint64_t)(KEYFRAME_LIST_END_S * TICKS_PER_S))
+#define ROUNDING 1e-3 /* ticks: of up to 50 days, what was decoded is encoded to the same bytes */
 
 static uint32_t check_of(uint64_t index, const void *bytes, size_t size)
 {
@@ -21,7 +21,7 @@ size_t keyframe_list_encode(uint64_t index, const struct media_keyframe *keys, u
     if (n > MEDIA_KEYFRAMES_MAX)
         return 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (!(keys[i].time_s >= 0 && keys[i].time_s < TIME_MAX) || keys[i].pos < 0)
+        if (!(keys[i].time_s >= 0 && keys[i].time_s < KEYFRAME_LIST_END_S) || keys[i].pos < 0)
             return 0;
         uint64_t t = (uint64_t)floor(keys[i].time_s * TICKS_PER_S + ROUNDING), b = (uint64_t)keys[i].pos;
         if (t < time || b < pos)
@@ -49,7 +49,7 @@ int keyframe_list_decode(uint64_t index, const void *bytes, size_t size,
         return -1;
     p = varint_get(p, end, MEDIA_KEYFRAMES_MAX, &n);
     for (uint64_t i = 0; p && i < n; i++) {
-        p = varint_get(p, end, (uint64_t)(TIME_MAX * TICKS_PER_S) - time, &step);
+        p = varint_get(p, end, TICKS_END - 1 - time, &step);
         time += p ? step : 0;
         p = varint_get(p, end, (uint64_t)INT64_MAX - pos, &step);
         pos += p ? step : 0;

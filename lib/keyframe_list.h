@@ -5,6 +5,7 @@
 #include "lib/varint.h"
 
 #define KEYFRAME_LIST_BYTES (VARINT_MAX * (2 * MEDIA_KEYFRAMES_MAX + 1) + 4)
+#define KEYFRAME_LIST_END_S 1e9 /* every key frame lies before: doubles tell its microseconds apart */
 
 /* keys [n], ascending in time and never going back in the file, n <= MEDIA_KEYFRAMES_MAX. Returns the size; 0
  * for keys that make no list. `index` is the video's. */

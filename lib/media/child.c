@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -246,6 +247,14 @@ static bool in_part(const struct media_child *c, uint32_t clip, uint64_t offset,
     return bytes == 0 || ((offset & 63) == 0 && offset >= begin && offset <= end && bytes <= end - offset);
 }
 
+/* Whether a manifest can hold it. */
+static bool probe_plausible(const struct media_probe *p)
+{
+    return isfinite(p->duration_s) && p->duration_s >= 0 && isfinite(p->fps) && p->fps >= 0 &&
+           p->video_stream >= -1 && p->video_stream < INT32_MAX && p->audio_stream >= -1 &&
+           p->audio_stream < INT32_MAX;
+}
+
 /* What a worker says is bytes from outside: a file may have taken it over. */
 static bool plausible(const struct media_child *c, const struct media_result *r)
 {
@@ -256,6 +265,8 @@ static bool plausible(const struct media_child *c, const struct media_result *r)
         return false;
     if (r->clip != (decode ? c->answered : 0) || r->facts >> MEDIA_FACTS ||
         r->keyframes > MEDIA_KEYFRAMES_MAX)
+        return false;
+    if (c->job.kind == MEDIA_JOB_PROBE && r->reason == 0 && !probe_plausible(&r->probe))
         return false;
     uint64_t video = decode && q->want_video ? (uint64_t)q->frames * q->crop * q->crop * 3 : 0;
     uint64_t audio = decode && q->want_audio ? MEDIA_AUDIO_FLOATS * sizeof(float) : 0;

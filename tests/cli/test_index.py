@@ -1,10 +1,13 @@
 """xdc index: what it finds, what it refuses, and that it leaves nothing half done."""
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
 import unittest
+from pathlib import Path
+from unittest import mock
 
 from common import SOURCES, XDC, CommandTest, golden_clip, main, write_wav
 
@@ -105,6 +108,18 @@ class Index(CommandTest):
                 self.assertIn(line, said)
                 self.assertIn(word, said)
                 self.assert_nothing_written()
+
+    def test_lying_worker(self):
+        """A worker that a file has taken over fails that file; key frames that make no list are left out, the rest is as good."""
+        shutil.rmtree(self.clips)
+        self.clips.mkdir()
+        for name in ("good", "n", "s", "k", "later", "z"):
+            (self.clips / f"{name}.mkv").write_bytes(name.encode())
+        with mock.patch.dict(os.environ, XDC_MEDIA_WORKER=str(Path(XDC).parent / "lying_worker")):
+            s = self.index("clips", "--jobs", "1")
+        self.assertEqual((s["videos"], s["with_video"], s["keyframes"]), (6, 4, 4))
+        self.assertEqual(s["unreadable"], {"worker_died": 2})
+        self.assertAlmostEqual(s["hours"] * 3600, 4 * 3.0)
 
     def test_refusals(self):
         """Wrong arguments, a path that is not there, a folder without media: each with its status, nothing written."""

@@ -111,9 +111,13 @@ static void test_keyframes_refused(void **state)
     struct manifest_video v = example(1);
     uint8_t a[KEYFRAME_LIST_BYTES], b[KEYFRAME_LIST_BYTES];
     static struct media_keyframe many[MEDIA_KEYFRAMES_MAX + 1];
-    static const struct media_keyframe wrong[][2] = {{{2, 10}, {1, 20}}, {{1, 20}, {2, 10}},
-                                                     {{-1, 0}, {1, 5}},  {{1, -1}, {2, 5}},
-                                                     {{NAN, 0}, {2, 5}}, {{0, 0}, {INFINITY, 5}}};
+    static const struct media_keyframe wrong[][2] = {{{2, 10}, {1, 20}},
+                                                     {{1, 20}, {2, 10}},
+                                                     {{-1, 0}, {1, 5}},
+                                                     {{1, -1}, {2, 5}},
+                                                     {{NAN, 0}, {2, 5}},
+                                                     {{0, 0}, {INFINITY, 5}},
+                                                     {{0, 0}, {KEYFRAME_LIST_END_S, 5}}};
     assert_int_equal(manifest_create(path, "/", &m, &e), 0);
     assert_int_equal(manifest_append_keyframes(m, many, 1, &e), -EINVAL);
     assert_int_equal(manifest_append(m, &v, &e), 0);
