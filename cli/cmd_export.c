@@ -43,6 +43,12 @@ struct request {
     bool ema, heads;
 };
 
+static void on_refused(void *arg, const char *why)
+{
+    (void)arg;
+    fprintf(stderr, "xdc export: warning: passed over, an older checkpoint counts: %s\n", why);
+}
+
 static int export_run(const struct request *r)
 {
     struct err e;
@@ -51,7 +57,7 @@ static int export_run(const struct request *r)
     what |= r->ema ? EXPORT_EMA : 0;
     int rc = 0;
     if (r->heads)
-        rc = export_heads(r->run, r->out, &e);
+        rc = export_heads(r->run, r->out, on_refused, &e);
     else if (r->flavour)
         rc = export_flavour(r->run, r->encoder, &flavour, &e);
     if (rc == 0 && r->flavour && strcmp(flavour, r->flavour) != 0)
@@ -60,7 +66,7 @@ static int export_run(const struct request *r)
                     "the %s encoder of %s is of flavour %s, whose tensors have other shapes than those of %s",
                     r->encoder, r->run, flavour, r->flavour);
     if (rc == 0 && !r->heads)
-        rc = export_encoder(r->run, r->encoder, what, r->out, &e);
+        rc = export_encoder(r->run, r->encoder, what, r->out, on_refused, &e);
     if (rc < 0)
         return cli_fail("export", &e);
     printf("%s\n", r->out);

@@ -260,10 +260,11 @@ static int write_encoder(const struct safetensors *s, const char *encoder, unsig
 }
 
 /* The newest checkpoint's state and weights; the caller's, on failure too. */
-static int open_newest(const char *run_dir, json_t **state, struct safetensors **s, struct err *e)
+static int open_newest(const char *run_dir, checkpoint_dir_on_refused on_refused, json_t **state,
+                       struct safetensors **s, struct err *e)
 {
     char dir[PATH_MAX], path[PATH_MAX];
-    int rc = checkpoint_dir_latest(run_dir, dir, state, NULL, NULL, e);
+    int rc = checkpoint_dir_latest(run_dir, dir, state, on_refused, NULL, e);
     if (rc == 0)
         rc = fs_path(path, e, "%s/" CHECKPOINT_WEIGHTS, dir);
     return rc == 0 ? safetensors_open(path, s, e) : rc;
@@ -294,7 +295,8 @@ int export_flavour(const char *run_dir, const char *encoder, const char **out, s
     return rc;
 }
 
-int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out, struct err *e)
+int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out,
+                   checkpoint_dir_on_refused on_refused, struct err *e)
 {
     json_t *state = NULL, *record = NULL;
     struct safetensors *s = NULL;
@@ -304,7 +306,7 @@ int export_encoder(const char *run_dir, const char *encoder, unsigned what, cons
     if (rc == 0)
         rc = check_part(record, encoder, e);
     if (rc == 0)
-        rc = open_newest(run_dir, &state, &s, e);
+        rc = open_newest(run_dir, on_refused, &state, &s, e);
     if (rc == 0)
         rc = write_encoder(s, encoder, what, record, state, out, e);
     safetensors_close(s);
@@ -350,7 +352,7 @@ static int write_heads(const struct safetensors *s, const json_t *record, const 
     return rc;
 }
 
-int export_heads(const char *run_dir, const char *out, struct err *e)
+int export_heads(const char *run_dir, const char *out, checkpoint_dir_on_refused on_refused, struct err *e)
 {
     json_t *state = NULL, *record = NULL;
     struct safetensors *s = NULL;
@@ -358,7 +360,7 @@ int export_heads(const char *run_dir, const char *out, struct err *e)
     if (rc == 0)
         rc = check_method(record, e);
     if (rc == 0)
-        rc = open_newest(run_dir, &state, &s, e);
+        rc = open_newest(run_dir, on_refused, &state, &s, e);
     if (rc == 0)
         rc = write_heads(s, record, state, out, e);
     safetensors_close(s);

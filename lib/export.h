@@ -3,7 +3,7 @@
  * export`. Needs no libtorch. Blocking; writes atomically. */
 #pragma once
 #include <stddef.h>
-#include "lib/err.h"
+#include "lib/checkpoint_dir.h"
 
 enum export_what {
     EXPORT_CLASSIFIER = 1, /* the encoder's one linear head goes along as torchvision's classifier */
@@ -13,15 +13,16 @@ enum export_what {
 /* `encoder`: "video" or "audio", or of same-modality "video-a", ...; `what`: of enum export_what. A
  * classifier is "fc.*", S3D's "classifier.1.*". -ENOENT when the run has no checkpoint yet, XDC_EUSAGE for
  * another encoder, XDC_EMISMATCH when the run is not of it (net.encoders), there is no such head, or no
- * average. */
+ * average. on_refused (may be NULL) hears, with arg NULL, of each newer checkpoint that is not whole. */
 int export_encoder(const char *run_dir, const char *encoder, unsigned what, const char *out,
-                   struct err *e) WARN_UNUSED;
+                   checkpoint_dir_on_refused on_refused, struct err *e) WARN_UNUSED;
 
 /* The heads of a run of method selavi out of the same checkpoint, by the names that a dump's
  * heads.safetensors has them under (docs/formats.md). The metadata's xdc.weights is that of the encoders of
  * this checkpoint, but of averages, and of no others. -ENOENT when the run has no checkpoint yet,
  * XDC_EMISMATCH for a run of another method: the heads of its encoders do not answer one question. */
-int export_heads(const char *run_dir, const char *out, struct err *e) WARN_UNUSED;
+int export_heads(const char *run_dir, const char *out, checkpoint_dir_on_refused on_refused,
+                 struct err *e) WARN_UNUSED;
 
 /* The same as export_encoder out of one weights file (lib/torch's net_save) without the classifier, with n
  * pairs {key, value} of metadata. XDC_EFORMAT when the file has no such encoder. */

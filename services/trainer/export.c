@@ -6,13 +6,19 @@
 #include "services/trainer/train_loop.h"
 #include "services/trainer/trainer.h"
 
+static void on_refused(void *arg, const char *why)
+{
+    (void)arg;
+    log_warn("export: passed over: %s", why);
+}
+
 static int write_one(const char *run_dir, const char *encoder, unsigned what, const char *suffix,
                      struct err *e)
 {
     char path[PATH_MAX];
     int rc = fs_path(path, e, "%s/export/%s%s.safetensors", run_dir, encoder, suffix);
     if (rc == 0)
-        rc = export_encoder(run_dir, encoder, what, path, e);
+        rc = export_encoder(run_dir, encoder, what, path, on_refused, e);
     if (rc == 0)
         log_info("encoder written: %s", path);
     return rc;
