@@ -2,7 +2,6 @@
  * duration that is no number, 's' a stream that cannot be, 'k' key frames that go back, 'l' one that is too
  * late; anything else is a film of 3 s with a key frame at 1 s. What test_index.py makes it tell. */
 #include <math.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
